@@ -1,0 +1,105 @@
+"""The paper's equations as pure functions.
+
+Wang et al., "Channel Exchanging Networks for Multimodal and Multitask Dense Image Prediction", section 3.1:
+Eq. 2 (sparsity penalty on a part of the scaling factors) and Eq. 4 (exchange of the channels whose scaling
+factor is close to zero). Shapes: B batch, T tasks, M modalities, C channels, H, W space.
+"""
+
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from .streams import StreamGrid
+
+REGIONS = ('disjoint', 'all')
+
+
+def sub_parts(grid: StreamGrid, channels: int, axis: str, region: str = 'disjoint') -> Tensor:
+    """Which channels of each stream may be exchanged and are penalised (``gamma-hat`` of Eq. 2).
+
+    Streams along ``axis`` own one of n equal parts of the channels each: part i is
+    ``[i * C // n, (i + 1) * C // n)``, so that a channel is never redundant for all of them (section 4.5).
+
+    Args:
+        grid: sizes T and M.
+        channels: C.
+        axis: the axis of the grid that exchanges, ``'tasks'`` or ``'modalities'``.
+        region: ``'disjoint'`` (the paper) or ``'all'`` channels (the official code's exchange, Table 13).
+
+    Returns:
+        Boolean ``(T, M, C)``; all False where the axis has a single stream, for it has nobody to ask.
+
+    Raises:
+        ValueError: if ``region`` is unknown, or ``channels`` are fewer than the parts.
+    """
+    if region not in REGIONS:
+        raise ValueError(f"region must be one of {REGIONS}, got '{region}'")
+    n = grid.length(axis)
+    if n == 1:
+        part = torch.zeros(1, channels, dtype=torch.bool)
+    elif region == 'all':
+        part = torch.ones(n, channels, dtype=torch.bool)
+    else:
+        if channels < n:
+            raise ValueError(f'{channels} channels cannot be divided into {n} sub-parts')
+        bounds = torch.arange(n + 1) * channels // n
+        index = torch.arange(channels)
+        part = (index >= bounds[:-1, None]) & (index < bounds[1:, None])  # (n, C)
+    shape = [1, 1, channels]
+    shape[grid.dim(axis) - 1] = n
+    return part.view(shape).expand(grid.tasks, grid.modalities, channels).contiguous()
+
+
+def mean_of_others(x: Tensor, dim: int) -> Tensor:
+    """Mean over the other entries along ``dim``, same shape as ``x`` (second case of Eq. 4).
+
+    The others are summed, not ``(total - own) / (n - 1)``: that is not exact, and for two streams the result
+    must be the other stream to the last bit.
+    """
+    n = x.shape[dim]
+    if n == 2:
+        return x.flip(dim)
+    streams = x.unbind(dim)
+    sums = (reduce(torch.add, streams[:i] + streams[i + 1 :]) for i in range(n))
+    return torch.stack([s / (n - 1) for s in sums], dim)
+
+
+def exchange(x: Tensor, replaced: Tensor, dim: int) -> Tensor:
+    """Channel exchange, Eq. 4: replaced channels become the mean of the other streams' along ``dim``.
+
+    Gradients are cut from the replaced channel and flow through the new ones. No host synchronisation.
+
+    Args:
+        x: normalised features of all streams, ``(B, T, M, C, H, W)``.
+        replaced: boolean ``(T, M, C)``, True where ``|gamma| < threshold`` inside the stream's sub-part.
+        dim: dimension of ``x`` along which streams exchange: 1 (tasks) or 2 (modalities).
+
+    Returns:
+        Tensor like ``x``, in the same memory layout.
+
+    Example:
+        >>> x = torch.tensor([1.0, 5.0]).view(1, 1, 2, 1, 1, 1)
+        >>> exchange(x, torch.tensor([[[True], [False]]]), dim=2).flatten()
+        tensor([5., 5.])
+    """
+    if x.shape[dim] == 1:
+        return x
+    # x before the others: the result takes its memory layout from the first operand
+    return torch.where(~replaced[..., None, None], x, mean_of_others(x, dim))
+
+
+def sparsity_penalty(gamma: Tensor, penalised: Tensor) -> Tensor:
+    """``||gamma-hat||_1`` of Eq. 2: the sum of ``|gamma|`` where ``penalised`` (same shape), a scalar."""
+    return (gamma.abs() * penalised).sum()
+
+
+def sparsity_subgradient(gamma: Tensor, penalised: Tensor) -> Tensor:
+    """Subgradient of :func:`sparsity_penalty`: sign(gamma) where ``penalised``, else 0; 0 at gamma = 0."""
+    return gamma.sign() * penalised
+
+
+def soft_threshold(gamma: Tensor, amount: float, penalised: Tensor) -> Tensor:
+    """Proximal step of :func:`sparsity_penalty`: shrink ``|gamma|`` by ``amount``, not below 0, where penalised."""
+    shrunk = gamma.sign() * (gamma.abs() - amount).clamp(min=0)
+    return torch.where(penalised, shrunk, gamma)

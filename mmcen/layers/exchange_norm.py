@@ -1,0 +1,184 @@
+"""ExchangeNorm: private norms for all streams, and channel exchange between them (Eqs. 3 and 4).
+
+Streams are folded into the batch, ``(B*T*M, C, H, W)``. On the view ``(B, T*M*C, H, W)`` *one* stock norm with
+T*M*C features is the private norms of all streams. The layer has that norm and is not one: SyncBN conversion,
+frozen BN and the optimizer's norm rules see a plain norm and need to know nothing of exchange.
+
+It is a norm type of the registry, so ``norm_cfg=dict(type='CENBN', ...)`` makes any backbone multi-stream.
+"""
+
+from typing import Any
+
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from ..functional import exchange, sub_parts
+from ..streams import StreamGrid
+
+
+class ExchangeNorm(nn.Module):
+    """Normalise each stream by its own statistics, then exchange channels along one axis of the grid.
+
+    Args:
+        num_features: C, channels of one stream.
+        modalities, tasks: sizes M and T of the stream grid.
+        axis: streams exchange along ``'modalities'`` (encoders) or ``'tasks'`` (decoders).
+        threshold: theta of Eq. 4: channels with ``|gamma| < threshold`` are replaced. At 0 a norm is penalised
+            but never exchanges (the "l1 without exchange" rows of Table 1).
+        region: ``'disjoint'`` sub-parts (the paper) or ``'all'`` channels (the official code).
+        exchange: whether this norm exchanges and is penalised. Models decide which of their norms do by
+            setting the attribute; False is a plain private norm.
+        kwargs: arguments of the stock norm, such as ``eps`` and ``momentum``.
+
+    Input and output: ``(B*T*M, C, H, W)``, batch-major, any layout and floating type.
+
+    Raises:
+        ValueError: on a batch that is no multiple of T*M, a wrong number of channels, or a checkpoint made for
+            another number of streams. One stream's checkpoint (such as ImageNet's) loads into all streams.
+    """
+
+    norm_type: type[nn.Module]
+    _abbr_: str  # how mmcv's build_norm_layer names the attribute: bn1, bn2, ...
+
+    def __init__(
+        self,
+        num_features: int,
+        modalities: int = 1,
+        tasks: int = 1,
+        axis: str = 'modalities',
+        threshold: float = 2e-2,
+        region: str = 'disjoint',
+        exchange: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__()
+        if threshold < 0:
+            raise ValueError(f'threshold must not be negative, got {threshold}')
+        self.grid = StreamGrid(tasks, modalities)
+        self.num_features = num_features
+        self.axis = axis
+        self.threshold = threshold
+        self.region = region
+        self.exchange = exchange
+        self.norm = self.norm_type(self.grid.size * num_features, **kwargs)
+        # derived from the arguments, so no part of a checkpoint
+        parts = sub_parts(self.grid, num_features, axis, region)
+        self.register_buffer('sub_parts', parts, persistent=False)
+
+    @property
+    def weight(self) -> Tensor:
+        """gamma of all streams, (T*M*C,): weight initialisers by layer name look for it here."""
+        return self.norm.weight
+
+    @property
+    def bias(self) -> Tensor:
+        """beta of all streams, (T*M*C,)."""
+        return self.norm.bias
+
+    @property
+    def penalised(self) -> Tensor:
+        """Which gammas carry the penalty of Eq. 2: boolean (T, M, C), all False where nothing exchanges."""
+        return self.sub_parts if self.exchange else torch.zeros_like(self.sub_parts)
+
+    def gamma(self) -> Tensor:
+        """Scaling factors as (T, M, C), a view of the parameter."""
+        return self.norm.weight.view(self.sub_parts.shape)
+
+    def exchange_mask(self) -> Tensor:
+        """Which channels are replaced at present: boolean (T, M, C), Eq. 4 with |gamma| as the official code."""
+        return (self.gamma().detach().abs() < self.threshold) & self.penalised
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() != 4 or x.shape[1] != self.num_features:
+            raise ValueError(
+                f'expected (B*T*M, {self.num_features}, H, W), got {tuple(x.shape)}: '
+                'streams belong into the batch'
+            )
+        streams = self.grid.unfold(self._normalise(x))  # (B, T, M, C, H, W)
+        if self.exchange and self.grid.length(self.axis) > 1:
+            streams = exchange(streams, self.exchange_mask(), self.grid.dim(self.axis))
+        return self.grid.fold(streams)  # (B*T*M, C, H, W)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        batch = self.grid.unfold(x).shape[0]
+        view = (batch, -1, *x.shape[2:])  # (B, T*M*C, H, W)
+        if x.is_contiguous():
+            return self.norm(x.view(view)).view(x.shape)
+        if self._frozen():
+            return self._affine(x)
+        # channels_last with batch statistics: the view of the fold does not exist, so pay a copy each way
+        y = self.norm(x.contiguous().view(view)).view(x.shape)
+        return y.contiguous(memory_format=torch.channels_last)
+
+    def _frozen(self) -> bool:
+        return not self.norm.training and self.norm.running_mean is not None
+
+    def _affine(self, x: Tensor) -> Tensor:
+        """Frozen statistics: one affine map in a single pass, whatever the layout."""
+        scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
+        shift = self.norm.bias - self.norm.running_mean * scale
+        shape = (*self.sub_parts.shape, 1, 1)  # (T, M, C, 1, 1)
+        # in the norm's own precision as the stock kernels do: a large mean would cancel badly in bfloat16
+        y = torch.addcmul(shift.view(shape), self.grid.unfold(x), scale.view(shape))
+        return self.grid.fold(y.to(x.dtype))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # a stock norm's entries lie one level higher: bn1.weight instead of bn1.norm.weight
+        for name, own in self.norm.state_dict().items():
+            key = f'{prefix}norm.{name}'
+            if key not in state_dict and prefix + name in state_dict:
+                state_dict[key] = state_dict.pop(prefix + name)
+            if key in state_dict and own.dim():
+                state_dict[key] = self._into_all_streams(state_dict[key], key)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _into_all_streams(self, value: Tensor, key: str) -> Tensor:
+        if value.numel() == self.num_features:
+            return value.repeat(self.grid.size)  # (T*M*C,)
+        if value.numel() != self.grid.size * self.num_features:
+            raise ValueError(
+                f'{key} has {value.numel()} values, the model needs {self.num_features} (one stream) or '
+                f'{self.grid.size} x {self.num_features} ({self.grid.size} streams): '
+                'the checkpoint was made for another number of streams or another width'
+            )
+        return value
+
+    def extra_repr(self) -> str:
+        return (
+            f'{self.num_features}, tasks={self.grid.tasks}, modalities={self.grid.modalities}, '
+            f'axis={self.axis}, threshold={self.threshold}, region={self.region}, exchange={self.exchange}'
+        )
+
+
+@MODELS.register_module()
+class CENBN(ExchangeNorm):
+    """:class:`ExchangeNorm` over batch normalisation; threshold 2e-2 (section 4)."""
+
+    norm_type = nn.BatchNorm2d
+    _abbr_ = 'bn'
+
+
+@MODELS.register_module()
+class CENSyncBN(ExchangeNorm):
+    """:class:`ExchangeNorm` over batch normalisation with statistics of all processes."""
+
+    norm_type = nn.SyncBatchNorm
+    _abbr_ = 'bn'
+
+
+@MODELS.register_module()
+class CENIN(ExchangeNorm):
+    """:class:`ExchangeNorm` over instance normalisation with scaling factors; threshold 1e-2 (section 4)."""
+
+    norm_type = nn.InstanceNorm2d
+    _abbr_ = 'in'
+
+    def __init__(
+        self, num_features: int, *args: Any, threshold: float = 1e-2, affine: bool = True, **kwargs: Any
+    ) -> None:
+        if not affine:
+            raise ValueError('affine=False leaves no scaling factor to exchange by: use affine=True')
+        super().__init__(num_features, *args, threshold=threshold, affine=True, **kwargs)
