@@ -1,0 +1,167 @@
+"""OpenMMLab of 2024 on the Python libraries of today: the one place that knows of versions.
+
+Imported first by ``mmcen``, before ``mmseg``, because what it finds or mends decides whether
+``mmseg`` can be imported at all:
+
+1. an unsupported combination of packages ends in one sentence with the fix;
+2. where mmcv has no compiled operators, a stand-in for ``mmcv._ext`` lets ``mmseg.models`` and
+   ``mmagic.models`` import; an operator raises when it is called, not before;
+3. what mmengine writes into its checkpoints is declared safe, so that resuming works with
+   ``torch.load(weights_only=True)``, the default since torch 2.6.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import runpy
+import sys
+from collections.abc import Mapping
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+REQUIRED = ('torch', 'torchvision', 'numpy', 'mmengine', 'mmcv', 'mmseg')
+# Oldest release of each that the package is written for.
+OLDEST = {'torch': '2.0', 'mmengine': '0.10', 'mmcv': '2.0', 'mmseg': '1.2'}
+# Upstream mmengine and mmsegmentation ended below these; the OneDL forks continue from there.
+FIRST_ONEDL = {'mmengine': '0.10.8', 'mmseg': '1.3'}
+DISTRIBUTION = {
+    'mmengine': 'mmengine==0.10.7',
+    'mmcv': 'mmcv-lite==2.1.0',
+    'mmseg': 'mmsegmentation==1.2.2',
+}
+
+
+def installed_versions() -> dict[str, str | None]:
+    """Versions by import name, ``None`` where absent, read without importing any of them.
+
+    The files are asked, not the distributions' metadata: mmcv, mmcv-lite and onedl-mmcv write
+    into one folder, and the metadata of an overwritten one stays behind.
+    """
+    found: dict[str, str | None] = dict.fromkeys(REQUIRED)
+    for name in REQUIRED:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None:
+            version_file = Path(spec.origin).with_name('version.py')
+            found[name] = runpy.run_path(str(version_file))['__version__']
+    found['pkg_resources'] = 'any' if importlib.util.find_spec('pkg_resources') else None
+    return found
+
+
+def find_problem(found: Mapping[str, str | None]) -> str | None:
+    """Say in one sentence, with the fix, what is wrong with a combination of packages.
+
+    Args:
+        found: versions by import name as :func:`installed_versions` gives them.
+
+    Returns:
+        The sentence, or ``None`` when the combination is supported.
+    """
+    for name in REQUIRED:
+        if found[name] is None:
+            package = DISTRIBUTION.get(name, name)
+            return f"mmcen needs {name}, which is not installed: pip install '{package}'"
+
+    from packaging.version import Version
+
+    version = {name: Version(str(found[name])) for name in REQUIRED}
+    for name, oldest in OLDEST.items():
+        if version[name] < Version(oldest):
+            package = DISTRIBUTION.get(name, f'{name}>={oldest}')
+            return f"mmcen needs {name} >= {oldest}, found {found[name]}: pip install '{package}'"
+
+    upstream = {name: version[name] < Version(first) for name, first in FIRST_ONEDL.items()}
+    if upstream['mmseg'] and version['mmcv'] >= Version('2.2'):
+        return (
+            f'mmsegmentation {found["mmseg"]} refuses mmcv >= 2.2, found {found["mmcv"]}: '
+            "pip uninstall the distribution that brought it, then pip install 'mmcv-lite==2.1.0'"
+        )
+    if upstream['mmengine'] and found['pkg_resources'] is None:
+        return (
+            f'mmengine {found["mmengine"]} needs pkg_resources, which setuptools dropped: '
+            "pip install 'setuptools<81'"
+        )
+    return None
+
+
+def provide_ops() -> bool:
+    """Put a stand-in for ``mmcv._ext`` in place where mmcv's compiled operators do not load.
+
+    Returns:
+        Whether the stand-in is in use.
+    """
+    try:
+        importlib.import_module('mmcv._ext')
+    except ImportError as error:
+        sys.modules['mmcv._ext'] = _MissingOps(error)
+    return isinstance(sys.modules['mmcv._ext'], _MissingOps)
+
+
+class _MissingOps(ModuleType):
+    """Has every operator by name, as mmcv's wrappers check at import; each raises when called."""
+
+    def __init__(self, cause: ImportError) -> None:
+        super().__init__('mmcv._ext')
+        # Without a loader ``mmcv.utils.check_ops_exist`` keeps answering that there are none.
+        self.__spec__ = ModuleSpec('mmcv._ext', loader=None)
+        self._cause = cause
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('__'):  # what import machinery and inspect ask of any module
+            raise AttributeError(name)
+
+        def missing(*args: Any, **kwargs: Any) -> NoReturn:
+            raise RuntimeError(
+                f"mmcv's operator {name!r} is compiled and this mmcv has none that load "
+                f'({self._cause}): install the full mmcv built for your torch, or choose '
+                'a model without it'
+            )
+
+        return missing
+
+    # Asked by mmcv's environment report, which is no use of an operator.
+    @staticmethod
+    def get_compiler_version() -> str:
+        return 'n/a'
+
+    get_compiling_cuda_version = get_compiler_version
+
+
+def allow_own_checkpoints() -> None:
+    """Declare as safe to unpickle what mmengine's own checkpoints hold besides tensors.
+
+    That is the message hub's log buffers and the numpy arrays and scalars in them. Nothing else
+    becomes loadable. Up to torch 2.5 there is no such list, nor a need for it.
+    """
+    import numpy as np
+    import torch
+
+    if not hasattr(torch.serialization, 'add_safe_globals'):
+        return
+    from mmengine.logging import HistoryBuffer
+
+    core = importlib.import_module('numpy._core' if np.__version__ >= '2' else 'numpy.core')
+    reconstruct, scalar = core.multiarray._reconstruct, core.multiarray.scalar
+    dtypes = [type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'u1', '?')]
+    torch.serialization.add_safe_globals(
+        [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar, *dtypes]
+    )
+
+
+def prepare() -> None:
+    """Check the environment and mend it; ``import mmcen`` does this once.
+
+    Raises:
+        ImportError: the combination of packages is not supported; the text says the fix.
+    """
+    found = installed_versions()
+    problem = find_problem(found)
+    if problem is not None:
+        raise ImportError(problem)
+    provide_ops()
+    allow_own_checkpoints()
+
+
+prepare()
