@@ -1,4 +1,15 @@
 from .exchange_norm import CENBN, CENIN, CENSyncBN, ExchangeNorm
+from .norms import check_private_norms, exchange_norms, exchanged_shares, set_grid
 from .stream_ensemble import StreamEnsemble
 
-__all__ = ['CENBN', 'CENIN', 'CENSyncBN', 'ExchangeNorm', 'StreamEnsemble']
+__all__ = [
+    'CENBN',
+    'CENIN',
+    'CENSyncBN',
+    'ExchangeNorm',
+    'StreamEnsemble',
+    'check_private_norms',
+    'exchange_norms',
+    'exchanged_shares',
+    'set_grid',
+]

@@ -1,0 +1,39 @@
+"""The last and the best validation, reported apart."""
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+
+@HOOKS.register_module()
+class LastAndBestHook(Hook):
+    """Keep the metrics of the last and of the best validation, and log both when training ends.
+
+    A best epoch chosen on the test set flatters: whoever reads a log should see both, and which is which.
+
+    Args:
+        key: the metric that decides, larger is better.
+    """
+
+    def __init__(self, key: str = 'mIoU') -> None:
+        self.key = key
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        if not metrics or self.key not in metrics:
+            return
+        hub = runner.message_hub  # saved with checkpoints, so that a resumed training remembers
+        now = {'epoch': runner.epoch, 'iter': runner.iter, **{k: float(v) for k, v in metrics.items()}}
+        hub.update_info('last_val', now)
+        best = hub.get_info('best_val') if 'best_val' in hub.runtime_info else None
+        if best is None or now[self.key] > best[self.key]:
+            hub.update_info('best_val', now)
+
+    def after_train(self, runner: Runner) -> None:
+        for word in ('last', 'best'):
+            if f'{word}_val' in runner.message_hub.runtime_info:
+                values = dict(runner.message_hub.get_info(f'{word}_val'))
+                epoch = values.pop('epoch')
+                values.pop('iter')
+                text = ', '.join(f'{k} {v:.2f}' for k, v in values.items())
+                print_log(f'{word} validation (epoch {epoch}): {text}', logger='current')

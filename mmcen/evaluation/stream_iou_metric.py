@@ -1,0 +1,39 @@
+"""Mean IoU, mean accuracy and pixel accuracy of the ensemble and of every stream, by name."""
+
+from collections.abc import Sequence
+
+from mmengine.logging import MMLogger, print_log
+from mmengine.registry import METRICS
+from mmseg.evaluation import IoUMetric
+
+
+@METRICS.register_module()
+class StreamIoUMetric(IoUMetric):
+    """mmseg's IoUMetric on the ensemble (``mIoU``, ``mAcc``, ``aAcc``) and each stream (``rgb/mIoU``, ...).
+
+    Takes what :class:`CENEncoderDecoder` predicts; a model without streams is measured as IoUMetric does.
+    Arguments are IoUMetric's; written files (``output_dir``) are the ensemble's.
+    """
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        for sample in data_samples:
+            streams = {} if self.format_only else sample.get('streams', {})
+            views = {'': sample, **{f'{name}/': {**sample, **streams[name]} for name in streams}}
+            output_dir, measured = self.output_dir, {}
+            for prefix, view in views.items():
+                super().process(data_batch, [view])
+                if not self.format_only:
+                    measured[prefix] = self.results.pop()
+                self.output_dir = None  # the ensemble's file alone
+            self.output_dir = output_dir
+            self.results.append(measured)
+
+    def compute_metrics(self, results: list[dict[str, tuple]]) -> dict[str, float]:
+        logger = MMLogger.get_current_instance()
+        metrics: dict[str, float] = {}
+        for prefix in results[0] or ['']:
+            if prefix:
+                print_log(f"stream '{prefix[:-1]}':", logger)
+            own = super().compute_metrics([measured.get(prefix) for measured in results])
+            metrics.update({prefix + key: value for key, value in own.items()})
+        return metrics

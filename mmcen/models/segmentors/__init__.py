@@ -1,0 +1,4 @@
+from .cen_encoder_decoder import CENEncoderDecoder
+from .cen_tta import CENSegTTAModel
+
+__all__ = ['CENEncoderDecoder', 'CENSegTTAModel']

@@ -1,0 +1,137 @@
+"""Multimodal semantic segmentation: CEN on the encoder, any decode head of mmseg (section 3.2)."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from mmengine.registry import MODELS
+from mmengine.structures import BaseDataElement
+from mmseg.models.segmentors import EncoderDecoder
+from mmseg.structures import SegDataSample
+from mmseg.utils import add_prefix
+from torch import Tensor, nn
+
+from ...layers import StreamEnsemble, check_private_norms, set_grid
+from ...streams import StreamGrid
+
+ENSEMBLE = 'ensemble'
+
+
+@MODELS.register_module()
+class CENEncoderDecoder(EncoderDecoder):
+    """mmseg's EncoderDecoder over M streams that live in the batch.
+
+    The modalities named by the data preprocessor are the streams; the sizes of the grid are written into every CEN
+    ``norm_cfg`` of backbone, neck and heads. Heads share weights between streams; their CEN norms are private and
+    do not exchange unless their ``norm_cfg`` says so.
+
+    Losses: the head's own on every stream and on the ensemble, whose logits are detached from the streams, so that
+    it trains the decision scores alone (Eq. 2 without the penalty, which is :class:`SparsityHook`'s).
+
+    Args:
+        backbone, decode_head, neck, auxiliary_head: configs of mmseg parts, unchanged.
+        data_preprocessor: config with ``modalities``, a dict by name (:class:`CENDataPreprocessor`).
+        test_cfg: as in mmseg, and ``streams`` (default True): predict each stream's own output besides the
+            ensemble's, as ``sample.streams.<name>.pred_sem_seg``.
+        kwargs: further arguments of ``EncoderDecoder``.
+
+    Input: ``(B, M*C, H, W)``, modality-major.
+
+    Raises:
+        ValueError: if streams would share a norm, or an input has no multiple of M channels.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        decode_head: dict,
+        data_preprocessor: dict,
+        neck: dict | None = None,
+        auxiliary_head: dict | list[dict] | None = None,
+        test_cfg: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        streams = tuple(data_preprocessor['modalities'])
+        if ENSEMBLE in streams:
+            raise ValueError(f"a modality cannot be named '{ENSEMBLE}': rename it")
+        grid = StreamGrid(tasks=1, modalities=len(streams))
+        encoder, heads = deepcopy([backbone, neck]), deepcopy([decode_head, auxiliary_head])
+        set_grid(encoder, grid)
+        set_grid(heads, grid, exchange=False)
+        super().__init__(
+            encoder[0],
+            heads[0],
+            neck=encoder[1],
+            auxiliary_head=heads[1],
+            data_preprocessor=data_preprocessor,
+            test_cfg=test_cfg,
+            **kwargs,
+        )
+        check_private_norms(self.backbone, grid, 'the backbone')
+        if self.with_neck:
+            check_private_norms(self.neck, grid, 'the neck')
+        self.streams = streams
+        self.grid = grid
+        self.ensemble = StreamEnsemble(grid)
+        self.predict_streams = (test_cfg or {}).get('streams', True)
+        if self.predict_streams:  # ensemble and streams side by side in the channels: slide inference serves
+            self.out_channels *= 1 + grid.modalities
+
+    def extract_feat(self, inputs: Tensor) -> list[Tensor]:
+        """Fold ``(B, M*C, H, W)`` and encode it: features ``(B*M, C', h, w)``."""
+        modalities = self.grid.modalities
+        if inputs.dim() != 4 or inputs.shape[1] % modalities:
+            raise ValueError(
+                f'expected (B, {modalities} * C, H, W) for the modalities {list(self.streams)}, '
+                f'got {tuple(inputs.shape)}'
+            )
+        return super().extract_feat(self.grid.fold(inputs.unflatten(1, (1, modalities, -1))))
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
+        """Logits ``(B, (1+M)*K, H, W)``: the ensemble's, then each stream's if asked for."""
+        logits = super().encode_decode(inputs, batch_img_metas)  # (B*M, K, H, W)
+        return torch.cat(list(self._outputs(logits, self.predict_streams).values()), 1)
+
+    def _outputs(self, logits: Tensor, streams: bool = True) -> dict[str, Tensor]:
+        """Folded logits by name: the ensemble first, then, if asked for, the streams; each (B, K, h, w)."""
+        unfolded = self.grid.unfold(logits)  # (B, 1, M, K, h, w)
+        outputs = {ENSEMBLE: self.ensemble(unfolded)[:, 0]}
+        if streams:
+            outputs.update(zip(self.streams, unfolded[:, 0].unbind(1)))
+        return outputs
+
+    def _forward(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
+        """Raw logits by name, each (B, K, h, w)."""
+        return self._outputs(super()._forward(inputs, data_samples))
+
+    def _decode_head_forward_train(self, inputs: list[Tensor], data_samples: list) -> dict:
+        losses: dict[str, Tensor] = {}
+        for name, logits in self._outputs(self.decode_head(inputs)).items():
+            loss = self.decode_head.loss_by_feat(logits, data_samples)
+            losses.update(add_prefix(loss, f'decode.{name}'))
+        return losses
+
+    def _auxiliary_head_forward_train(self, inputs: list[Tensor], data_samples: list) -> dict:
+        heads = self.auxiliary_head
+        losses: dict[str, Tensor] = {}
+        for i, head in enumerate(heads if isinstance(heads, nn.ModuleList) else [heads]):
+            for name, logits in zip(self.streams, self.grid.unfold(head(inputs))[:, 0].unbind(1)):
+                losses.update(
+                    add_prefix(head.loss_by_feat(logits, data_samples), f'aux_{i}.{name}')
+                )
+        return losses
+
+    def postprocess_result(
+        self, seg_logits: Tensor, data_samples: list[SegDataSample] | None = None
+    ) -> list[SegDataSample]:
+        """Logits ``(B, (1+M)*K, H, W)`` to samples: the ensemble's in the usual fields, the streams' below."""
+        logits = seg_logits.split(self.decode_head.out_channels, dim=1)
+        by_stream = []
+        for stream in logits[1:]:
+            own = data_samples and [SegDataSample(metainfo=s.metainfo) for s in data_samples]
+            by_stream.append(super().postprocess_result(stream, own))
+        samples = super().postprocess_result(logits[0], data_samples)
+        if by_stream:
+            for sample, *own in zip(samples, *by_stream):
+                sample.set_data({'streams': BaseDataElement(**dict(zip(self.streams, own)))})
+        return samples
