@@ -1,1 +1,11 @@
-from .hooks import *  # noqa: F401, F403
+from .hooks import EpochSeedHook, ExchangeMonitorHook, LastAndBestHook, SparsityHook, seed_worker
+from .listed_lr import ListedLR
+
+__all__ = [
+    'EpochSeedHook',
+    'ExchangeMonitorHook',
+    'LastAndBestHook',
+    'ListedLR',
+    'SparsityHook',
+    'seed_worker',
+]

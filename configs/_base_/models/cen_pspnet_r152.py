@@ -1,0 +1,49 @@
+norm_cfg = dict(type='CENBN', threshold=2e-2)
+model = dict(
+    type='CENEncoderDecoder',
+    data_preprocessor=dict(
+        type='CENDataPreprocessor',
+        modalities=dict(
+            rgb=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+            depth=dict(mean=[0.0], std=[5.0]),
+        ),
+        size=(500, 500),
+    ),
+    backbone=dict(
+        type='CENResNet',
+        depth=152,
+        dilations=(1, 1, 2, 4),
+        strides=(1, 2, 1, 1),
+        contract_dilation=True,
+        norm_cfg=norm_cfg,
+        norm_eval=True,
+        init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet152'),
+    ),
+    decode_head=dict(
+        type='PSPHead',
+        in_channels=2048,
+        in_index=3,
+        channels=512,
+        pool_scales=(1, 2, 3, 6),
+        dropout_ratio=0.1,
+        num_classes=40,
+        norm_cfg=norm_cfg,  # private norms; heads do not exchange unless told to
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
+    ),
+    auxiliary_head=dict(
+        type='FCNHead',
+        in_channels=1024,
+        in_index=2,
+        channels=256,
+        num_convs=1,
+        concat_input=False,
+        dropout_ratio=0.1,
+        num_classes=40,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True, loss_weight=0.4),
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)
