@@ -1,0 +1,85 @@
+"""NYUv2, colour and depth: augmentation of the official code (scale 0.5..2, crop 500, flip)."""
+
+dataset_type = 'NYUv2Dataset'
+modalities = ['rgb', 'depth']  # the order of the streams
+interpolation = dict(rgb='bicubic', depth='nearest')
+crop_size = (500, 500)
+
+# Colour as ImageNet has it, depth over 5 m. A model config names this as its preprocessor.
+data_preprocessor = dict(
+    type='CENDataPreprocessor',
+    modalities=dict(
+        rgb=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+        depth=dict(mean=[0.0], std=[5.0]),
+    ),
+)
+
+train_pipeline = [
+    dict(type='LoadModalities'),
+    dict(type='LoadLabel'),
+    dict(
+        type='ForEachModality',
+        transforms=[dict(type='RandomScale', ratio_range=(0.5, 2.0), min_side=350)],
+        interpolation=interpolation,
+    ),
+    # The official code pads colour with its mean and labels with 255 before it crops. Cropping
+    # first gives the same picture for less work.
+    dict(
+        type='ForEachModality',
+        transforms=[
+            dict(type='RandomCrop', crop_size=crop_size),
+            dict(type='Pad', size=crop_size),
+            dict(type='RandomFlip', prob=0.5),
+        ],
+        pad_val=dict(rgb=(124, 116, 104), depth=0.0),
+    ),
+    dict(type='PackModalities'),
+]
+test_pipeline = [
+    dict(type='LoadModalities'),
+    dict(type='LoadLabel', optional=True),
+    dict(type='PackModalities'),
+]
+tta_pipeline = [
+    dict(type='LoadModalities'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [
+                dict(
+                    type='ForEachModality',
+                    transforms=[dict(type='Resize', scale_factor=ratio, keep_ratio=True)],
+                    interpolation=interpolation,
+                )
+                for ratio in (0.75, 1.0, 1.25)
+            ],
+            [
+                dict(type='ForEachModality', transforms=[dict(type='RandomFlip', prob=prob)])
+                for prob in (0.0, 1.0)
+            ],
+            # Loaded after them: predictions are merged, and compared, as the frame was taken.
+            [dict(type='LoadLabel', optional=True)],
+            [dict(type='PackModalities')],
+        ],
+    ),
+]
+
+train_dataloader = dict(
+    batch_size=6,
+    num_workers=4,
+    persistent_workers=False,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type=dataset_type, split='train', modalities=modalities, pipeline=train_pipeline
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type=dataset_type, split='test', modalities=modalities, pipeline=test_pipeline),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='StreamIoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

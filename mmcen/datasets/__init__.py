@@ -1,0 +1,24 @@
+"""Data sets of named modalities, and the transforms that load, move and pack them together."""
+
+from .modalities import ModalitySpec
+from .multimodal import MultiModalSegDataset, data_place
+from .nyudv2 import NYUv2Dataset
+from .transforms import (
+    ForEachModality,
+    LoadLabel,
+    LoadModalities,
+    PackModalities,
+    RandomScale,
+)
+
+__all__ = [
+    'ForEachModality',
+    'LoadLabel',
+    'LoadModalities',
+    'ModalitySpec',
+    'MultiModalSegDataset',
+    'NYUv2Dataset',
+    'PackModalities',
+    'RandomScale',
+    'data_place',
+]

@@ -1,0 +1,178 @@
+"""Any segmentation data set that keeps each modality in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mmengine import fileio
+from mmengine.dataset import force_full_init
+from mmengine.registry import DATASETS
+from mmseg.datasets import BaseSegDataset
+
+from .modalities import choose_modalities
+
+DATA_VARIABLE = 'MMCEN_DATA'
+
+
+def data_place(*names: str) -> str:
+    """Where a data set is, by the one rule for all of them.
+
+    Without the environment variable ``MMCEN_DATA`` it is ``data/<names[0]>``. The variable names
+    a folder that holds the set as a subfolder of one of ``names``, or is the set, which shows by
+    a folder ``splits`` in it.
+
+    Args:
+        names: the folder names that the set goes by, the usual one first.
+
+    Returns:
+        The first place that exists, or the one where it should be.
+    """
+    root = os.environ.get(DATA_VARIABLE)
+    if not root:
+        return os.path.join('data', names[0])
+    for name in names:
+        if Path(root, name).is_dir():
+            return os.path.join(root, name)
+    return root if Path(root, 'splits').is_dir() else os.path.join(root, names[0])
+
+
+@DATASETS.register_module()
+class MultiModalSegDataset(BaseSegDataset):
+    """Frames of named modalities, one folder each, with a label map.
+
+    A sample starts as ``modality_paths`` (file by modality, in stream order), ``modality_info``
+    (kind and unit by modality), ``known_modalities`` (all that are declared), ``img_path`` (the
+    first modality's file), ``seg_map_path``, ``num_classes``, and mmseg's own keys. All files are
+    looked for when the list is made, so that a missing one is told before the training.
+
+    Args:
+        modalities: declares them, each by the arguments of
+            :class:`~mmcen.datasets.modalities.ModalitySpec`, or chooses among the declared ones
+            by name. The order is that of the streams.
+        labels: folder and suffix of the label maps; ``None`` where there are none.
+        **kwargs: as for mmseg's ``BaseSegDataset``. ``ann_file`` lists one frame name a line,
+            without suffix; without it every file of the first modality is a frame.
+
+    Raises:
+        FileNotFoundError: the split file, a folder or a frame's file is missing.
+        ValueError: an unknown modality, an empty split, or a frame listed twice.
+
+    Example:
+        >>> dataset = MultiModalSegDataset(
+        ...     modalities=dict(rgb=dict(dir='rgb', suffix='.jpg'),
+        ...                     depth=dict(dir='depth', kind='depth',
+        ...                                metres_per_unit=dict(uint16=0.001))),
+        ...     labels=dict(dir='masks', suffix='.png'), metainfo=dict(classes=('a', 'b')),
+        ...     lazy_init=True)
+        >>> list(dataset.modalities)
+        ['rgb', 'depth']
+    """
+
+    MODALITIES: ClassVar[Mapping[str, Mapping]] = {}
+    HOW_TO_GET = 'check data_root, ann_file and the folders of the modalities'
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Mapping] | Iterable[str] | None = None,
+        labels: Mapping[str, str] | None = {'dir': 'labels', 'suffix': '.png'},
+        **kwargs: Any,
+    ) -> None:
+        self.known_modalities, self.modalities = choose_modalities(modalities, self.MODALITIES)
+        self.modality_info = {name: spec.info for name, spec in self.modalities.items()}
+        prefix = {name: spec.dir for name, spec in self.modalities.items()}
+        if labels is not None:
+            prefix['seg_map_path'] = labels['dir']
+            kwargs['seg_map_suffix'] = labels['suffix']
+        super().__init__(data_prefix=prefix, **kwargs)
+
+    @property
+    def num_classes(self) -> int | None:
+        """Classes K in the label files, which is more than are in use if the config drops some."""
+        source = self._metainfo if self.label_map is None else self.METAINFO
+        return len(source['classes']) if 'classes' in source else None
+
+    def load_data_list(self) -> list[dict]:
+        """Find every file of every frame."""
+        frames = self._frames()
+        columns = {
+            name: self._locate(f'modality {name!r}', self.data_prefix[name], spec.suffix, frames)
+            for name, spec in self.modalities.items()
+        }
+        paths = [
+            dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+        ]
+        data_list = [
+            {'img_path': next(iter(of_frame.values())), 'modality_paths': of_frame}
+            for of_frame in paths
+        ]
+        if 'seg_map_path' in self.data_prefix:
+            folder, suffix = self.data_prefix['seg_map_path'], (self.seg_map_suffix,)
+            masks = self._locate('labels', folder, suffix, frames)
+            for info, path in zip(data_list, masks, strict=True):
+                info['seg_map_path'] = path
+        return data_list
+
+    @force_full_init
+    def get_data_info(self, idx: int) -> dict:
+        """A frame's files, and what is the same for all frames, which is stored once only."""
+        shared = {
+            'modality_info': self.modality_info,
+            'known_modalities': self.known_modalities,
+            'num_classes': self.num_classes,
+            'label_map': self.label_map,
+            'reduce_zero_label': self.reduce_zero_label,
+            'seg_fields': [],
+        }
+        return super().get_data_info(idx) | shared
+
+    def _frames(self) -> list[str]:
+        """Names of the frames, from the split file or else from the first modality's folder."""
+        if not self.ann_file:
+            name, spec = next(iter(self.modalities.items()))
+            found = self._list(f'modality {name!r}', self.data_prefix[name])
+            frames = sorted(
+                file.removesuffix(suffix)
+                for file in found
+                for suffix in spec.suffix
+                if file.endswith(suffix)
+            )
+            source = self.data_prefix[name]
+        else:
+            source = self.ann_file
+            if not fileio.exists(source, backend_args=self.backend_args):
+                raise FileNotFoundError(f'there is no split file {source}: {self.HOW_TO_GET}')
+            lines = fileio.list_from_file(source, backend_args=self.backend_args)
+            frames = [line.strip() for line in lines if line.strip()]
+        if not frames:
+            raise ValueError(f'{source} gives no frame: {self.HOW_TO_GET}')
+        if len(set(frames)) < len(frames):
+            twice = next(frame for frame in frames if frames.count(frame) > 1)
+            raise ValueError(f'{source} gives frame {twice!r} twice: each may stand there once')
+        return frames
+
+    def _list(self, what: str, folder: str) -> set[str]:
+        if not fileio.isdir(folder, backend_args=self.backend_args):
+            raise FileNotFoundError(f'{what}: there is no folder {folder}: {self.HOW_TO_GET}')
+        return set(
+            fileio.list_dir_or_file(
+                folder, list_dir=False, recursive=True, backend_args=self.backend_args
+            )
+        )
+
+    def _locate(
+        self, what: str, folder: str, suffixes: Iterable[str], frames: list[str]
+    ) -> list[str]:
+        """One existing file of ``folder`` for each frame."""
+        there = self._list(what, folder)
+        files = [next((f + s for s in suffixes if f + s in there), None) for f in frames]
+        missing = [frame for frame, file in zip(frames, files, strict=True) if file is None]
+        if missing:
+            first = os.path.join(folder, missing[0] + '|'.join(suffixes))
+            raise FileNotFoundError(
+                f'{what}: {len(missing)} of {len(frames)} files are missing, the first is '
+                f'{first}: {self.HOW_TO_GET}'
+            )
+        return [fileio.join_path(folder, str(file)) for file in files]

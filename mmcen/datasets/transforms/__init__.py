@@ -1,0 +1,8 @@
+"""Load each modality, treat all alike, pack them."""
+
+from .for_each import ForEachModality
+from .formatting import PackModalities
+from .loading import LoadLabel, LoadModalities
+from .random_scale import RandomScale
+
+__all__ = ['ForEachModality', 'LoadLabel', 'LoadModalities', 'PackModalities', 'RandomScale']

@@ -1,0 +1,132 @@
+"""From a frame's file names to its arrays."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+
+from .reading import as_modality, read_array
+
+IGNORE = 255
+
+
+@TRANSFORMS.register_module()
+class LoadModalities(BaseTransform):
+    """Load all modalities of a frame.
+
+    Reads ``modality_paths`` and ``modality_info``; adds ``modalities``: (H, W, C) by name in
+    stream order (colour uint8 RGB, depth float32 metres), ``img_shape`` and ``ori_shape``: (H, W).
+
+    Args:
+        backend_args: mmengine's file backend.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is truncated, of another type than its modality, or of another size
+            than the others.
+    """
+
+    def __init__(self, backend_args: dict | None = None) -> None:
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        paths = results['modality_paths']
+        modalities = {
+            name: as_modality(
+                read_array(path, self.backend_args), results['modality_info'][name], path
+            )
+            for name, path in paths.items()
+        }
+        first = next(iter(modalities))
+        shape = modalities[first].shape[:2]
+        for name, array in modalities.items():
+            if array.shape[:2] != shape:
+                raise ValueError(
+                    f'{paths[name]} has {array.shape[:2]} pixels (height, width) but '
+                    f'{paths[first]} has {shape}: modalities must be aligned pixel by pixel, '
+                    'so register them first'
+                )
+        results['modalities'] = modalities
+        results['img_shape'] = results['ori_shape'] = shape
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadLabel(BaseTransform):
+    """Load the label map of a frame, and refuse values that are no class.
+
+    mmseg's ``LoadAnnotations`` serves as well, but takes any value and any size. Put it before
+    the transforms that move pixels for training, after them for test (mmseg compares the
+    prediction at the original size).
+
+    Reads ``seg_map_path``, ``num_classes``, ``reduce_zero_label``, ``label_map``; adds
+    ``gt_seg_map``: (H, W) uint8, classes 0..K-1 and 255 for void.
+
+    Args:
+        optional: let frames without a label map pass, for prediction.
+        backend_args: mmengine's file backend.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: there is no label, or it is truncated, not one channel of whole numbers, of
+            another size than the modalities, or holds values that are no class.
+    """
+
+    def __init__(self, optional: bool = False, backend_args: dict | None = None) -> None:
+        self.optional = optional
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        path = results.get('seg_map_path')
+        if path is None:
+            if self.optional:
+                return results
+            raise ValueError(
+                f'{results.get("img_path")} has no label map: give the data set labels=dict(dir=, '
+                'suffix=), or load with LoadLabel(optional=True)'
+            )
+        label = read_array(path, self.backend_args, indices=True)
+        if label.ndim != 2 or label.dtype.kind not in 'ui':
+            raise ValueError(
+                f'{path} is {label.dtype} of shape {label.shape}, but a label map is one channel '
+                'of whole numbers, (H, W): store class numbers, not their colours'
+            )
+        if 'ori_shape' in results and label.shape != tuple(results['ori_shape'][:2]):
+            raise ValueError(
+                f'{path} has {label.shape} pixels (height, width) but {results["img_path"]} has '
+                f'{tuple(results["ori_shape"][:2])}: a label map must be aligned pixel by pixel'
+            )
+        _check_range(label, results, path)
+        results['gt_seg_map'] = cv2.LUT(label.astype(np.uint8, copy=False), _class_of(results))
+        results.setdefault('seg_fields', []).append('gt_seg_map')
+        return results
+
+
+def _check_range(label: np.ndarray, results: dict, path: str) -> None:
+    count = results.get('num_classes')
+    reduced = bool(results.get('reduce_zero_label'))
+    top = IGNORE if count is None else count if reduced else count - 1
+    low, high = label.min(), label.max()
+    if high == IGNORE > top:  # void is allowed, so look below it: rarely needed, hence apart
+        high = label.max(where=label != IGNORE, initial=0)
+    if low < 0 or high > top:
+        raise ValueError(
+            f'{path} holds label {low if low < 0 else high}, but labels are 0..{top}, and {IGNORE} '
+            'for void: correct the file, or the classes of the data set'
+        )
+
+
+def _class_of(results: dict) -> np.ndarray:
+    """Class of each stored value, (256,) uint8: zero label off first, then mmseg's label map."""
+    table = np.arange(256, dtype=np.uint8)
+    if results.get('reduce_zero_label'):
+        table[1:255] -= 1
+        table[0] = IGNORE
+    label_map = results.get('label_map')
+    if label_map:
+        renamed = np.arange(256, dtype=np.uint8)
+        renamed[list(label_map)] = list(label_map.values())
+        table = renamed[table]
+    return table

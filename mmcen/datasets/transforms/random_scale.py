@@ -1,0 +1,53 @@
+"""Random scale of the image's own size, as the official code draws it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import RandomResize
+from mmengine.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class RandomScale(RandomResize):
+    """Resize by a factor drawn uniformly, at least so that the shorter side keeps ``min_side``.
+
+    FACTS section 2: scale 0.5..2, shorter side at least 350. The parent scales a fixed size and
+    knows no lower bound.
+
+    Args:
+        ratio_range: smallest and largest factor.
+        min_side: lower bound of the shorter side, in pixels.
+        **resize_kwargs: as for mmcv's ``RandomResize``, e.g. ``resize_type``.
+
+    Raises:
+        ValueError: the range is empty or not positive.
+    """
+
+    def __init__(
+        self,
+        ratio_range: tuple[float, float] = (0.5, 2.0),
+        min_side: int = 350,
+        **resize_kwargs: Any,
+    ) -> None:
+        if not 0 < ratio_range[0] <= ratio_range[1]:
+            raise ValueError(
+                f'ratio_range {ratio_range} is not an interval above 0: give (low, high)'
+            )
+        super().__init__(scale=(1, 1), ratio_range=tuple(ratio_range), **resize_kwargs)
+        self.min_side = min_side
+
+    def transform(self, results: dict) -> dict:
+        height, width = results['img'].shape[:2]
+        self.scale = (width, height)
+        return super().transform(results)
+
+    def _random_sample_ratio(
+        self, scale: tuple[int, int], ratio_range: tuple[float, float]
+    ) -> tuple[int, int]:
+        """Width and height after scaling. Called by the parent where random values are shared."""
+        # The global generator, as all of mmcv's transforms: mmengine seeds it in every worker.
+        ratio = np.random.uniform(*ratio_range)  # noqa: NPY002
+        ratio = max(ratio, self.min_side / min(scale))
+        return round(scale[0] * ratio), round(scale[1] * ratio)

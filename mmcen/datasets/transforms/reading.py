@@ -1,0 +1,127 @@
+"""Bytes to arrays, for one file of a modality or a label; every fault names its file."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+from mmengine import fileio
+from PIL import Image
+
+JPEG_START, JPEG_END = b'\xff\xd8\xff', b'\xff\xd9'
+
+
+def read_array(path: str, backend_args: dict | None = None, indices: bool = False) -> np.ndarray:
+    """Decode an image or a ``.npy`` file without changing its values.
+
+    Args:
+        path: file name, or what mmengine's file backends take.
+        backend_args: which of those backends.
+        indices: keep the indices of a palette image, as label maps want it, not its colours.
+
+    Returns:
+        (H, W) or (H, W, C), colour in RGB order, of the dtype it is stored in.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is truncated, or no image.
+    """
+    try:
+        data = fileio.get(path, backend_args=backend_args)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'{path} is missing: the data set lists it, so fetch or convert it again'
+        ) from error
+    try:
+        if str(path).endswith('.npy'):
+            return np.load(io.BytesIO(data), allow_pickle=False)
+        return _decode_image(data, indices)
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error, cv2.error) as error:
+        raise ValueError(
+            f'{path} cannot be read ({error}): it is truncated or of another format, '
+            'fetch or convert it again'
+        ) from error
+
+
+def _decode_image(data: bytes, indices: bool) -> np.ndarray:
+    # OpenCV reads JPEG three times as fast, but fills what is cut off with grey and says nothing,
+    # so it only gets a file with an end mark. Pillow raises, and keeps palettes, which OpenCV
+    # would turn into colours. Neither is asked to rotate by EXIF: depth carries none.
+    if data.startswith(JPEG_START) and data.endswith(JPEG_END):
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if picture is not None:
+            return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB) if picture.ndim == 3 else picture
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode == 'P' and not indices:
+            return np.array(image.convert('RGB'))
+        array = np.array(image)
+        # Pillow before 10.3 gives 16-bit PNG as int32.
+        return array.astype(np.uint16) if image.format == 'PNG' and image.mode == 'I' else array
+
+
+def as_modality(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
+    """Check a decoded file against what its modality is, and bring it into a sample's form.
+
+    Args:
+        raw: as stored.
+        info: ``kind`` and ``metres_per_unit``, of :class:`~mmcen.datasets.ModalitySpec`.
+        path: named in errors.
+
+    Returns:
+        (H, W, C): colour uint8 RGB; depth float32 in metres, C = 1, where 0 stands for not
+        measured (stored as 0, NaN or infinity); raw uint8 or float32 as stored.
+
+    Raises:
+        ValueError: the file is of another type than its modality.
+    """
+    return _FORMS[info['kind']](raw, info, path)
+
+
+def _as_colour(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
+    if raw.dtype != np.uint8 or raw.ndim != 3 or raw.shape[2] != 3:
+        raise ValueError(
+            f'{path} is {raw.dtype} of shape {raw.shape}, but colour is uint8 of shape (H, W, 3): '
+            "store it as 8-bit RGB, or declare the modality's kind='raw'"
+        )
+    return raw
+
+
+def _as_depth(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
+    if raw.ndim == 3 and raw.shape[2] == 1:
+        raw = raw[..., 0]
+    if raw.ndim != 2:
+        raise ValueError(
+            f'{path} has shape {raw.shape}, but depth is (H, W): store one channel of distances, '
+            'not a colour picture of them'
+        )
+    units = info['metres_per_unit']
+    if raw.dtype.name not in units:
+        raise ValueError(
+            f'{path} is stored as {raw.dtype}, of which no unit is declared (declared: '
+            f'{dict(units)}): add metres_per_unit=dict({raw.dtype}=<metres per unit>) to it'
+        )
+    depth = np.multiply(raw, np.float32(units[raw.dtype.name]), dtype=np.float32)
+    if raw.dtype.kind == 'f':
+        depth[~np.isfinite(depth)] = 0
+    if raw.dtype.kind != 'u' and depth.min() < 0:
+        raise ValueError(
+            f'{path} holds a depth of {depth.min():g} m, but depth is not negative: '
+            'store 0 where nothing was measured'
+        )
+    return depth[..., None]
+
+
+def _as_raw(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
+    if raw.ndim not in (2, 3) or raw.dtype.kind not in 'buif':
+        raise ValueError(
+            f'{path} is {raw.dtype} of shape {raw.shape}, but a raw modality is numbers of shape '
+            '(H, W) or (H, W, C): store it so'
+        )
+    array = raw if raw.ndim == 3 else raw[..., None]
+    return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
+
+
+_FORMS = {'colour': _as_colour, 'depth': _as_depth, 'raw': _as_raw}

@@ -1,0 +1,180 @@
+"""Batches of named modalities to one tensor: normalised, of equal channel counts, padded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.registry import MODELS
+from mmseg.models import SegDataPreProcessor
+from torch import Tensor
+
+Inputs = Mapping[str, Sequence[Tensor] | Tensor] | Sequence[Mapping[str, Tensor]]
+
+
+@MODELS.register_module()
+class CENDataPreprocessor(SegDataPreProcessor):
+    """Normalise each modality by its own mean and deviation, join them, pad and stack.
+
+    Every modality gets as many channels C as the least common multiple of all, by repeating its
+    own (paper, footnote 3), because the streams share their convolutions. The modalities are
+    joined along the channels, (B, M*C, H, W), modality by modality in the order of
+    ``modalities``, which is the order of the streams; mmseg can pad, stack, slice and flip that
+    as it does any image. Colour is RGB, as it is loaded.
+
+    Args:
+        modalities: by name ``mean`` and ``std``, one number per channel, in the units of the
+            sample (colour 0..255, depth metres); and optionally ``pad``, the value that padding
+            has in those units, one number or one per channel (default: the mean).
+        size: (height, width) to pad to, in training.
+        size_divisor: pad to a multiple of it in training; default 1, the largest of the batch.
+        seg_pad_val: value of the label where it is padded.
+        batch_augments: as in mmseg.
+        test_cfg: ``size`` or ``size_divisor`` to pad to in test; not padded by default.
+
+    Raises:
+        ValueError: no modality, ``mean`` and ``std`` of different lengths, a ``std`` not above 0.
+
+    Example:
+        >>> preprocess = CENDataPreprocessor(modalities=dict(
+        ...     rgb=dict(mean=[124, 116, 104], std=[58, 57, 57]), depth=dict(mean=[0], std=[5])))
+        >>> batch = dict(rgb=[torch.ones(3, 4, 6)], depth=[torch.ones(1, 4, 6)])
+        >>> preprocess(dict(inputs=batch))['inputs'].shape
+        torch.Size([1, 6, 4, 6])
+    """
+
+    def __init__(
+        self,
+        modalities: Mapping[str, Mapping[str, Any]],
+        size: tuple[int, int] | None = None,
+        size_divisor: int | None = None,
+        seg_pad_val: int = 255,
+        batch_augments: list[dict] | None = None,
+        test_cfg: dict | None = None,
+    ) -> None:
+        if size is not None and size_divisor is not None:
+            raise ValueError(f'both size {size} and size_divisor {size_divisor}: give one of them')
+        super().__init__(
+            size=size,
+            size_divisor=1 if size is None and size_divisor is None else size_divisor,
+            seg_pad_val=seg_pad_val,
+            batch_augments=batch_augments,
+            test_cfg=test_cfg,
+        )
+        if not modalities:
+            raise ValueError('no modality: give modalities=dict(rgb=dict(mean=[...], std=[...]))')
+        self._channels = {name: _channels(name, spec) for name, spec in modalities.items()}
+        common = math.lcm(*self._channels.values())
+        self._repeats = {name: common // count for name, count in self._channels.items()}
+        self._register_normalisation(modalities)
+
+    @property
+    def modalities(self) -> list[str]:
+        """Names in the order of the streams."""
+        return list(self._channels)
+
+    def _register_normalisation(self, modalities: Mapping[str, Mapping[str, Any]]) -> None:
+        """Buffers over all M*C channels, which the parent normalises by.
+
+        The parent pads with zeros after normalising. To pad with another value than the mean,
+        that value is subtracted instead, and the difference is added after padding.
+        """
+        mean, std, pad = [], [], []
+        for name, spec in modalities.items():
+            count, repeats = self._channels[name], self._repeats[name]
+            value = spec.get('pad', spec['mean'])
+            value = list(value) if isinstance(value, Sequence) else [value] * count
+            if len(value) != count:
+                raise ValueError(f'modality {name!r}: pad {value} is not one number per channel')
+            mean += list(spec['mean']) * repeats
+            std += list(spec['std']) * repeats
+            pad += value * repeats
+        columns = torch.tensor([mean, std, pad], dtype=torch.float32)
+        of_mean, of_std, of_pad = columns.view(3, -1, 1, 1)  # (M*C, 1, 1) each
+        self.register_buffer('mean', of_pad, persistent=False)
+        self.register_buffer('std', of_std, persistent=False)
+        self.register_buffer('shift', (of_pad - of_mean) / of_std, persistent=False)
+        self._shifts = bool((of_pad != of_mean).any())
+        self._enable_normalize = True
+
+    def forward(self, data: dict, training: bool = False) -> dict[str, Any]:
+        """Turn a batch of the data loader into the model's input.
+
+        Args:
+            data: ``inputs`` and perhaps ``data_samples``. ``inputs`` is, by name, a list of B
+                tensors (C_m, H, W) or one tensor (B, C_m, H, W); or a list of B mappings from
+                name to (C_m, H, W). Modalities that are not wanted are ignored.
+            training: pad inputs and labels; else inputs as ``test_cfg`` says.
+
+        Returns:
+            ``inputs``: (B, M*C, H, W) float32, and ``data_samples``.
+
+        Raises:
+            ValueError: a modality is missing, or its shape does not fit.
+        """
+        data = self.cast_data(data)
+        joined = self._join(data['inputs'])
+        if not training and len({tensor.shape for tensor in joined}) > 1:
+            sizes = [tuple(tensor.shape[1:]) for tensor in joined]
+            raise ValueError(
+                f'frames of one test batch differ in size, {sizes}: use batch_size=1, or resize'
+            )
+        output = super().forward({**data, 'inputs': joined}, training)
+        if self._shifts:
+            output['inputs'] += self.shift
+        return output
+
+    def _join(self, inputs: Inputs) -> list[Tensor]:
+        """Samples of the batch, (M*C, H, W) each, not yet normalised."""
+        if not isinstance(inputs, Mapping):
+            if isinstance(inputs, Tensor) or not all(isinstance(one, Mapping) for one in inputs):
+                raise TypeError(
+                    'inputs without names of modalities: pack them by PackModalities, or give '
+                    f'dict({self.modalities[0]}=..., ...)'
+                )
+            inputs = {name: [self._of(name, one) for one in inputs] for name in self.modalities}
+        columns = {name: self._of(name, inputs) for name in self.modalities}
+        counts = {name: len(column) for name, column in columns.items()}
+        if len(set(counts.values())) > 1:
+            raise ValueError(f'modalities differ in number of frames, {counts}: give equal numbers')
+        return [self._join_frame(frame) for frame in zip(*columns.values(), strict=True)]
+
+    def _of(self, name: str, inputs: Mapping[str, Any]) -> Any:
+        if name not in inputs:
+            raise ValueError(
+                f'modality {name!r} is missing, the batch has {list(inputs)}: load it, or leave it '
+                'out of the modalities of the data preprocessor'
+            )
+        return inputs[name]
+
+    def _join_frame(self, frame: Sequence[Tensor]) -> Tensor:
+        parts: list[Tensor] = []
+        for (name, channels), tensor in zip(self._channels.items(), frame, strict=True):
+            if tensor.ndim != 3 or tensor.shape[0] != channels:
+                raise ValueError(
+                    f'modality {name!r} has shape {tuple(tensor.shape)}, but its mean has '
+                    f'{channels} channels: give ({channels}, H, W), or as many means as channels'
+                )
+            if tensor.shape[1:] != frame[0].shape[1:]:
+                raise ValueError(
+                    f'modality {name!r} has {tuple(tensor.shape[1:])} pixels (height, width), but '
+                    f'{self.modalities[0]!r} has {tuple(frame[0].shape[1:])}: modalities must be '
+                    'aligned pixel by pixel'
+                )
+            parts += [tensor] * self._repeats[name]
+        return torch.cat(parts)  # (M*C, H, W)
+
+
+def _channels(name: str, spec: Mapping[str, Any]) -> int:
+    """How many channels a modality has, by its mean, after a check of its numbers."""
+    mean, std = spec.get('mean'), spec.get('std')
+    if not (isinstance(mean, Sequence) and isinstance(std, Sequence) and 0 < len(mean) == len(std)):
+        raise ValueError(
+            f'modality {name!r} has mean {mean} and std {std}: give lists of equal length, one '
+            'number per channel'
+        )
+    if min(std) <= 0:
+        raise ValueError(f'modality {name!r} has std {std}: it must be above 0')
+    return len(mean)
