@@ -26,7 +26,9 @@ class ExchangeNorm(nn.Module):
         axis: streams exchange along ``'modalities'`` (encoders) or ``'tasks'`` (decoders).
         threshold: theta of Eq. 4: channels with ``|gamma| < threshold`` are replaced. At 0 a norm is penalised
             but never exchanges (the "l1 without exchange" rows of Table 1).
-        region: ``'disjoint'`` sub-parts (the paper) or ``'all'`` channels (the official code).
+        region: who may be exchanged: ``'disjoint'`` sub-parts (the paper) or ``'all'`` channels (the official code).
+        penalty_region: whose gamma is penalised: ``'disjoint'`` (the paper and the official code) or ``'all'``
+            (Tables 1 and 13).
         exchange: whether this norm exchanges and is penalised. Models decide which of their norms do by
             setting the attribute; False is a plain private norm.
         kwargs: arguments of the stock norm, such as ``eps`` and ``momentum``.
@@ -49,6 +51,7 @@ class ExchangeNorm(nn.Module):
         axis: str = 'modalities',
         threshold: float = 2e-2,
         region: str = 'disjoint',
+        penalty_region: str = 'disjoint',
         exchange: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -59,12 +62,13 @@ class ExchangeNorm(nn.Module):
         self.num_features = num_features
         self.axis = axis
         self.threshold = threshold
-        self.region = region
         self.exchange = exchange
         self.norm = self.norm_type(self.grid.size * num_features, **kwargs)
-        # derived from the arguments, so no part of a checkpoint
-        parts = sub_parts(self.grid, num_features, axis, region)
-        self.register_buffer('sub_parts', parts, persistent=False)
+        # boolean (T, M, C); derived from the arguments, so no part of a checkpoint
+        for name, where in (('exchangeable', region), ('penalised', penalty_region)):
+            self.register_buffer(name, sub_parts(self.grid, num_features, axis, where), persistent=False)
+        self.exchangeable: Tensor
+        self.penalised: Tensor
 
     @property
     def weight(self) -> Tensor:
@@ -77,17 +81,17 @@ class ExchangeNorm(nn.Module):
         return self.norm.bias
 
     @property
-    def penalised(self) -> Tensor:
-        """Which gammas carry the penalty of Eq. 2: boolean (T, M, C), all False where nothing exchanges."""
-        return self.sub_parts if self.exchange else torch.zeros_like(self.sub_parts)
+    def exchanges(self) -> bool:
+        """Whether this norm exchanges and is penalised: it is told to, and has streams to exchange with."""
+        return self.exchange and self.grid.length(self.axis) > 1
 
     def gamma(self) -> Tensor:
         """Scaling factors as (T, M, C), a view of the parameter."""
-        return self.norm.weight.view(self.sub_parts.shape)
+        return self.norm.weight.view(self.exchangeable.shape)
 
     def exchange_mask(self) -> Tensor:
         """Which channels are replaced at present: boolean (T, M, C), Eq. 4 with |gamma| as the official code."""
-        return (self.gamma().detach().abs() < self.threshold) & self.penalised
+        return (self.gamma().detach().abs() < self.threshold) & self.exchangeable & self.exchange
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.num_features:
@@ -96,7 +100,7 @@ class ExchangeNorm(nn.Module):
                 'streams belong into the batch'
             )
         streams = self.grid.unfold(self._normalise(x))  # (B, T, M, C, H, W)
-        if self.exchange and self.grid.length(self.axis) > 1:
+        if self.exchanges:
             streams = exchange(streams, self.exchange_mask(), self.grid.dim(self.axis))
         return self.grid.fold(streams)  # (B*T*M, C, H, W)
 
@@ -118,7 +122,7 @@ class ExchangeNorm(nn.Module):
         """Frozen statistics: one affine map in a single pass, whatever the layout."""
         scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
         shift = self.norm.bias - self.norm.running_mean * scale
-        shape = (*self.sub_parts.shape, 1, 1)  # (T, M, C, 1, 1)
+        shape = (*self.exchangeable.shape, 1, 1)  # (T, M, C, 1, 1)
         # in the norm's own precision as the stock kernels do: a large mean would cancel badly in bfloat16
         y = torch.addcmul(shift.view(shape), self.grid.unfold(x), scale.view(shape))
         return self.grid.fold(y.to(x.dtype))
@@ -149,7 +153,7 @@ class ExchangeNorm(nn.Module):
     def extra_repr(self) -> str:
         return (
             f'{self.num_features}, tasks={self.grid.tasks}, modalities={self.grid.modalities}, '
-            f'axis={self.axis}, threshold={self.threshold}, region={self.region}, exchange={self.exchange}'
+            f'axis={self.axis}, threshold={self.threshold}, exchange={self.exchange}'
         )
 
 

@@ -12,9 +12,9 @@ from .exchange_norm import ExchangeNorm
 
 
 def exchange_norms(model: nn.Module) -> Iterator[tuple[str, ExchangeNorm]]:
-    """Names and layers of all ExchangeNorms that exchange (have penalised channels), in order."""
+    """Names and layers of all norms that exchange and are penalised, in order."""
     for name, module in model.named_modules():
-        if isinstance(module, ExchangeNorm) and module.penalised.any():
+        if isinstance(module, ExchangeNorm) and module.exchanges:
             yield name, module
 
 

@@ -150,10 +150,20 @@ def test_told_not_to_exchange():
     layer.exchange = False
     assert torch.equal(layer(x), plain)
     assert not layer.exchange_mask().any()
-    assert not layer.penalised.any()
+    assert not layer.exchanges
     layer.exchange, layer.threshold = True, 0.0  # penalised, but never replaced
     assert torch.equal(layer(x), plain)
-    assert layer.penalised.sum() == 6
+    assert layer.exchanges
+
+
+@pytest.mark.parametrize('penalty, expected', [('disjoint', 6), ('all', 12)])
+@pytest.mark.parametrize('region, replaced', [('disjoint', 6), ('all', 12)])
+def test_regions_of_exchange_and_penalty(region, replaced, penalty, expected):
+    """The paper has both disjoint, the official code exchanges everywhere and penalises the disjoint parts."""
+    layer = CENBN(6, modalities=2, region=region, penalty_region=penalty)
+    nn.init.zeros_(layer.weight)
+    assert layer.exchange_mask().sum() == replaced
+    assert layer.penalised.sum() == expected
 
 
 @pytest.mark.parametrize('name', ['CENBN', 'CENSyncBN', 'CENIN'])

@@ -60,14 +60,14 @@ class ExchangeMonitorHook(Hook):
         runner.visualizer.add_scalars(scalars, step=runner.iter)
         masks = [norm.exchange_mask() for norm in norms.values()]
         exchanged = sum(int(mask.sum()) for mask in masks)
-        possible = sum(int(norm.penalised.sum()) for norm in norms.values())
+        possible = sum(int(norm.exchangeable.sum()) for norm in norms.values())
         self._warn(runner, exchanged, possible, norms)
 
     def _warn(self, runner: Runner, exchanged: int, possible: int, norms: dict) -> None:
         if self._warned:
             return
         if exchanged == 0 and runner.iter + 1 >= self.patience * runner.max_iters:
-            smallest = min(float(n.gamma()[n.penalised].abs().min()) for n in norms.values())
+            smallest = min(float(n.gamma()[n.exchangeable].abs().min()) for n in norms.values())
             message = (
                 f'nothing is exchanged after {runner.iter + 1} iterations: the smallest |gamma| is '
                 f'{smallest:.3g}, thresholds start at {min(n.threshold for n in norms.values()):.3g}. Raise the '
