@@ -1,0 +1,58 @@
+# Everything a clone needs, inside the clone: `make help` lists it.
+# The pinned sets under requirements/ are for Python 3.11 and 3.12; PYTHON=... chooses another one.
+SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
+
+UPSTREAM := requirements/openmmlab.txt requirements/dev.txt
+ONEDL := requirements/onedl.txt requirements/dev.txt
+# An environment carries the hash of what it was made from in the name of its stamp.
+hash = $(shell cat $(1) setup.py mmcen/version.py | cksum | cut -d ' ' -f 1)
+STAMP := .venv/made-from-$(call hash,$(UPSTREAM))
+STAMP_ONEDL := .venv-onedl/made-from-$(call hash,$(ONEDL))
+
+PYTEST := -m pytest -q -n auto --dist loadfile --durations=10
+# One thread for each worker: they share the cores already.
+TEST_ENV := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint test-onedl clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+env: $(STAMP) ## make .venv from the pinned upstream set (demo and test do it by themselves)
+
+demo: $(STAMP) ## train, evaluate and picture a small CEN on synthetic rooms
+	@.venv/bin/python tools/demo.py
+
+test: $(STAMP) lint ## lint, then the test suite; MMCEN_DATA=... adds the tests on real data
+	@$(TEST_ENV) .venv/bin/python $(PYTEST) $(ARGS)
+
+lint: $(STAMP) ## ruff, mypy and codespell
+	@.venv/bin/ruff check --quiet .
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/mypy --no-error-summary
+	@.venv/bin/codespell
+
+test-onedl: $(STAMP_ONEDL) ## the test suite on the OneDL forks, in .venv-onedl
+	@$(TEST_ENV) .venv-onedl/bin/python $(PYTEST) $(ARGS)
+
+clean: ## remove the environments, caches and what installing left
+	rm -rf .venv .venv-onedl *.egg-info build dist .coverage htmlcov
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find mmcen tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): SET := $(UPSTREAM)
+$(STAMP_ONEDL): SET := $(ONEDL)
+$(STAMP) $(STAMP_ONEDL):
+	@$(if $(PYTHON),,echo 'mmcen needs Python 3.11 or 3.12: install it, or name it with PYTHON=...' >&2; exit 1)
+	@$(PYTHON) -c '$(SUPPORTED)' || { \
+		echo '$(PYTHON) is not Python 3.11 or 3.12, for which the pinned sets are made' >&2; exit 1; }
+	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
+	@echo 'Installing $(SET) into $(@D): some minutes, once. Progress: $(@D)/install.log'
+	@{ $(@D)/bin/python -m pip install $(patsubst %,-r %,$(SET)) && \
+		$(@D)/bin/python -m pip install --no-deps -e . ; } > $(@D)/install.log 2>&1 || { \
+		tail -n 5 $(@D)/install.log; \
+		echo 'The installation failed, see $(@D)/install.log; run make again to retry.' >&2; exit 1; }
+	@touch $@

@@ -1,0 +1,162 @@
+"""From a command line to a runner: what ``tools/train.py`` and ``tools/test.py`` are made of.
+
+Where a user's input is at fault, ``parser.error`` ends the program with one sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from argparse import ArgumentParser
+from pathlib import Path
+
+import torch.distributed as dist
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.dist import master_only
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+
+def common_parser(description: str) -> ArgumentParser:
+    """The arguments that training and testing share, under the names that mmseg gives them."""
+    parser = ArgumentParser(description=description)
+    parser.add_argument('config', help='config file, for example one of configs/cen/')
+    parser.add_argument(
+        '--work-dir', help='where logs and checkpoints go; by default work_dirs/<name of config>'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override entries of the config, for example train_dataloader.batch_size=4 or '
+        'key="[a,b]": quotation marks as shown, no white space',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='what started the processes: pytorch for torchrun, which works on CPUs as well',
+    )
+    # torchrun sets LOCAL_RANK; the older torch.distributed.launch passes one of these.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def load_config(args: argparse.Namespace, parser: ArgumentParser) -> Config:
+    """Read the config that the arguments of :func:`common_parser` name, and apply them to it.
+
+    The work directory is the command line's, else the config's, else named after the config.
+    """
+    if not Path(args.config).is_file():
+        parser.error(f'config {args.config} does not exist: see configs/cen/ for what there is')
+    if args.launcher == 'pytorch' and 'WORLD_SIZE' not in os.environ:
+        parser.error(
+            '--launcher pytorch is for processes that torchrun starts: '
+            'use torchrun --nproc_per_node N tools/..., or leave it out'
+        )
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def load_checkpoint(cfg: Config, checkpoint: str, parser: ArgumentParser) -> None:
+    """Test this checkpoint, a file or anything with a scheme that mmengine can load."""
+    if '://' not in checkpoint and not Path(checkpoint).is_file():
+        parser.error(f'checkpoint {checkpoint} does not exist: train one with tools/train.py')
+    cfg.load_from = checkpoint
+
+
+def enable_amp(cfg: Config, parser: ArgumentParser) -> None:
+    """Train in mixed precision: float16 with a loss scale, or bfloat16 where there is but a CPU."""
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
+    if kind in ('AmpOptimWrapper', 'BFloat16OptimWrapper'):
+        return
+    if kind != 'OptimWrapper':
+        parser.error(
+            f'--amp replaces an OptimWrapper, and optim_wrapper.type is {kind}: leave --amp out'
+        )
+    if get_device() == 'cpu':
+        wrapper.type = 'BFloat16OptimWrapper'
+    else:
+        wrapper.type = 'AmpOptimWrapper'
+        wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def enable_tta(cfg: Config, parser: ArgumentParser) -> None:
+    """Test with the config's ``tta_pipeline`` and ``tta_model``, mmseg's convention."""
+    missing = [key for key in ('tta_pipeline', 'tta_model') if key not in cfg]
+    if missing:
+        parser.error(f'--tta needs {" and ".join(missing)}, which the config does not set')
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    cfg.tta_model.module = cfg.model
+    cfg.model = cfg.tta_model
+
+
+def write_predictions(cfg: Config, folder: str) -> None:
+    """Let mmseg's metric, or the first of several, write the predicted label maps beside it."""
+    evaluator = cfg.test_evaluator
+    (evaluator[0] if isinstance(evaluator, list) else evaluator).output_dir = folder
+
+
+def draw_predictions(cfg: Config, show: bool, folder: str | None, wait_time: float) -> None:
+    """Turn on the visualization hook, into a window, a folder, or the visualizer's own backends."""
+    hook = cfg.setdefault('default_hooks', {}).setdefault(
+        'visualization', {'type': 'SegVisualizationHook'}
+    )
+    hook.update(draw=True, show=show, wait_time=wait_time)
+    if folder is not None:
+        cfg.visualizer.save_dir = folder
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner of a config; several processes work without an accelerator, too."""
+    if cfg.launcher == 'pytorch' and get_device() == 'cpu':
+        _distribute_on_cpu(cfg)
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def _distribute_on_cpu(cfg: Config) -> None:
+    """Give mmengine's runner a gloo group and a wrapper without devices.
+
+    Left alone it calls ``torch.cuda.set_device`` and puts the model on device LOCAL_RANK.
+    """
+    dist.init_process_group('gloo')
+    wrapper = {
+        'type': 'MMDistributedDataParallel',
+        'device_ids': None,
+        'broadcast_buffers': False,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+    }
+    cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {})}
+
+
+@master_only
+def report_training(runner: Runner, config: str) -> None:
+    """Log where the results of a training are, and the command that tests them."""
+    found = runner.message_hub.runtime_info
+    last = found.get('last_ckpt')
+    best = [path for key, path in found.items() if key.startswith('best_ckpt') and path]
+    lines = [f'Training is done, its results are in {runner.work_dir}']
+    lines += [f'  last checkpoint  {last}'] if last else []
+    lines += [f'  best checkpoint  {path}' for path in best]
+    lines += [f'  log              {runner.log_dir}']
+    checkpoints = [*best, last] if last else best
+    if checkpoints:
+        lines += [f'  test it          python tools/test.py {config} {checkpoints[0]}']
+    runner.logger.info('\n'.join(lines))
+
+
+def finish() -> None:
+    """Take leave of the other processes, if there are any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

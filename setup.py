@@ -1,0 +1,73 @@
+"""Installs mmcen and nothing else of OpenMMLab: what is there already stays as it is.
+
+mmcv, mmcv-lite and onedl-mmcv are three distributions of one import package, so requiring one
+of them by name would overwrite another that is in use. The stacks are extras, and the exact
+sets that are tested stand under ``requirements/``; ``mmcen`` checks at import what it finds.
+"""
+
+from pathlib import Path
+from runpy import run_path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+SEGMENTATION = [
+    'torchvision',
+    'mmengine==0.10.7',
+    'mmcv-lite==2.1.0',
+    'mmsegmentation==1.2.2',
+    'ftfy',
+    'regex',
+    'setuptools<81',
+    'h5py',
+    'scipy',
+    'tensorboard',
+]
+ONEDL = [
+    'torchvision',
+    'onedl-mmengine>=0.10.12',
+    'onedl-mmcv>=2.3.6',
+    'onedl-mmsegmentation>=1.4.2',
+    'h5py',
+    'scipy',
+    'tensorboard',
+]
+# Then, because its own requirements are too many: pip install --no-deps mmagic==1.2.0
+TRANSLATION = [
+    'numpy<2',
+    'opencv-python<4.11',
+    'opencv-python-headless<4.11',
+    'albumentations==1.3.1',
+    'click',
+    'diffusers==0.24.0',
+    'einops',
+    'huggingface-hub<0.25',
+    'imageio',
+    'lpips',
+    'pandas',
+    'resize-right',
+    'transformers<4.41',
+]
+DEV = ['codespell', 'hypothesis', 'mypy', 'pytest', 'pytest-cov', 'pytest-xdist', 'ruff']
+
+setup(
+    name='mmcen',
+    version=run_path(str(HERE / 'mmcen' / 'version.py'))['__version__'],
+    description='Channel Exchanging Networks for any set of modalities and tasks, on OpenMMLab',
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    keywords=['multimodal fusion', 'multitask learning', 'RGB-D', 'semantic segmentation'],
+    packages=find_packages(include=['mmcen', 'mmcen.*']),
+    python_requires='>=3.10',
+    install_requires=['matplotlib', 'numpy', 'packaging', 'torch>=2.0'],
+    extras_require={
+        'segmentation': SEGMENTATION,
+        'onedl': ONEDL,
+        'translation': TRANSLATION,
+        'dev': DEV,
+        'all': SEGMENTATION + TRANSLATION + DEV,
+    },
+    zip_safe=False,
+)

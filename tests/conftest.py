@@ -1,0 +1,37 @@
+"""What all tests share: the package's registrations, the scope, seeds, and the real data's place."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+
+from mmcen.datasets.multimodal import data_place
+
+
+@pytest.fixture(scope='session', autouse=True)
+def one_thread() -> None:
+    """Small tensors are fastest on one thread, and sums come out the same in every run."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def fresh_state() -> None:
+    """The same seeds for each test, and mmseg's scope, whichever tests ran before."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    init_default_scope('mmseg')
+
+
+@pytest.fixture(scope='session')
+def data_root() -> Path:
+    """The folder of the real NYUv2, which ``data/nyudv2`` is or ``MMCEN_DATA`` names."""
+    root = Path(data_place('nyudv2', 'nyuv2'))
+    if not (root / 'splits').is_dir():
+        pytest.skip(f'no NYUv2 at {root}: set MMCEN_DATA to the folder that holds it')
+    return root
