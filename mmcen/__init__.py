@@ -1,7 +1,7 @@
 """mmcen: Channel Exchanging Networks for OpenMMLab. Importing it registers its types in mmengine's root registries."""
 
 from . import compat  # isort: skip  # first: it decides whether mmseg can be imported at all
-from . import engine, evaluation, layers
+from . import datasets, engine, evaluation, layers, models
 from .version import __version__
 
-__all__ = ['__version__', 'compat', 'engine', 'evaluation', 'layers']
+__all__ = ['__version__', 'compat', 'datasets', 'engine', 'evaluation', 'layers', 'models']
