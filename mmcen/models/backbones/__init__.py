@@ -1,0 +1,3 @@
+from .cen_resnet import CENResNet
+
+__all__ = ['CENResNet']

@@ -1,0 +1,87 @@
+"""CENResNet: mmseg's ResNet with private norms, exchanging after its 3x3 convs (section 3.2).
+
+The layers are the parent's; two things are added. ``norm_cfg`` makes every norm private to its
+stream, and of these only the norms that follow a 3x3 conv inside a block keep exchanging: norm2 of
+a Bottleneck (the official code), both norms of a BasicBlock. One-stream checkpoints (ImageNet,
+torchvision's names) load into all streams by mmengine's ``init_cfg=dict(type='Pretrained', ...)``.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.registry import MODELS
+from mmseg.models.backbones import ResNet
+from mmseg.models.backbones.resnet import BasicBlock, Bottleneck
+from torch import nn
+
+from ...layers import ExchangeNorm
+
+
+def norms_after_3x3(block: BasicBlock | Bottleneck) -> Iterator[nn.Module]:
+    """Norms of a residual block that directly follow one of its 3x3 convs."""
+    for i in (1, 2, 3):
+        conv = getattr(block, f'conv{i}', None)
+        if conv is not None and conv.kernel_size == (3, 3):
+            yield getattr(block, f'norm{i}')
+
+
+@MODELS.register_module()
+class CENResNet(ResNet):
+    """ResNet for streams folded into the batch.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        norm_cfg: config of the private norms, by default CENBN of one stream. ``modalities`` in it
+            is the number of streams; ``exchange=False`` makes a baseline that never exchanges.
+        norm_eval: keep the running statistics as loaded while training, the paper's default with
+            ImageNet weights. Set it to False to train from scratch.
+        zero_init_residual: start each block as the identity, by a zero gamma in its last norm. None
+            does so where that norm does not exchange: in Bottlenecks.
+        kwargs: other arguments of :class:`mmseg.models.backbones.ResNet`.
+
+    Input: ``(B*T*M, 3, H, W)``. Output: features ``(B*T*M, C_i, H/s, W/s)``, s = 4, 8, 16, 32.
+
+    Raises:
+        ValueError: if ``zero_init_residual=True`` would start exchanging norms at gamma 0.
+
+    Example:
+        >>> import torch
+        >>> backbone = CENResNet(18, norm_cfg=dict(type='CENBN', modalities=2))
+        >>> [tuple(x.shape) for x in backbone(torch.rand(2 * 3, 3, 64, 64))]
+        [(6, 64, 16, 16), (6, 128, 8, 8), (6, 256, 4, 4), (6, 512, 2, 2)]
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        *,
+        norm_cfg: dict | None = None,
+        norm_eval: bool = True,
+        zero_init_residual: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if zero_init_residual is None:
+            zero_init_residual = self.arch_settings.get(depth, (None,))[0] is Bottleneck
+        super().__init__(
+            depth,
+            norm_cfg=norm_cfg or dict(type='CENBN'),
+            norm_eval=norm_eval,
+            zero_init_residual=zero_init_residual,
+            **kwargs,
+        )
+        exchanging = self._restrict_exchange()
+        if zero_init_residual and exchanging and self.block is BasicBlock:
+            raise ValueError(
+                f'zero_init_residual=True starts every norm2 of ResNet-{depth} at gamma 0, below '
+                'the exchange threshold, so that whole sub-parts are exchanged from the first '
+                'step: set it to False'
+            )
+
+    def _restrict_exchange(self) -> list[ExchangeNorm]:
+        """Stop exchange everywhere but after 3x3 convs; return the norms that still exchange."""
+        blocks = [m for m in self.modules() if isinstance(m, (BasicBlock, Bottleneck))]
+        chosen = {norm for block in blocks for norm in norms_after_3x3(block)}
+        norms = [m for m in self.modules() if isinstance(m, ExchangeNorm)]
+        for norm in norms:
+            norm.exchange = norm.exchange and norm in chosen
+        return [norm for norm in norms if norm.exchange]

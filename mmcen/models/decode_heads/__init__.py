@@ -1,0 +1,3 @@
+from .refinenet_head import RefineNetHead
+
+__all__ = ['RefineNetHead']
