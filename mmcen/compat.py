@@ -1,4 +1,4 @@
-"""OpenMMLab of 2024 on the Python libraries of today: the one place that knows of versions.
+"""OpenMMLab on the Python libraries of today: the one place that knows of versions.
 
 Imported first by ``mmcen``, before ``mmseg``, because what it finds or mends decides whether
 ``mmseg`` can be imported at all:
@@ -132,21 +132,26 @@ class _MissingOps(ModuleType):
 def allow_own_checkpoints() -> None:
     """Declare as safe to unpickle what mmengine's own checkpoints hold besides tensors.
 
-    That is the message hub's log buffers and the numpy arrays and scalars in them. Nothing else
-    becomes loadable. Up to torch 2.5 there is no such list, nor a need for it.
+    That is the message hub's log buffers and the numpy arrays and scalars in them, as numpy 1 and
+    numpy 2 name them. Nothing else becomes loadable. Before torch 2.6 there is no need for it.
     """
-    import numpy as np
     import torch
-
-    if not hasattr(torch.serialization, 'add_safe_globals'):
-        return
     from mmengine.logging import HistoryBuffer
+    from mmengine.utils import digit_version
 
-    core = importlib.import_module('numpy._core' if np.__version__ >= '2' else 'numpy.core')
-    reconstruct, scalar = core.multiarray._reconstruct, core.multiarray.scalar
+    if digit_version(torch.__version__) < digit_version('2.6'):
+        return
+    import numpy as np
+
+    multiarray = importlib.import_module(np.ndarray([]).__reduce__()[0].__module__)
+    functions = [
+        (getattr(multiarray, function), f'{package}.multiarray.{function}')
+        for package in ('numpy.core', 'numpy._core')
+        for function in ('_reconstruct', 'scalar')
+    ]
     dtypes = [type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'u1', '?')]
     torch.serialization.add_safe_globals(
-        [HistoryBuffer, np.ndarray, np.dtype, reconstruct, scalar, *dtypes]
+        [HistoryBuffer, np.ndarray, np.dtype, *functions, *dtypes]
     )
 
 

@@ -38,7 +38,7 @@ HRNET = dict(
 )
 BACKBONES = {
     'HRNet': (dict(extra=HRNET, norm_eval=False), 4, 0),
-    'MobileNetV2': (dict(widen_factor=0.25, out_indices=(6,)), 80, 0),
+    'MobileNetV2': (dict(widen_factor=0.25, out_indices=(1, 6)), 80, 1),
     'UNet': (dict(base_channels=4, num_stages=3, strides=(1,) * 3, enc_num_convs=(1,) * 3,
                   dec_num_convs=(1,) * 2, downsamples=(True,) * 2, enc_dilations=(1,) * 3,
                   dec_dilations=(1,) * 2), 4, 2),
