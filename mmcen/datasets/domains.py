@@ -1,0 +1,251 @@
+"""Image domains that follow from one RGB-D frame, as pure functions.
+
+Taskonomy's geometric and edge domains (FACTS section 6), computed from depth, colour and the
+camera alone. ``SyntheticRooms`` and the derivation of domains from real frames share them.
+
+Conventions, everywhere in this module:
+
+- camera frame: x right, y down, z forward; metres. Depth is z depth, 0 = missing.
+- ``intrinsics`` is the (3, 3) pinhole matrix, pixel centres at integer coordinates.
+- normals are unit vectors that face the camera; (0, 0, 0) = unknown.
+- curvature is in 1/m, positive where the surface bulges towards the camera.
+
+On a plane, inverse depth is an affine function of the pixel coordinates. Two functions live on
+this: the normal is the direction of that function's coefficients, and whatever remains of its
+second difference is no plane but an edge.
+"""
+
+import cv2
+import numpy as np
+
+
+def _check_map(name: str, array: np.ndarray, channels: int | None = None) -> None:
+    """Raise ValueError unless ``array`` is (H, W), or (H, W, channels) where channels is given."""
+    wanted = '(H, W)' if channels is None else f'(H, W, {channels})'
+    ndim = 2 if channels is None else 3
+    if array.ndim != ndim or (channels is not None and array.shape[-1] != channels):
+        hint = ': squeeze the channel axis' if channels is None and array.ndim == 3 else ''
+        raise ValueError(f'{name} must have shape {wanted}, got {array.shape}{hint}')
+
+
+def pixel_rays(height: int, width: int, intrinsics: np.ndarray) -> np.ndarray:
+    """Viewing rays of all pixels, (H, W, 3) float32, scaled so that z = 1."""
+    fx, fy = intrinsics[0, 0], intrinsics[1, 1]
+    x = (np.arange(width, dtype=np.float32) - np.float32(intrinsics[0, 2])) / np.float32(fx)
+    y = (np.arange(height, dtype=np.float32) - np.float32(intrinsics[1, 2])) / np.float32(fy)
+    rays = np.ones((height, width, 3), np.float32)
+    rays[..., 0] = x
+    rays[..., 1] = y[:, None]
+    return rays
+
+
+def backproject(depth: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """Points (H, W, 3) float32 in metres of a z depth map (H, W); missing depth gives 0."""
+    _check_map('depth', depth)
+    return pixel_rays(depth.shape[0], depth.shape[1], intrinsics) * depth[..., None].astype(
+        np.float32
+    )
+
+
+def euclidean_depth(depth: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """Distance to the camera centre (H, W) float32 in metres, from z depth; missing stays 0."""
+    return np.linalg.norm(backproject(depth, intrinsics), axis=-1)
+
+
+def normals_from_depth(
+    depth: np.ndarray, intrinsics: np.ndarray, radius: int = 1, jump: float = 0.05
+) -> np.ndarray:
+    """Surface normals by a least-squares plane around every pixel.
+
+    Fits inverse depth as an affine function of the pixel coordinates, exact on planes for any
+    radius, over those pixels of the window whose depth is known and near the centre's.
+
+    Args:
+        depth: z depth (H, W) in metres, 0 = missing.
+        intrinsics: (3, 3).
+        radius: the window is (2 * radius + 1) squared. Noisy or coarsely quantised depth wants 3
+            and more.
+        jump: pixels whose depth differs by more than this share of the centre's depth are left
+            out, so that windows do not reach over occlusion edges.
+
+    Returns:
+        Normals (H, W, 3) float32 in [-1, 1], facing the camera; 0 where depth is missing or fewer
+        than three known neighbours span a plane.
+
+    Raises:
+        ValueError: depth is not (H, W), or radius is below 1.
+    """
+    _check_map('depth', depth)
+    if radius < 1:
+        raise ValueError(f'radius must be at least 1, got {radius}')
+    known = depth > 0
+    inverse = np.divide(1.0, depth, where=known, out=np.zeros(depth.shape))
+    slope_u, slope_v, level = _fit_affine(inverse, known, radius, jump)
+    rays = pixel_rays(depth.shape[0], depth.shape[1], intrinsics)
+    # n . P = const on a plane, so n . (x, y, 1) is proportional to 1 / z
+    nx, ny = slope_u * intrinsics[0, 0], slope_v * intrinsics[1, 1]
+    normals = np.stack([nx, ny, level - nx * rays[..., 0] - ny * rays[..., 1]], axis=-1)
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    normals = np.divide(-normals, length, where=length > 0, out=np.zeros_like(normals))
+    return normals.astype(np.float32)
+
+
+def _fit_affine(
+    values: np.ndarray, known: np.ndarray, radius: int, jump: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Least-squares (slope_u, slope_v, level) of ``values`` around every pixel, 0 if undetermined.
+
+    ``values`` is inverse depth, hence a relative difference of values is one of depths.
+    """
+    height, width = values.shape
+    padded = np.pad(values, radius)
+    usable = np.pad(known, radius)
+    # moments: 1, u, v, uu, uv, vv, q, uq, vq
+    moments = np.zeros((9, height, width))
+    for dv in range(-radius, radius + 1):
+        for du in range(-radius, radius + 1):
+            window = np.s_[radius + dv :, radius + du :]
+            q = padded[window][:height, :width]
+            near = np.abs(q - values) <= jump * np.maximum(q, values)
+            weight = (near & known & usable[window][:height, :width]).astype(values.dtype)
+            weighted = q * weight
+            for k, factor in enumerate((1, du, dv, du * du, du * dv, dv * dv)):
+                if factor:
+                    moments[k] += factor * weight
+            for k, factor in enumerate((1, du, dv), start=6):
+                if factor:
+                    moments[k] += factor * weighted
+    count, su, sv, suu, suv, svv, sq, suq, svq = moments
+    count = np.maximum(count, 1)
+    # centred second moments, then a 2x2 solve
+    cuu, cuv, cvv = suu - su * su / count, suv - su * sv / count, svv - sv * sv / count
+    cuq, cvq = suq - su * sq / count, svq - sv * sq / count
+    det = cuu * cvv - cuv * cuv
+    solved = det > 1e-6
+    safe = np.where(solved, det, 1)
+    slope_u = np.where(solved, (cuq * cvv - cvq * cuv) / safe, 0)
+    slope_v = np.where(solved, (cvq * cuu - cuq * cuv) / safe, 0)
+    level = np.where(solved, (sq - slope_u * su - slope_v * sv) / count, 0)
+    return slope_u, slope_v, level
+
+
+def reshading(
+    normals: np.ndarray, light: tuple[float, float, float] = (0.0, 0.0, -1.0)
+) -> np.ndarray:
+    """Lambertian shading of white surfaces, (H, W) float32 in [0, 1].
+
+    Args:
+        normals: (H, W, 3), facing the camera; unknown (0, 0, 0) gives 0.
+        light: direction *towards* the light in the camera frame, any length; default: a head
+            light, as in Taskonomy.
+
+    Raises:
+        ValueError: normals are not (H, W, 3), or light is zero.
+    """
+    _check_map('normals', normals, 3)
+    direction = np.asarray(light, np.float32)
+    length = float(np.linalg.norm(direction))
+    if direction.shape != (3,) or length == 0:
+        raise ValueError(f'light must be a direction of 3 numbers, not all 0, got {light}')
+    return np.clip(normals.astype(np.float32) @ (direction / length), 0, 1)
+
+
+def texture_edges(rgb: np.ndarray, sigma: float = 1.0) -> np.ndarray:
+    """Gradient magnitude of the smoothed luminance, (H, W) float32 in [0, 1].
+
+    Args:
+        rgb: (H, W, 3) uint8, or float in [0, 1].
+        sigma: of the Gaussian, in pixels; 0 = none.
+
+    Returns:
+        Luminance (full range 1) per pixel.
+
+    Raises:
+        ValueError: rgb is not (H, W, 3).
+    """
+    _check_map('rgb', rgb, 3)
+    scale = 1 / 255 if rgb.dtype == np.uint8 else 1
+    grey = cv2.cvtColor(rgb.astype(np.float32) * np.float32(scale), cv2.COLOR_RGB2GRAY)
+    if sigma > 0:
+        grey = cv2.GaussianBlur(grey, (0, 0), sigma)
+    dx = cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=1 / 8)
+    dy = cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=1 / 8)
+    return np.clip(np.hypot(dx, dy), 0, 1)
+
+
+def occlusion_edges(depth: np.ndarray, threshold: float = 0.03) -> np.ndarray:
+    """Depth discontinuities, (H, W) float32 in [0, 1], on both sides of the border.
+
+    The value is the second difference of inverse depth (0 on any plane, however slanted) in
+    units of the nearest of the three pixels, which is ``1 - z_near / z_far`` at a step.
+
+    Args:
+        depth: z depth (H, W) in metres, 0 = missing: no edge is claimed beside a missing pixel.
+        threshold: weaker edges are set to 0. A right-angled crease comes to about
+            ``2 / focal length in pixels``.
+
+    Raises:
+        ValueError: depth is not (H, W).
+    """
+    _check_map('depth', depth)
+    known = depth > 0
+    inverse = np.divide(1, depth, where=known, out=np.zeros(depth.shape, np.float32))
+    edges = np.zeros(depth.shape, np.float32)
+    for q, k, out in ((inverse, known, edges), (inverse.T, known.T, edges.T)):
+        second = np.abs(q[:, :-2] - 2 * q[:, 1:-1] + q[:, 2:])
+        nearest = np.maximum(np.maximum(q[:, :-2], q[:, 1:-1]), q[:, 2:])
+        sure = k[:, :-2] & k[:, 1:-1] & k[:, 2:]
+        strength = np.where(sure, second / np.maximum(nearest, 1e-12), 0)
+        np.maximum(out[:, 1:-1], strength, out=out[:, 1:-1])
+    return np.where(edges >= threshold, np.minimum(edges, 1), 0).astype(np.float32)
+
+
+def principal_curvature(normals: np.ndarray, points: np.ndarray, limit: float = 50.0) -> np.ndarray:
+    """Both principal curvatures, the eigenvalues of the shape operator.
+
+    From the first and second fundamental forms by central differences: 0 on planes, 1 / r on
+    spheres, (1 / r, 0) on cylinders. Noise of the normals is divided by the pixel's footprint:
+    smooth them first (``normals_from_depth`` with a larger radius).
+
+    Args:
+        normals: (H, W, 3), facing the camera.
+        points: (H, W, 3) in metres, as from ``backproject``.
+        limit: values are clipped to [-limit, limit] (creases have no finite curvature).
+
+    Returns:
+        (H, W, 2) float32 in 1/m, the larger first; 0 where a normal is unknown, a point missing,
+        or an occlusion edge passes.
+
+    Raises:
+        ValueError: a shape is not (H, W, 3), or the two differ.
+    """
+    _check_map('normals', normals, 3)
+    _check_map('points', points, 3)
+    if normals.shape != points.shape:
+        raise ValueError(f'normals {normals.shape} and points {points.shape} differ in shape')
+    pv, pu = np.gradient(points, axis=(0, 1))
+    nv, nu = np.gradient(normals, axis=(0, 1))
+
+    def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.einsum('hwc,hwc->hw', a, b)
+
+    e1, f1, g1 = dot(pu, pu), dot(pu, pv), dot(pv, pv)
+    e2, f2, g2 = dot(pu, nu), (dot(pu, nv) + dot(pv, nu)) / 2, dot(pv, nv)
+    det = e1 * g1 - f1 * f1
+    # relative: the footprint's sine squared; a pixel seen edge-on carries no curvature
+    regular = _surface_inside(normals, points) & (det > 1e-6 * e1 * g1) & (det > 1e-12)
+    safe = np.where(regular, det, 1)
+    mean = (e2 * g1 - 2 * f2 * f1 + g2 * e1) / (2 * safe)
+    gauss = (e2 * g2 - f2 * f2) / safe
+    root = np.sqrt(np.maximum(mean * mean - gauss, 0))
+    curvature = np.stack([mean + root, mean - root], axis=-1)
+    return np.where(regular[..., None], np.clip(curvature, -limit, limit), 0).astype(np.float32)
+
+
+def _surface_inside(normals: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(H, W) bool: central differences at this pixel stay on one known surface."""
+    depth = points[..., 2]
+    known = ((depth > 0) & normals.any(axis=-1)).astype(np.uint8)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    inside = cv2.erode(known, cross, borderType=cv2.BORDER_REPLICATE)
+    return (inside > 0) & (occlusion_edges(depth) == 0)

@@ -1,0 +1,1 @@
+"""Synthetic indoor scenes: textures, shapes, scene, sampler, ray-caster, sensor."""

@@ -1,0 +1,145 @@
+"""Rendered indoor scenes with every domain of Taskonomy: a data set that needs no download."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.registry import DATASETS
+from mmseg.datasets import BaseSegDataset
+
+from .rooms.scene import CLASSES
+from .rooms.sensor import Sensor
+from .rooms.shot import ALIASES, DOMAINS, Shot
+
+PALETTE = [
+    [174, 199, 232],
+    [152, 110, 82],
+    [230, 230, 230],
+    [255, 127, 14],
+    [214, 39, 40],
+    [44, 160, 44],
+    [148, 103, 189],
+    [227, 119, 194],
+    [31, 119, 180],
+    [188, 189, 34],
+]
+SPLITS = ('train', 'val', 'test')
+
+
+@DATASETS.register_module()
+class SyntheticRooms(BaseSegDataset):
+    """Indoor scenes, rendered from their number (DESIGN, "Embedded default").
+
+    Ten classes. Pictures and rugs show in colour alone, cabinets in depth alone, and a screen is
+    what looks like a picture and stands out like a cabinet: only both modalities together tell
+    the four apart. See ``rooms.scene``.
+
+    A sample holds ``modalities`` (name to (H, W, C), in the order asked for), ``gt_seg_map``
+    (H, W) uint8 and the usual names; it is complete, the pipeline needs no loading.
+
+    Args:
+        modalities: domain names of Taskonomy, ``rooms.shot`` gives them with their units and ranges;
+            'depth' is short for 'depth_zbuffer'.
+        size: (H, W) of the frames.
+        length: number of scenes.
+        seed: another seed gives other scenes.
+        split: 'train', 'val' or 'test'; they share no scene, whatever their lengths.
+        sensor: imperfections of colour and depth: True for the defaults, False for none, or
+            settings of ``rooms.sensor.Sensor``.
+        cache_mb: rendered frames are kept up to this memory per process (data loader workers
+            each have their own, and keep it with ``persistent_workers``); 0 keeps none. A frame
+            of colour, depth and labels at 96 x 128 takes 0.1 MB.
+        **kwargs: of mmseg's BaseSegDataset; those about files have no effect.
+
+    Raises:
+        ValueError: an unknown or repeated modality, an unknown split, a size or length below 1.
+        TypeError: modalities is a single string.
+    """
+
+    METAINFO = dict(classes=CLASSES, palette=PALETTE)
+
+    def __init__(
+        self,
+        modalities: Sequence[str] = ('rgb', 'depth'),
+        size: Sequence[int] = (96, 128),
+        length: int = 200,
+        seed: int = 0,
+        split: str = 'train',
+        sensor: bool | dict = True,
+        cache_mb: float = 256,
+        **kwargs: Any,
+    ) -> None:
+        _check_modalities(modalities)
+        if split not in SPLITS:
+            raise ValueError(f'split must be one of {", ".join(SPLITS)}, got {split!r}')
+        if len(size) != 2 or min(size) < 1 or length < 1:
+            raise ValueError(f'size (H, W) and length must be positive, got {size}, {length}')
+        self.modalities = tuple(modalities)
+        self.size = (int(size[0]), int(size[1]))
+        self.length, self.seed, self.split = length, seed, split
+        settings = sensor if isinstance(sensor, dict) else {}
+        self.sensor = None if sensor is False else Sensor(**settings)
+        self._cache: dict[int, dict[str, np.ndarray]] = {}
+        self._room_left = cache_mb * 2**20
+        super().__init__(**kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """One entry per scene; ``scene`` is the number that it is rendered from."""
+        return [
+            dict(
+                img_path=f'synthetic_rooms/{self.split}/{index:06d}',
+                # interleaved, so that splits stay disjoint at any length
+                scene=index * len(SPLITS) + SPLITS.index(self.split),
+                label_map=self.label_map,
+                reduce_zero_label=self.reduce_zero_label,
+                seg_fields=['gt_seg_map'],
+            )
+            for index in range(self.length)
+        ]
+
+    def prepare_data(self, idx: int) -> dict | None:
+        """Render the scene, then run the pipeline."""
+        results = self.get_data_info(idx)
+        domain = dict(self._render(results.pop('scene')))
+        labels = domain.pop('segment_semantic')
+        results['gt_seg_map'] = labels[..., 0].copy()
+        # copies: a transform may write into its input, the cache must not change
+        results['modalities'] = {
+            name: (labels if name == 'segment_semantic' else domain[name]).copy()
+            for name in self.modalities
+        }
+        results['img_shape'] = results['ori_shape'] = self.size
+        return self.pipeline(results)
+
+    def _render(self, scene: int) -> dict[str, np.ndarray]:
+        """All modalities and the class map of a scene, from the cache if it is there."""
+        if scene in self._cache:
+            return self._cache[scene]
+        shot = Shot((self.seed, scene), self.size, self.sensor)
+        rendered = {name: DOMAINS[ALIASES.get(name, name)](shot) for name in self.modalities}
+        rendered['segment_semantic'] = self._mapped(DOMAINS['segment_semantic'](shot))
+        volume = sum(array.nbytes for array in rendered.values())
+        if volume <= self._room_left:
+            self._room_left -= volume
+            self._cache[scene] = rendered
+        return rendered
+
+    def _mapped(self, labels: np.ndarray) -> np.ndarray:
+        """Labels under ``metainfo=dict(classes=...)``, as mmseg's LoadAnnotations would."""
+        if self.label_map is None:
+            return labels
+        table = np.arange(256, dtype=np.uint8)
+        table[list(self.label_map)] = list(self.label_map.values())
+        return table[labels]
+
+
+def _check_modalities(modalities: Sequence[str]) -> None:
+    """Raise unless ``modalities`` are distinct names of known domains."""
+    if isinstance(modalities, str):
+        raise TypeError(f'modalities must be a sequence of names, got {modalities!r}: put a list')
+    known = [*DOMAINS, *ALIASES]
+    unknown = [name for name in modalities if name not in known]
+    if unknown or not modalities:
+        raise ValueError(f'modalities {list(modalities)}: unknown {unknown}, known are {known}')
+    if len(set(modalities)) != len(modalities):
+        raise ValueError(f'modalities {list(modalities)} repeat a name: give each once')
