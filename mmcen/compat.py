@@ -8,6 +8,8 @@ Imported first by ``mmcen``, before ``mmseg``, because what it finds or mends de
    ``mmagic.models`` import; an operator raises when it is called, not before;
 3. what mmengine writes into its checkpoints is declared safe, so that resuming works with
    ``torch.load(weights_only=True)``, the default since torch 2.6.
+
+Versions are read from the packages' files before any of them is imported.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ import sys
 from collections.abc import Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from pickle import UnpicklingError
 from types import ModuleType
 from typing import Any, NoReturn
 
-REQUIRED = ('torch', 'torchvision', 'numpy', 'mmengine', 'mmcv', 'mmseg')
+REQUIRED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmseg')
 # Oldest release of each that the package is written for.
 OLDEST = {'torch': '2.0', 'mmengine': '0.10', 'mmcv': '2.0', 'mmseg': '1.2'}
-# Upstream mmengine and mmsegmentation ended below these; the OneDL forks continue from there.
+# Upstream mmengine and mmsegmentation ended below these, the OneDL forks start from them.
 FIRST_ONEDL = {'mmengine': '0.10.8', 'mmseg': '1.3'}
 DISTRIBUTION = {
     'mmengine': 'mmengine==0.10.7',
@@ -40,13 +43,16 @@ def installed_versions() -> dict[str, str | None]:
     The files are asked, not the distributions' metadata: mmcv, mmcv-lite and onedl-mmcv write
     into one folder, and the metadata of an overwritten one stays behind.
     """
-    found: dict[str, str | None] = dict.fromkeys(REQUIRED)
-    for name in REQUIRED:
+    found: dict[str, str | None] = {}
+    for name in OLDEST:
         spec = importlib.util.find_spec(name)
-        if spec is not None and spec.origin is not None:
+        if spec is None or spec.origin is None:
+            found[name] = None
+        else:
             version_file = Path(spec.origin).with_name('version.py')
             found[name] = runpy.run_path(str(version_file))['__version__']
-    found['pkg_resources'] = 'any' if importlib.util.find_spec('pkg_resources') else None
+    for name in ('torchvision', 'pkg_resources'):  # any version serves
+        found[name] = 'any' if importlib.util.find_spec(name) else None
     return found
 
 
@@ -64,26 +70,32 @@ def find_problem(found: Mapping[str, str | None]) -> str | None:
             package = DISTRIBUTION.get(name, name)
             return f"mmcen needs {name}, which is not installed: pip install '{package}'"
 
-    from packaging.version import Version
-
-    version = {name: Version(str(found[name])) for name in REQUIRED}
     for name, oldest in OLDEST.items():
-        if version[name] < Version(oldest):
+        if _older(found, name, oldest):
             package = DISTRIBUTION.get(name, f'{name}>={oldest}')
             return f"mmcen needs {name} >= {oldest}, found {found[name]}: pip install '{package}'"
 
-    upstream = {name: version[name] < Version(first) for name, first in FIRST_ONEDL.items()}
-    if upstream['mmseg'] and version['mmcv'] >= Version('2.2'):
+    if _upstream(found, 'mmseg') and not _older(found, 'mmcv', '2.2'):
         return (
             f'mmsegmentation {found["mmseg"]} refuses mmcv >= 2.2, found {found["mmcv"]}: '
             "pip uninstall the distribution that brought it, then pip install 'mmcv-lite==2.1.0'"
         )
-    if upstream['mmengine'] and found['pkg_resources'] is None:
+    if _upstream(found, 'mmengine') and found['pkg_resources'] is None:
         return (
             f'mmengine {found["mmengine"]} needs pkg_resources, which setuptools dropped: '
             "pip install 'setuptools<81'"
         )
     return None
+
+
+def _older(found: Mapping[str, str | None], name: str, version: str) -> bool:
+    from packaging.version import Version
+
+    return Version(str(found[name])) < Version(version)
+
+
+def _upstream(found: Mapping[str, str | None], name: str) -> bool:
+    return _older(found, name, FIRST_ONEDL[name])
 
 
 def provide_ops() -> bool:
@@ -133,25 +145,36 @@ def allow_own_checkpoints() -> None:
     """Declare as safe to unpickle what mmengine's own checkpoints hold besides tensors.
 
     That is the message hub's log buffers and the numpy arrays and scalars in them, as numpy 1 and
-    numpy 2 name them. Nothing else becomes loadable. Before torch 2.6 there is no need for it.
+    numpy 2 name them. Nothing else becomes loadable. Torch before 2.6 has no need for it, and the
+    OneDL mmengine brings, and takes away again, its own list around each load.
     """
+    import numpy as np
     import torch
     from mmengine.logging import HistoryBuffer
-    from mmengine.utils import digit_version
 
-    if digit_version(torch.__version__) < digit_version('2.6'):
-        return
-    import numpy as np
+    def history_method(owner: object, name: str) -> Any:
+        # A log buffer refers to its statistics by getattr(HistoryBuffer, 'mean'). The real
+        # getattr would let a file reach any attribute of anything, so this stands for it.
+        if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+            raise UnpicklingError(f'getattr({owner!r}, {name!r}) is not part of a log buffer')
+        return getattr(HistoryBuffer, name)
 
-    multiarray = importlib.import_module(np.ndarray([]).__reduce__()[0].__module__)
-    functions = [
-        (getattr(multiarray, function), f'{package}.multiarray.{function}')
+    rebuild: list[Any] = [np.ndarray(0).__reduce__()[0], np.float64(0).__reduce__()[0]]
+    functions: list[Any] = [
+        (function, f'{package}.multiarray.{function.__name__}')
         for package in ('numpy.core', 'numpy._core')
-        for function in ('_reconstruct', 'scalar')
+        for function in rebuild
     ]
     dtypes = [type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'u1', '?')]
     torch.serialization.add_safe_globals(
-        [HistoryBuffer, np.ndarray, np.dtype, *functions, *dtypes]
+        [
+            HistoryBuffer,
+            (history_method, 'builtins.getattr'),
+            np.ndarray,
+            np.dtype,
+            *functions,
+            *dtypes,
+        ]
     )
 
 
@@ -166,7 +189,8 @@ def prepare() -> None:
     if problem is not None:
         raise ImportError(problem)
     provide_ops()
-    allow_own_checkpoints()
+    if _upstream(found, 'mmengine') and not _older(found, 'torch', '2.6'):
+        allow_own_checkpoints()
 
 
 prepare()
