@@ -3,6 +3,7 @@
 from .modalities import ModalitySpec
 from .multimodal import MultiModalSegDataset, data_place
 from .nyudv2 import NYUv2Dataset
+from .synthetic_rooms import SyntheticRooms
 from .transforms import (
     ForEachModality,
     LoadLabel,
@@ -20,5 +21,6 @@ __all__ = [
     'NYUv2Dataset',
     'PackModalities',
     'RandomScale',
+    'SyntheticRooms',
     'data_place',
 ]

@@ -1,6 +1,7 @@
 """How much is exchanged, where, and whether that is too little or too much."""
 
 import logging
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -32,7 +33,7 @@ class ExchangeMonitorHook(Hook):
         self.most = most
         self._warned = False
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, *args: object) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
         if not self.every_n_train_iters(runner, self.interval):
             return
         model = _unwrap(runner.model)

@@ -1,0 +1,22 @@
+# Rendered rooms: nothing to download. Frames are rendered once and kept in memory (no workers).
+dataset = dict(type='SyntheticRooms', modalities=['rgb', 'depth'], size=(96, 128))
+train_pipeline = [
+    dict(type='ForEachModality', transforms=[dict(type='RandomFlip', prob=0.5)]),
+    dict(type='PackModalities'),
+]
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=0,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(split='train', length=400, pipeline=train_pipeline, **dataset),
+)
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(split='val', length=100, pipeline=[dict(type='PackModalities')], **dataset),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='StreamIoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator
