@@ -248,4 +248,7 @@ def _surface_inside(normals: np.ndarray, points: np.ndarray) -> np.ndarray:
     known = ((depth > 0) & normals.any(axis=-1)).astype(np.uint8)
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     inside = cv2.erode(known, cross, borderType=cv2.BORDER_REPLICATE)
-    return (inside > 0) & (occlusion_edges(depth) == 0)
+    edges = occlusion_edges(depth) > 0
+    # on the frame's border no second difference exists: take over what the next pixel knows
+    edges |= np.pad(edges[1:-1, 1:-1], 1, mode='edge')
+    return (inside > 0) & ~edges

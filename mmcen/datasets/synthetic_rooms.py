@@ -38,7 +38,7 @@ class SyntheticRooms(BaseSegDataset):
     (H, W) uint8 and the usual names; it is complete, the pipeline needs no loading.
 
     Args:
-        modalities: domain names of Taskonomy, ``rooms.shot`` gives them with their units and ranges;
+        modalities: domain names of Taskonomy; ``rooms.shot`` gives their units and ranges.
             'depth' is short for 'depth_zbuffer'.
         size: (H, W) of the frames.
         length: number of scenes.

@@ -81,7 +81,8 @@ class Room:
     def leave(self, rays: Array) -> tuple[Array, Array]:
         """Ray parameters and faces (N,) where rays (3, N) from the origin meet the room."""
         low, high = column(self.low), column(self.high)
-        ends = np.where(rays > 0, high, low) * reciprocal(rays)
+        inverse = reciprocal(rays)
+        ends = np.where(inverse > 0, high, low) * inverse
         axis = np.argmin(ends, axis=0)
         face = 2 * axis + (np.take_along_axis(rays, axis[None], axis=0)[0] > 0)
         return ends.min(axis=0), face.astype(np.int8)
