@@ -29,7 +29,7 @@ class Norms(nn.Module):
             self.add_module(f'bn_{i}', nn.BatchNorm2d(channels))
 
     def forward(self, xs):
-        return [norm(x) for norm, x in zip(self.children(), xs)]
+        return [norm(x) for norm, x in zip(self.children(), xs, strict=True)]
 
 
 def conv(cin, cout, size=3, stride=1, bias=False):
@@ -37,7 +37,7 @@ def conv(cin, cout, size=3, stride=1, bias=False):
 
 
 def add(xs, ys):
-    return [x + y for x, y in zip(xs, ys)]
+    return [x + y for x, y in zip(xs, ys, strict=True)]
 
 
 def relu_(xs):
@@ -174,7 +174,7 @@ class OfficialSegmenter(nn.Module):
     def forward(self, xs):
         logits = self.decode(*self.encode(xs))
         scores = self.alpha.softmax(0)
-        ensemble = sum(score * y.detach() for score, y in zip(scores, logits))
+        ensemble = sum(score * y.detach() for score, y in zip(scores, logits, strict=True))
         return [*logits, ensemble]
 
 

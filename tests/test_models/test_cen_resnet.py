@@ -22,7 +22,7 @@ def exchanging(model):
 
 
 @pytest.mark.parametrize(
-    'depth, norms', [(18, 'bn1 bn2'), (34, 'bn1 bn2'), (50, 'bn2'), (101, 'bn2')]
+    ('depth', 'norms'), [(18, 'bn1 bn2'), (34, 'bn1 bn2'), (50, 'bn2'), (101, 'bn2')]
 )
 def test_exchange_follows_3x3_convs_of_blocks(depth, norms):
     with torch.device('meta'):
@@ -71,7 +71,7 @@ def test_bottlenecks_start_as_the_identity():
 
 
 def test_zero_start_of_exchanging_norms_is_refused():
-    with pytest.raises(ValueError, match='every norm2 of ResNet-18 at gamma 0.*set it to False'):
+    with pytest.raises(ValueError, match=r'every norm2 of ResNet-18 at gamma 0.*set it to False'):
         CENResNet(18, norm_cfg=norm_cfg(), zero_init_residual=True)
     CENResNet(18, norm_cfg=norm_cfg(exchange=False), zero_init_residual=True)
 
@@ -99,7 +99,7 @@ def save_one_stream(depth, path, prefix=''):
     return model.eval()
 
 
-@pytest.mark.parametrize('depth, prefix', [(18, ''), (18, 'backbone.'), (50, '')])
+@pytest.mark.parametrize(('depth', 'prefix'), [(18, ''), (18, 'backbone.'), (50, '')])
 def test_one_stream_checkpoint_loads_into_all_streams(depth, prefix, tmp_path):
     path = tmp_path / 'resnet.pth'
     single = save_one_stream(depth, path, prefix)
@@ -113,7 +113,7 @@ def test_one_stream_checkpoint_loads_into_all_streams(depth, prefix, tmp_path):
     model.eval()
     images = torch.randn(2 * 3, 3, 64, 64)
     with torch.no_grad():
-        for ours, theirs in zip(model(images), torchvision_features(single, images)):
+        for ours, theirs in zip(model(images), torchvision_features(single, images), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
@@ -155,7 +155,7 @@ def basic_block_by_streams(block, xs):
     ys = normalise(block.bn2, [block.conv2(y) for y in ys])
     if block.downsample is not None:
         xs = normalise(block.downsample[1], [block.downsample[0](x) for x in xs])
-    return [(x + y).relu() for x, y in zip(xs, ys)]
+    return [(x + y).relu() for x, y in zip(xs, ys, strict=True)]
 
 
 @pytest.mark.parametrize('streams', [2, 3])
@@ -176,7 +176,7 @@ def test_basic_blocks_equal_lists_of_streams(streams):
 
 
 @pytest.mark.parametrize(
-    'depth, millions',
+    ('depth', 'millions'),
     [
         (50, (99.104, 99.157, 99.210)),
         (101, (118.096, 118.202, 118.307)),

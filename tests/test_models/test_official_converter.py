@@ -126,7 +126,7 @@ def drop_stage(state):
 
 
 @pytest.mark.parametrize(
-    'change, message',
+    ('change', 'message'),
     [
         (drop('layer2.0.bn2.bn_1.weight'), 'missing from the checkpoint: layer2.0.bn2.bn_1.weight'),
         (drop('clf_conv.module.weight'), 'missing from the checkpoint: clf_conv.module.weight'),
@@ -173,7 +173,7 @@ def truncated(share, **kwargs):
 
 
 @pytest.mark.parametrize(
-    'prepare, message',
+    ('prepare', 'message'),
     [
         (lambda path: None, 'No such file'),
         (lambda path: path.write_bytes(b''), 'not a complete PyTorch checkpoint'),

@@ -39,7 +39,7 @@ def make_pair(streams=1):
 def make_features(batch, height, width, channels=CHANNELS):
     """Random features whose sizes halve, rounded up as a ResNet does."""
     sizes = [(-(-height // 2**i), -(-width // 2**i)) for i in range(4)]
-    return [torch.randn(batch, c, *s) for c, s in zip(channels, sizes)]
+    return [torch.randn(batch, c, *s) for c, s in zip(channels, sizes, strict=True)]
 
 
 @settings(max_examples=8, deadline=None)
@@ -65,7 +65,7 @@ def test_gradients_equal_official_decoder():
     ours = [f.grad for f in features]
     copies = [f.detach().clone().requires_grad_() for f in features]
     official.decode(*([c] for c in copies))[0].square().sum().backward()
-    for own, copy in zip(ours, copies):
+    for own, copy in zip(ours, copies, strict=True):
         torch.testing.assert_close(own, copy.grad, rtol=1e-4, atol=1e-6)
     names = dict(official.named_parameters())
     for name, parameter in head.named_parameters():
@@ -93,7 +93,7 @@ def test_features_of_the_caller_stay_as_they_are(light_weight):
     features = make_features(1, 8, 8)
     copies = [f.clone() for f in features]
     head(features)
-    for feature, copy in zip(features, copies):
+    for feature, copy in zip(features, copies, strict=True):
         assert torch.equal(feature, copy)
 
 
@@ -123,7 +123,7 @@ def test_light_weight_equals_its_paper():
     torch.testing.assert_close(head(features), expected)
 
 
-@pytest.mark.parametrize('depth, millions', [(50, 27), (101, 46), (152, 62)])
+@pytest.mark.parametrize(('depth', 'millions'), [(50, 27), (101, 46), (152, 62)])
 def test_light_weight_parameter_count_is_the_published_one(depth, millions):
     with torch.device('meta'):
         model = nn.ModuleList([CENResNet(depth), RefineNetHead(num_classes=40, light_weight=True)])

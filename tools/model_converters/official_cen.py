@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Convert a checkpoint of the official CEN segmenter (2020) to mmcen.
 
     python tools/model_converters/official_cen.py official.pth.tar converted.pth
@@ -21,6 +22,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+# A clone runs without being installed, and runs its own package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmcen.models.backbones import CENResNet
 from mmcen.models.decode_heads import RefineNetHead

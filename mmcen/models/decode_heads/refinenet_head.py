@@ -164,7 +164,9 @@ class RefineNetHead(BaseDecodeHead):
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         result = None
-        coarse_to_fine = zip(reversed(self.stages), reversed(self._transform_inputs(inputs)))
+        coarse_to_fine = zip(
+            reversed(self.stages), reversed(self._transform_inputs(inputs)), strict=True
+        )
         for level, (stage, feature) in enumerate(coarse_to_fine):
             result = stage(self.dropout(feature) if level < 2 else feature, result)
         return self.cls_seg(result)
