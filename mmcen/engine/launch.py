@@ -110,10 +110,12 @@ def write_predictions(cfg: Config, folder: str) -> None:
 
 def draw_predictions(cfg: Config, show: bool, folder: str | None, wait_time: float) -> None:
     """Turn on the visualization hook, into a window, a folder, or the visualizer's own backends."""
-    hook = cfg.setdefault('default_hooks', {}).setdefault(
-        'visualization', {'type': 'SegVisualizationHook'}
-    )
-    hook.update(draw=True, show=show, wait_time=wait_time)
+    hooks = cfg.get('default_hooks') or {}
+    hook = {'type': 'SegVisualizationHook', **(hooks.get('visualization') or {})}
+    cfg.default_hooks = {
+        **hooks,
+        'visualization': {**hook, 'draw': True, 'show': show, 'wait_time': wait_time},
+    }
     if folder is not None:
         cfg.visualizer.save_dir = folder
 
