@@ -1,6 +1,7 @@
 """tools/model_converters/official_cen.py: the converted model is the official one, or an error."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from tools.model_converters.official_cen import convert, main
 NAMES = Path(__file__).parents[1] / 'data' / 'official_seg_r50_keys.json'
 WIDTH = 4
 CLASSES = 5
-LEGACY = dict(_use_new_zipfile_serialization=False)  # torch before 1.6, as in early 2020
+LEGACY = {'_use_new_zipfile_serialization': False}  # torch before 1.6, as in early 2020
 
 
 @pytest.fixture
@@ -36,25 +37,25 @@ def make_official(streams=2, seed=0):
 def make_ours(streams):
     names = [f'm{i}' for i in range(streams)]
     return MODELS.build(
-        dict(
-            type='CENEncoderDecoder',
-            data_preprocessor=dict(
-                type='CENDataPreprocessor',
-                modalities={name: dict(mean=[0.0] * 3, std=[1.0] * 3) for name in names},
-            ),
-            backbone=dict(
-                type='CENResNet',
-                depth=50,
-                stem_channels=WIDTH,
-                base_channels=WIDTH,
-                norm_cfg=dict(type='CENBN', region='all'),
-            ),
-            decode_head=dict(
-                type='RefineNetHead',
-                in_channels=[WIDTH * 4 * 2**i for i in range(4)],
-                num_classes=CLASSES,
-            ),
-        )
+        {
+            'type': 'CENEncoderDecoder',
+            'data_preprocessor': {
+                'type': 'CENDataPreprocessor',
+                'modalities': {name: {'mean': [0.0] * 3, 'std': [1.0] * 3} for name in names},
+            },
+            'backbone': {
+                'type': 'CENResNet',
+                'depth': 50,
+                'stem_channels': WIDTH,
+                'base_channels': WIDTH,
+                'norm_cfg': {'type': 'CENBN', 'region': 'all'},
+            },
+            'decode_head': {
+                'type': 'RefineNetHead',
+                'in_channels': [WIDTH * 4 * 2**i for i in range(4)],
+                'num_classes': CLASSES,
+            },
+        }
     )
 
 
@@ -153,7 +154,7 @@ def test_command_writes_a_checkpoint(legacy, tiny, tmp_path, capsys):
     official = make_official()
     source, destination = tmp_path / 'official.pth.tar', tmp_path / 'ours.pth'
     state = nn.DataParallel(official).state_dict()
-    torch.save(dict(segmenter=state, epoch_start=7, best_val=np.float64(0.5)), source, **legacy)
+    torch.save({'segmenter': state, 'epoch_start': 7, 'best_val': np.float64(0.5)}, source, **legacy)
     assert main([str(source), str(destination)]) == 0
     assert 'ResNet-50, 2 streams, 5 classes' in capsys.readouterr().out
     checkpoint = torch.load(destination, weights_only=True)
@@ -165,11 +166,22 @@ def test_command_writes_a_checkpoint(legacy, tiny, tmp_path, capsys):
 
 def truncated(share, **kwargs):
     def save(path):
-        torch.save(dict(segmenter=make_official().state_dict()), path, **kwargs)
+        torch.save({'segmenter': make_official().state_dict()}, path, **kwargs)
         content = path.read_bytes()
         path.write_bytes(content[: int(share * len(content))])
 
     return save
+
+
+@pytest.mark.parametrize('name', [b'numpy.core.', b'numpy._core.'])
+def test_best_score_of_any_numpy_loads(name, tiny, tmp_path):
+    source, destination = tmp_path / 'official.pth', tmp_path / 'ours.pth'
+    state = make_official().state_dict()
+    torch.save({'segmenter': state, 'best_val': np.float64(0.5)}, source, **LEGACY)
+    content = source.read_bytes()
+    assert content.count(b'numpy.core.') + content.count(b'numpy._core.') == 1
+    source.write_bytes(re.sub(rb'numpy\._?core\.', name, content))
+    assert main([str(source), str(destination)]) == 0
 
 
 @pytest.mark.parametrize(
@@ -200,7 +212,7 @@ def test_unusable_files_are_named_and_nothing_is_written(prepare, message, tmp_p
 
 def test_failed_write_leaves_nothing_behind(tiny, tmp_path, monkeypatch):
     source, destination = tmp_path / 'official.pth', tmp_path / 'ours.pth'
-    torch.save(dict(segmenter=make_official().state_dict()), source)
+    torch.save({'segmenter': make_official().state_dict()}, source)
 
     def fail(checkpoint, path):
         path.write_bytes(b'half')

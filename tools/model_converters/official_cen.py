@@ -16,11 +16,14 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from mmengine.utils import digit_version
 from torch import Tensor
 
 # A clone runs without being installed, and runs its own package.
@@ -120,7 +123,7 @@ def target_shapes(arch: Architecture) -> dict[str, torch.Size]:
             arch.depth,
             stem_channels=arch.width,
             base_channels=arch.width,
-            norm_cfg=dict(type='CENBN', modalities=arch.streams),
+            norm_cfg={'type': 'CENBN', 'modalities': arch.streams},
         )
         head = RefineNetHead(
             [arch.width * 4 * 2**i for i in range(STAGES)],
@@ -170,6 +173,17 @@ def _complain(what: str, names: list[str]) -> None:
         raise ValueError(f'{what}: {", ".join(names[:3])}{more}')
 
 
+def numpy_scalars() -> AbstractContextManager:
+    """Let numpy scalars pass ``weights_only``: the official code saves its best score as one."""
+    if digit_version(torch.__version__) < digit_version('2.6'):
+        return nullcontext()
+    scalar = np.float64(0).__reduce__()[0]
+    names = [f'{package}.multiarray.scalar' for package in ('numpy.core', 'numpy._core')]
+    return torch.serialization.safe_globals(
+        [np.dtype, type(np.dtype('f8')), *((scalar, name) for name in names)]
+    )
+
+
 def load(path: Path) -> Mapping[str, Tensor]:
     """The official state dict in a file.
 
@@ -177,7 +191,7 @@ def load(path: Path) -> Mapping[str, Tensor]:
         OSError: if the file cannot be opened.
         ValueError: if it is no checkpoint, or not one of the official segmenter.
     """
-    with path.open('rb') as file:
+    with path.open('rb') as file, numpy_scalars():
         try:
             checkpoint = torch.load(file, map_location='cpu', weights_only=True)
         except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
@@ -214,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f'{args.source}: {error}', file=sys.stderr)
         return 1
     meta = dict(converted_from=args.source.name, **arch._asdict())
-    save(dict(state_dict=state_dict, meta=meta), args.destination)
+    save({'state_dict': state_dict, 'meta': meta}, args.destination)
     print(
         f'{args.destination}: ResNet-{arch.depth}, {arch.streams} streams, '
         f'{arch.num_classes} classes, {len(state_dict)} tensors'
