@@ -69,9 +69,7 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=False,
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        type=dataset_type, split='train', modalities=modalities, pipeline=train_pipeline
-    ),
+    dataset=dict(type=dataset_type, split='train', modalities=modalities, pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=1,
