@@ -1,8 +1,9 @@
 """The paper's equations as pure functions.
 
-Wang et al., "Channel Exchanging Networks for Multimodal and Multitask Dense Image Prediction", section 3.1:
-Eq. 2 (sparsity penalty on a part of the scaling factors) and Eq. 4 (exchange of the channels whose scaling
-factor is close to zero). Shapes: B batch, T tasks, M modalities, C channels, H, W space.
+Wang et al., "Channel Exchanging Networks for Multimodal and Multitask Dense Image Prediction",
+section 3.1: Eq. 2 (sparsity penalty on a part of the scaling factors) and Eq. 4 (exchange of the
+channels whose scaling factor is close to zero). Shapes: B batch, T tasks, M modalities, C channels,
+H, W space.
 """
 
 from functools import reduce
@@ -19,16 +20,19 @@ def sub_parts(grid: StreamGrid, channels: int, axis: str, region: str = 'disjoin
     """Which channels of each stream may be exchanged and are penalised (``gamma-hat`` of Eq. 2).
 
     Streams along ``axis`` own one of n equal parts of the channels each: part i is
-    ``[i * C // n, (i + 1) * C // n)``, so that a channel is never redundant for all of them (section 4.5).
+    ``[i * C // n, (i + 1) * C // n)``, so that a channel is never redundant for all of them
+    (section 4.5).
 
     Args:
         grid: sizes T and M.
         channels: C.
         axis: the axis of the grid that exchanges, ``'tasks'`` or ``'modalities'``.
-        region: ``'disjoint'`` (the paper) or ``'all'`` channels (the official code's exchange, Table 13).
+        region: ``'disjoint'`` (the paper) or ``'all'`` channels (the official code's exchange,
+            Table 13).
 
     Returns:
-        Boolean ``(T, M, C)``; all False where the axis has a single stream, for it has nobody to ask.
+        Boolean ``(T, M, C)``; all False where the axis has a single stream, for it has nobody to
+        ask.
 
     Raises:
         ValueError: if ``region`` is unknown, or ``channels`` are fewer than the parts.
@@ -54,8 +58,8 @@ def sub_parts(grid: StreamGrid, channels: int, axis: str, region: str = 'disjoin
 def mean_of_others(x: Tensor, dim: int) -> Tensor:
     """Mean over the other entries along ``dim``, same shape as ``x`` (second case of Eq. 4).
 
-    The others are summed, not ``(total - own) / (n - 1)``: that is not exact, and for two streams the result
-    must be the other stream to the last bit.
+    The others are summed, not ``(total - own) / (n - 1)``: that is not exact, and for two streams
+    the result must be the other stream to the last bit.
     """
     n = x.shape[dim]
     if n == 2:
@@ -66,13 +70,16 @@ def mean_of_others(x: Tensor, dim: int) -> Tensor:
 
 
 def exchange(x: Tensor, replaced: Tensor, dim: int) -> Tensor:
-    """Channel exchange, Eq. 4: replaced channels become the mean of the other streams' along ``dim``.
+    """Channel exchange, Eq. 4: replaced channels become the mean of the other streams' along
+    ``dim``.
 
-    Gradients are cut from the replaced channel and flow through the new ones. No host synchronisation.
+    Gradients are cut from the replaced channel and flow through the new ones. No host
+    synchronisation.
 
     Args:
         x: normalised features of all streams, ``(B, T, M, C, H, W)``.
-        replaced: boolean ``(T, M, C)``, True where ``|gamma| < threshold`` inside the stream's sub-part.
+        replaced: boolean ``(T, M, C)``, True where ``|gamma| < threshold`` inside the stream's
+            sub-part.
         dim: dimension of ``x`` along which streams exchange: 1 (tasks) or 2 (modalities).
 
     Returns:
@@ -90,16 +97,19 @@ def exchange(x: Tensor, replaced: Tensor, dim: int) -> Tensor:
 
 
 def sparsity_penalty(gamma: Tensor, penalised: Tensor) -> Tensor:
-    """``||gamma-hat||_1`` of Eq. 2: the sum of ``|gamma|`` where ``penalised`` (same shape), a scalar."""
+    """``||gamma-hat||_1`` of Eq. 2: the sum of ``|gamma|`` where ``penalised`` (same shape), a
+    scalar."""
     return (gamma.abs() * penalised).sum()
 
 
 def sparsity_subgradient(gamma: Tensor, penalised: Tensor) -> Tensor:
-    """Subgradient of :func:`sparsity_penalty`: sign(gamma) where ``penalised``, else 0; 0 at gamma = 0."""
+    """Subgradient of :func:`sparsity_penalty`: sign(gamma) where ``penalised``, else 0; 0 at gamma
+    = 0."""
     return gamma.sign() * penalised
 
 
 def soft_threshold(gamma: Tensor, amount: float, penalised: Tensor) -> Tensor:
-    """Proximal step of :func:`sparsity_penalty`: shrink ``|gamma|`` by ``amount``, not below 0, where penalised."""
+    """Proximal step of :func:`sparsity_penalty`: shrink ``|gamma|`` by ``amount``, not below 0,
+    where penalised."""
     shrunk = gamma.sign() * (gamma.abs() - amount).clamp(min=0)
     return torch.where(penalised, shrunk, gamma)

@@ -1,8 +1,9 @@
 """The stream grid: T tasks x M modalities, the one idea that carries every setting of the paper.
 
-A *stream* is one (task t, modality m) pair, the paper's "subnetwork". Streams share convolutions and own
-their norms. They live in the batch: ``(B, T, M, C, H, W)`` folds to ``(B*T*M, C, H, W)``, batch-major, so
-that stock convolutions and heads run unchanged and read their weights once for all streams.
+A *stream* is one (task t, modality m) pair, the paper's "subnetwork". Streams share convolutions
+and own their norms. They live in the batch: ``(B, T, M, C, H, W)`` folds to ``(B*T*M, C, H, W)``,
+batch-major, so that stock convolutions and heads run unchanged and read their weights once for all
+streams.
 """
 
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class StreamGrid:
         return 1 + self._index(axis)
 
     def fold(self, x: Tensor) -> Tensor:
-        """Put the streams into the batch: ``(B, T, M, ...)`` to ``(B*T*M, ...)``, a view where it can be."""
+        """Put the streams into the batch: ``(B, T, M, ...)`` to ``(B*T*M, ...)``, if it can a view."""
         if tuple(x.shape[1:3]) != (self.tasks, self.modalities):
             raise ValueError(
                 f'expected (B, {self.tasks}, {self.modalities}, ...) for {self}, got {tuple(x.shape)}'
@@ -61,7 +62,8 @@ class StreamGrid:
         return x.flatten(0, 2)  # (B*T*M, ...)
 
     def unfold(self, x: Tensor) -> Tensor:
-        """Take the streams out of the batch: ``(B*T*M, ...)`` to ``(B, T, M, ...)``, always a view."""
+        """Take the streams out of the batch: ``(B*T*M, ...)`` to ``(B, T, M, ...)``, always a
+        view."""
         if x.shape[0] % self.size:
             raise ValueError(
                 f'batch {x.shape[0]} is not divisible by {self.size} streams: '

@@ -23,7 +23,7 @@ def one_thread() -> None:
 def fresh_state() -> None:
     """The same seeds for each test, and mmseg's scope, whichever tests ran before."""
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002  # the transforms of mmcv draw from it
+    np.random.seed(0)  # the transforms of mmcv draw from it
     torch.manual_seed(0)
     init_default_scope('mmseg')
 

@@ -1,7 +1,7 @@
 """A CEN written for reading: lists of streams, separate norms, the equations as loops.
 
-Independent of mmcen: everything in the package is held against this. ``x[t][m]`` is the tensor (B, C, H, W) of
-stream (t, m).
+Independent of mmcen: everything in the package is held against this. ``x[t][m]`` is the tensor (B,
+C, H, W) of stream (t, m).
 """
 
 import torch
@@ -14,7 +14,8 @@ def sub_part(i, n, channels):
 
 
 def exchange(x, gammas, axis, threshold, region='disjoint'):
-    """Eq. 4 by loops: ``x[t][m]`` are normalised features, ``gammas[t][m]`` their scaling factors."""
+    """Eq. 4 by loops: ``x[t][m]`` are normalised features, ``gammas[t][m]`` their scaling
+    factors."""
     tasks, modalities, channels = len(x), len(x[0]), x[0][0].shape[1]
     result = []
     for t in range(tasks):
@@ -50,6 +51,9 @@ class StreamNorms(nn.Module):
         self.axis, self.threshold, self.region = axis, threshold, region
 
     def forward(self, x):
-        y = [[norm(v) for norm, v in zip(*rows)] for rows in zip(self.norms, x)]
+        y = [
+            [norm(v) for norm, v in zip(*rows, strict=True)]
+            for rows in zip(self.norms, x, strict=False)
+        ]
         gammas = [[norm.weight for norm in row] for row in self.norms]
         return exchange(y, gammas, self.axis, self.threshold, self.region)

@@ -10,7 +10,12 @@ from mmcen.streams import StreamGrid
 from tests.oracle import sub_part
 
 
-@given(st.integers(1, 4), st.integers(1, 4), st.integers(4, 33), st.sampled_from(['tasks', 'modalities']))
+@given(
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(4, 33),
+    st.sampled_from(['tasks', 'modalities']),
+)
 def test_sub_parts_are_disjoint_and_cover(tasks, modalities, channels, axis):
     parts = sub_parts(StreamGrid(tasks, modalities), channels, axis)
     assert parts.shape == (tasks, modalities, channels)
@@ -38,6 +43,6 @@ def test_soft_threshold_minimises_its_objective():
     found = soft_threshold(gamma, amount, penalised)
     torch.testing.assert_close(found, torch.tensor([-0.4, 0.0, 0.0, 0.0, 0.1, 0.2]))
     grid = torch.linspace(-1, 1, 20001)
-    for g, f in zip(gamma[:5].tolist(), found[:5].tolist()):
+    for g, f in zip(gamma[:5].tolist(), found[:5].tolist(), strict=True):
         best = grid[(0.5 * (grid - g) ** 2 + amount * grid.abs()).argmin()]
         assert f == pytest.approx(best.item(), abs=1e-3)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Train a small CEN on rendered rooms, evaluate it, and show what came out: nothing to download, minutes on a CPU."""
+"""Train a small CEN on rendered rooms, evaluate it, and show what came out: nothing to download,
+minutes on a CPU."""
 
 import argparse
 import sys
@@ -11,18 +12,18 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 warnings.filterwarnings('ignore')  # OpenMMLab's, of no interest to who sees this first
 
-import torch  # noqa: E402
-from mmengine.config import Config, DictAction  # noqa: E402
-from mmengine.dataset import pseudo_collate  # noqa: E402
-from mmengine.hooks import Hook  # noqa: E402
-from mmengine.registry import DATASETS  # noqa: E402
-from mmengine.runner import Runner  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: E402
-from rich.table import Table  # noqa: E402
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.dataset import pseudo_collate
+from mmengine.hooks import Hook
+from mmengine.registry import DATASETS
+from mmengine.runner import Runner
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-from mmcen.layers import exchanged_shares  # noqa: E402
-from mmcen.visualization import prediction_sheet  # noqa: E402
+from mmcen.layers import exchanged_shares
+from mmcen.visualization import prediction_sheet
 
 CONFIG = ROOT / 'configs' / 'cen' / 'rooms_lwrefinenet_r18.py'
 METRICS = {'mIoU': 'mean IoU', 'mAcc': 'mean accuracy', 'aAcc': 'pixel accuracy'}
@@ -45,7 +46,9 @@ class ProgressHook(Hook):
         self.task = self.bar.add_task('training', total=runner.max_iters, loss='-')
         self.bar.start()
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
+    ) -> None:
         self.bar.update(self.task, completed=runner.iter + 1, loss=f'{float(outputs["loss"]):.3f}')
 
     def before_val_epoch(self, runner: Runner) -> None:
@@ -63,7 +66,11 @@ def main() -> None:
     parser.add_argument('--work-dir', default='work_dirs/demo', help='where everything is written')
     parser.add_argument('--frames', type=int, default=4, help='rows of the picture')
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, default={}, help='settings of the config to change, as a.b=c'
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        help='settings of the config to change, as a.b=c',
     )
     args = parser.parse_args()
     console = Console()
@@ -75,7 +82,8 @@ def main() -> None:
     picture = draw(runner, args.frames)
     beats = report(console, runner, metrics)
     console.print(
-        f'picture of inputs, label and predictions: {picture}\ncheckpoint, log and config: {args.work_dir}\n'
+        f'picture of inputs, label and predictions: {picture}\n'
+        f'checkpoint, log and config: {args.work_dir}\n'
         f'took {time.monotonic() - start:.0f} s with {torch.get_num_threads()} threads'
     )
     if not beats:
@@ -113,8 +121,10 @@ def report(console: Console, runner: Runner, metrics: dict[str, float]) -> bool:
     for title in ('output', *METRICS.values(), 'score in the ensemble'):
         table.add_column(title, justify='left' if title == 'output' else 'right')
     scores = model.ensemble.scores()[0].tolist()
-    for name, score in zip(model.streams, scores):
-        table.add_row(f'{name} alone', *(f'{metrics[f"{name}/{m}"]:.1f}' for m in METRICS), f'{score:.2f}')
+    for name, score in zip(model.streams, scores, strict=True):
+        table.add_row(
+            f'{name} alone', *(f'{metrics[f"{name}/{m}"]:.1f}' for m in METRICS), f'{score:.2f}'
+        )
     table.add_row('ensemble', *(f'{metrics[m]:.1f}' for m in METRICS), '', style='bold')
     console.print(table)
     shares = Table(title='share of channels that are exchanged, in % of all of a layer')

@@ -9,6 +9,10 @@ model = dict(
     data_preprocessor=dict(size=None),
     backbone=dict(depth=18, base_channels=32, norm_eval=False, init_cfg=None),
     decode_head=dict(
-        in_channels=[32, 64, 128, 256], channels=64, num_classes=10, light_weight=True, dropout_ratio=0.1
+        in_channels=[32, 64, 128, 256],
+        channels=64,
+        num_classes=10,
+        light_weight=True,
+        dropout_ratio=0.1,
     ),
 )

@@ -56,7 +56,7 @@ class SyntheticRooms(BaseSegDataset):
         TypeError: modalities is a single string.
     """
 
-    METAINFO = dict(classes=CLASSES, palette=PALETTE)
+    METAINFO = {'classes': CLASSES, 'palette': PALETTE}
 
     def __init__(
         self,
@@ -86,14 +86,14 @@ class SyntheticRooms(BaseSegDataset):
     def load_data_list(self) -> list[dict]:
         """One entry per scene; ``scene`` is the number that it is rendered from."""
         return [
-            dict(
-                img_path=f'synthetic_rooms/{self.split}/{index:06d}',
+            {
+                'img_path': f'synthetic_rooms/{self.split}/{index:06d}',
                 # interleaved, so that splits stay disjoint at any length
-                scene=index * len(SPLITS) + SPLITS.index(self.split),
-                label_map=self.label_map,
-                reduce_zero_label=self.reduce_zero_label,
-                seg_fields=['gt_seg_map'],
-            )
+                'scene': index * len(SPLITS) + SPLITS.index(self.split),
+                'label_map': self.label_map,
+                'reduce_zero_label': self.reduce_zero_label,
+                'seg_fields': ['gt_seg_map'],
+            }
             for index in range(self.length)
         ]
 

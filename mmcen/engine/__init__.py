@@ -1,7 +1,9 @@
+from .amp import BFloat16OptimWrapper
 from .hooks import EpochSeedHook, ExchangeMonitorHook, LastAndBestHook, SparsityHook, seed_worker
 from .listed_lr import ListedLR
 
 __all__ = [
+    'BFloat16OptimWrapper',
     'EpochSeedHook',
     'ExchangeMonitorHook',
     'LastAndBestHook',

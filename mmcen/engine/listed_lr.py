@@ -12,12 +12,13 @@ from mmengine.registry import PARAM_SCHEDULERS
 class ListedLR(_ParamScheduler):
     """Step every parameter group along the list of rates that begins with the group's own rate.
 
-    The official code's encoder and decoder follow (5e-4, 2.5e-4, 1e-4) and (3e-3, 1.5e-3, 7e-4), which no common
-    factor gives.
+    The official code's encoder and decoder follow (5e-4, 2.5e-4, 1e-4) and (3e-3, 1.5e-3, 7e-4),
+    which no common factor gives.
 
     Args:
         optimizer: optimizer or wrapper.
-        milestones: epochs (iterations where ``by_epoch=False``) at which the next rate begins, increasing.
+        milestones: epochs (iterations where ``by_epoch=False``) at which the next rate begins,
+            increasing.
         rates: lists of ``len(milestones) + 1`` learning rates.
         kwargs: arguments of mmengine's schedulers, such as ``by_epoch``.
 
@@ -26,26 +27,32 @@ class ListedLR(_ParamScheduler):
     """
 
     def __init__(
-        self, optimizer: Any, *args: Any, milestones: Sequence[int], rates: Sequence[Sequence[float]], **kwargs: Any
+        self,
+        optimizer: Any,
+        *args: Any,
+        milestones: Sequence[int],
+        rates: Sequence[Sequence[float]],
+        **kwargs: Any,
     ) -> None:
         self.milestones = list(milestones)
         self.rates = {row[0]: list(row) for row in rates}
         for row in self.rates.values():
             if len(row) != len(self.milestones) + 1:
-                raise ValueError(
-                    f'{len(self.milestones)} milestones need {len(self.milestones) + 1} rates, got {row}'
-                )
+                raise ValueError(f'{len(self.milestones)} milestones need one rate more, got {row}')
         super().__init__(optimizer, 'lr', *args, **kwargs)
 
     def _get_value(self) -> list[float]:
         phase = bisect_right(self.milestones, self.last_step)
         values = []
         for rate in self.base_values:
-            row = next((r for first, r in self.rates.items() if abs(first - rate) < 1e-6 * first), None)
+            row = next(
+                (r for first, r in self.rates.items() if abs(first - rate) < 1e-6 * first), None
+            )
             if row is None:
                 raise ValueError(
-                    f'a part starts with learning rate {rate}, the rates listed begin with {list(self.rates)}: '
-                    "change param_scheduler.rates together with the optimizer's learning rate, or use MultiStepLR"
+                    f'a part starts with learning rate {rate}, the rates listed begin with '
+                    f'{list(self.rates)}: change param_scheduler.rates together with the '
+                    "optimizer's learning rate, or use MultiStepLR"
                 )
             values.append(row[phase])
         return values

@@ -9,17 +9,21 @@ from mmseg.evaluation import IoUMetric
 
 @METRICS.register_module()
 class StreamIoUMetric(IoUMetric):
-    """mmseg's IoUMetric on the ensemble (``mIoU``, ``mAcc``, ``aAcc``) and each stream (``rgb/mIoU``, ...).
+    """mmseg's IoUMetric on the ensemble (``mIoU``, ``mAcc``, ``aAcc``) and each stream
+    (``rgb/mIoU``, ...).
 
-    Takes what :class:`CENEncoderDecoder` predicts; a model without streams is measured as IoUMetric does.
-    Arguments are IoUMetric's; written files (``output_dir``) are the ensemble's.
+    Takes what :class:`CENEncoderDecoder` predicts; a model without streams is measured as IoUMetric
+    does. Arguments are IoUMetric's; written files (``output_dir``) are the ensemble's.
     """
+
+    output_dir: str | None
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
             streams = {} if self.format_only else sample.get('streams', {})
             views = {'': sample, **{f'{name}/': {**sample, **streams[name]} for name in streams}}
-            output_dir, measured = self.output_dir, {}
+            output_dir = self.output_dir
+            measured = {}
             for prefix, view in views.items():
                 super().process(data_batch, [view])
                 if not self.format_only:

@@ -1,10 +1,12 @@
 """ExchangeNorm: private norms for all streams, and channel exchange between them (Eqs. 3 and 4).
 
-Streams are folded into the batch, ``(B*T*M, C, H, W)``. On the view ``(B, T*M*C, H, W)`` *one* stock norm with
-T*M*C features is the private norms of all streams. The layer has that norm and is not one: SyncBN conversion,
-frozen BN and the optimizer's norm rules see a plain norm and need to know nothing of exchange.
+Streams are folded into the batch, ``(B*T*M, C, H, W)``. On the view ``(B, T*M*C, H, W)`` *one*
+stock norm with T*M*C features is the private norms of all streams. The layer has that norm and is
+not one: SyncBN conversion, frozen BN and the optimizer's norm rules see a plain norm and need to
+know nothing of exchange.
 
-It is a norm type of the registry, so ``norm_cfg=dict(type='CENBN', ...)`` makes any backbone multi-stream.
+It is a norm type of the registry, so ``norm_cfg=dict(type='CENBN', ...)`` makes any backbone
+multi-stream.
 """
 
 from typing import Any
@@ -18,26 +20,29 @@ from ..streams import StreamGrid
 
 
 class ExchangeNorm(nn.Module):
-    """Normalise each stream by its own statistics, then exchange channels along one axis of the grid.
+    """Normalise each stream by its own statistics, then exchange channels along one axis of the
+    grid.
 
     Args:
         num_features: C, channels of one stream.
         modalities, tasks: sizes M and T of the stream grid.
         axis: streams exchange along ``'modalities'`` (encoders) or ``'tasks'`` (decoders).
-        threshold: theta of Eq. 4: channels with ``|gamma| < threshold`` are replaced. At 0 a norm is penalised
-            but never exchanges (the "l1 without exchange" rows of Table 1).
-        region: who may be exchanged: ``'disjoint'`` sub-parts (the paper) or ``'all'`` channels (the official code).
-        penalty_region: whose gamma is penalised: ``'disjoint'`` (the paper and the official code) or ``'all'``
-            (Tables 1 and 13).
-        exchange: whether this norm exchanges and is penalised. Models decide which of their norms do by
-            setting the attribute; False is a plain private norm.
+        threshold: theta of Eq. 4: channels with ``|gamma| < threshold`` are replaced. At 0 a norm
+            is penalised but never exchanges (the "l1 without exchange" rows of Table 1).
+        region: who may be exchanged: ``'disjoint'`` sub-parts (the paper) or ``'all'`` channels
+            (the official code).
+        penalty_region: whose gamma is penalised: ``'disjoint'`` (the paper and the official code)
+            or ``'all'`` (Tables 1 and 13).
+        exchange: whether this norm exchanges and is penalised. Models decide which of their norms
+            do by setting the attribute; False is a plain private norm.
         kwargs: arguments of the stock norm, such as ``eps`` and ``momentum``.
 
     Input and output: ``(B*T*M, C, H, W)``, batch-major, any layout and floating type.
 
     Raises:
-        ValueError: on a batch that is no multiple of T*M, a wrong number of channels, or a checkpoint made for
-            another number of streams. One stream's checkpoint (such as ImageNet's) loads into all streams.
+        ValueError: on a batch that is no multiple of T*M, a wrong number of channels, or a
+            checkpoint made for another number of streams. One stream's checkpoint (such as
+            ImageNet's) loads into all streams.
     """
 
     norm_type: type[nn.Module]
@@ -63,10 +68,12 @@ class ExchangeNorm(nn.Module):
         self.axis = axis
         self.threshold = threshold
         self.exchange = exchange
-        self.norm = self.norm_type(self.grid.size * num_features, **kwargs)
+        self.norm: Any = self.norm_type(self.grid.size * num_features, **kwargs)
         # boolean (T, M, C); derived from the arguments, so no part of a checkpoint
         for name, where in (('exchangeable', region), ('penalised', penalty_region)):
-            self.register_buffer(name, sub_parts(self.grid, num_features, axis, where), persistent=False)
+            self.register_buffer(
+                name, sub_parts(self.grid, num_features, axis, where), persistent=False
+            )
         self.exchangeable: Tensor
         self.penalised: Tensor
 
@@ -82,7 +89,8 @@ class ExchangeNorm(nn.Module):
 
     @property
     def exchanges(self) -> bool:
-        """Whether this norm exchanges and is penalised: it is told to, and has streams to exchange with."""
+        """Whether this norm exchanges and is penalised: it is told to, and has streams to exchange
+        with."""
         return self.exchange and self.grid.length(self.axis) > 1
 
     def gamma(self) -> Tensor:
@@ -90,7 +98,8 @@ class ExchangeNorm(nn.Module):
         return self.norm.weight.view(self.exchangeable.shape)
 
     def exchange_mask(self) -> Tensor:
-        """Which channels are replaced at present: boolean (T, M, C), Eq. 4 with |gamma| as the official code."""
+        """Which channels are replaced at present: boolean (T, M, C), Eq. 4 with |gamma| as the
+        official code."""
         return (self.gamma().detach().abs() < self.threshold) & self.exchangeable & self.exchange
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,7 +120,8 @@ class ExchangeNorm(nn.Module):
             return self.norm(x.view(view)).view(x.shape)
         if self._frozen():
             return self._affine(x)
-        # channels_last with batch statistics: the view of the fold does not exist, so pay a copy each way
+        # channels_last with batch statistics: the view of the fold does not exist, so pay a copy
+        # each way
         y = self.norm(x.contiguous().view(view)).view(x.shape)
         return y.contiguous(memory_format=torch.channels_last)
 
@@ -123,7 +133,8 @@ class ExchangeNorm(nn.Module):
         scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
         shift = self.norm.bias - self.norm.running_mean * scale
         shape = (*self.exchangeable.shape, 1, 1)  # (T, M, C, 1, 1)
-        # in the norm's own precision as the stock kernels do: a large mean would cancel badly in bfloat16
+        # in the norm's own precision as the stock kernels do: a large mean would cancel badly in
+        # bfloat16
         y = torch.addcmul(shift.view(shape), self.grid.unfold(x), scale.view(shape))
         return self.grid.fold(y.to(x.dtype))
 
@@ -175,14 +186,26 @@ class CENSyncBN(ExchangeNorm):
 
 @MODELS.register_module()
 class CENIN(ExchangeNorm):
-    """:class:`ExchangeNorm` over instance normalisation with scaling factors; threshold 1e-2 (section 4)."""
+    """:class:`ExchangeNorm` over instance normalisation with scaling factors; threshold 1e-2
+    (section 4)."""
 
     norm_type = nn.InstanceNorm2d
     _abbr_ = 'in'
 
     def __init__(
-        self, num_features: int, *args: Any, threshold: float = 1e-2, affine: bool = True, **kwargs: Any
+        self,
+        num_features: int,
+        modalities: int = 1,
+        tasks: int = 1,
+        *,
+        threshold: float = 1e-2,
+        affine: bool = True,
+        **kwargs: Any,
     ) -> None:
         if not affine:
-            raise ValueError('affine=False leaves no scaling factor to exchange by: use affine=True')
-        super().__init__(num_features, *args, threshold=threshold, affine=True, **kwargs)
+            raise ValueError(
+                'affine=False leaves no scaling factor to exchange by: use affine=True'
+            )
+        super().__init__(
+            num_features, modalities, tasks, threshold=threshold, affine=True, **kwargs
+        )

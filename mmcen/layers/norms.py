@@ -1,4 +1,5 @@
-"""What a model asks of its norms: which exchange, how much, and whether all streams have their own."""
+"""What a model asks of its norms: which exchange, how much, and whether all streams have their
+own."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,37 +20,42 @@ def exchange_norms(model: nn.Module) -> Iterator[tuple[str, ExchangeNorm]]:
 
 
 def exchanged_shares(model: nn.Module) -> dict[str, Tensor]:
-    """Share of replaced channels by layer: name to (T, M) in 0..1, of all C channels of a stream."""
+    """Share of replaced channels by layer: name to (T, M) in 0..1, of all C channels of a
+    stream."""
     return {name: norm.exchange_mask().float().mean(-1) for name, norm in exchange_norms(model)}
 
 
 def check_private_norms(module: nn.Module, grid: StreamGrid, where: str) -> None:
     """Complain about norms through which streams would share statistics in silence.
 
-    Some backbones hand ``norm_cfg`` to a part of their norms only (BiSeNetV2 to none, PIDNet to 16 of 73).
+    Some backbones hand ``norm_cfg`` to a part of their norms only (BiSeNetV2 to none, PIDNet to 16
+    of 73).
 
     Raises:
-        ValueError: if a stock norm serves several streams, or an ExchangeNorm was built for another grid.
+        ValueError: if a stock norm serves several streams, or an ExchangeNorm was built for another
+            grid.
     """
     private = {id(m.norm): m for m in module.modules() if isinstance(m, ExchangeNorm)}
     other = [m for m in private.values() if m.grid != grid]
     if other:
         raise ValueError(
-            f'{len(other)} norms of {where} are built for {other[0].grid}, the model has {grid}: leave tasks and '
-            "modalities out of norm_cfg, and give the part its own norm_cfg=dict(type='CENBN')"
+            f'{len(other)} norms of {where} are built for {other[0].grid}, the model has {grid}: '
+            'leave tasks and modalities out of norm_cfg, and give the part its own '
+            "norm_cfg=dict(type='CENBN')"
         )
     norms = [(name, m) for name, m in module.named_modules() if is_norm(m)]
     shared = [name for name, m in norms if id(m) not in private]
     if grid.size > 1 and shared:
         raise ValueError(
-            f'{len(shared)} of {len(norms)} norms of {where} would be shared by {grid.size} streams '
-            f"(first: '{shared[0]}'): it needs norm_cfg=dict(type='CENBN'), and a backbone that passes norm_cfg "
-            'to all its norms'
+            f'{len(shared)} of {len(norms)} norms of {where} would be shared by {grid.size} '
+            f"streams (first: '{shared[0]}'): it needs norm_cfg=dict(type='CENBN'), and a backbone "
+            'that passes norm_cfg to all its norms'
         )
 
 
 def set_grid(cfg: Any, grid: StreamGrid, **defaults: Any) -> None:
-    """Write the sizes of the grid, and ``defaults``, into every CEN ``norm_cfg`` below ``cfg``, in place.
+    """Write the sizes of the grid, and ``defaults``, into every CEN ``norm_cfg`` below ``cfg``, in
+    place.
 
     So a config states its streams once.
 
@@ -66,7 +72,8 @@ def set_grid(cfg: Any, grid: StreamGrid, **defaults: Any) -> None:
             for name, size in (('tasks', grid.tasks), ('modalities', grid.modalities)):
                 if value.setdefault(name, size) != size:
                     raise ValueError(
-                        f'norm_cfg says {name}={value[name]}, the model has {size}: leave it out of norm_cfg'
+                        f'norm_cfg says {name}={value[name]}, the model has {size}: '
+                        'leave it out of norm_cfg'
                     )
             for name, default in defaults.items():
                 value.setdefault(name, default)

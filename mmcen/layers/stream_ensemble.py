@@ -1,4 +1,5 @@
-"""Decision scores: the output of a task is an ensemble of its streams' (section 3.2, footnote 2)."""
+"""Decision scores: the output of a task is an ensemble of its streams' (section 3.2, footnote
+2)."""
 
 import torch
 from torch import Tensor, nn

@@ -1,6 +1,6 @@
-from .backbones import *  # noqa: F401, F403
+from .backbones import *
 from .data_preprocessor import CENDataPreprocessor
-from .decode_heads import *  # noqa: F401, F403
+from .decode_heads import *
 from .segmentors import CENEncoderDecoder, CENSegTTAModel
 
 __all__ = ['CENDataPreprocessor', 'CENEncoderDecoder', 'CENSegTTAModel']

@@ -17,11 +17,14 @@ def prediction_sheet(
     palette: Sequence[Sequence[int]],
     path: str | Path,
 ) -> Path:
-    """Write one row for each frame: its modalities, the label if there is one, every stream, the ensemble.
+    """Write one row for each frame: its modalities, the label if there is one, every stream, the
+    ensemble.
 
     Args:
-        inputs: by frame, modality name to (C, H, W), as PackModalities gives them: colour 0..255, others any range.
-        samples: what the model predicts for them (``pred_sem_seg``, ``streams``, perhaps ``gt_sem_seg``).
+        inputs: by frame, modality name to (C, H, W), as PackModalities gives them: colour 0..255,
+            others any range.
+        samples: what the model predicts for them (``pred_sem_seg``, ``streams``, perhaps
+            ``gt_sem_seg``).
         classes: K names.
         palette: K colours, RGB 0..255.
         path: the picture to write; its folder is made.
@@ -36,29 +39,37 @@ def prediction_sheet(
         raise ValueError(
             f'{len(inputs)} inputs and {len(samples)} samples: give one sample to each input'
         )
-    rows = [_panels(frame, sample, np.array(palette)) for frame, sample in zip(inputs, samples)]
+    rows = [
+        _panels(frame, sample, np.array(palette))
+        for frame, sample in zip(inputs, samples, strict=True)
+    ]
     height, width = next(iter(inputs[0].values())).shape[-2:]
     figure = Figure(
         figsize=(2.2 * len(rows[0]), 2.2 * height / width * len(rows) + 1.0), layout='constrained'
     )
     axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
-    for row, panels in zip(axes, rows):
-        for axis, (title, picture) in zip(row, panels.items()):
+    for row, panels in zip(axes, rows, strict=True):
+        for axis, (title, picture) in zip(row, panels.items(), strict=True):
             axis.imshow(picture, interpolation='nearest')
             axis.set_axis_off()
             if row is axes[0]:
                 axis.set_title(title, fontsize=9)
     patches = [
-        Patch(color=np.array(colour) / 255, label=name) for name, colour in zip(classes, palette)
+        Patch(color=tuple(c / 255 for c in colour), label=name)
+        for name, colour in zip(classes, palette, strict=True)
     ]
-    figure.legend(handles=patches, loc='outside lower center', ncols=min(len(patches), 10), fontsize=7)
+    figure.legend(
+        handles=patches, loc='outside lower center', ncols=min(len(patches), 10), fontsize=7
+    )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return path
 
 
-def _panels(frame: dict[str, Tensor], sample: SegDataSample, palette: np.ndarray) -> dict[str, np.ndarray]:
+def _panels(
+    frame: dict[str, Tensor], sample: SegDataSample, palette: np.ndarray
+) -> dict[str, np.ndarray]:
     panels = {name: _picture(value) for name, value in frame.items()}
     if 'gt_sem_seg' in sample:
         panels['label'] = _colours(sample.gt_sem_seg.data, palette)
@@ -82,7 +93,6 @@ def _picture(value: Tensor) -> np.ndarray:
 
 def _colours(labels: Tensor, palette: np.ndarray) -> np.ndarray:
     """Class map (1, H, W) or (H, W) to (H, W, 3) uint8; void is black."""
-    labels = labels.detach().cpu().squeeze().numpy()
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
-    return table[labels.astype(np.uint8)]
+    return table[labels.detach().cpu().squeeze().numpy().astype(np.uint8)]

@@ -19,7 +19,7 @@ from mmcen.datasets.rooms.sensor import Sensor
 from mmcen.datasets.rooms.shot import DOMAINS, Shot
 
 # not serialized: that runs the garbage collector, which is slow in a large process
-SMALL = dict(size=(24, 32), length=6, serialize_data=False)
+SMALL = {'size': (24, 32), 'length': 6, 'serialize_data': False}
 FORMS = {
     'rgb': (3, np.uint8),
     'depth_euclidean': (1, np.float32),
@@ -41,11 +41,11 @@ def digest(results: dict) -> str:
 
 def to_tensors(results: dict) -> dict:
     """A pipeline that default collation understands."""
-    return dict(
-        rgb=torch.from_numpy(results['modalities']['rgb']),
-        labels=torch.from_numpy(results['gt_seg_map']),
-        path=results['img_path'],
-    )
+    return {
+        'rgb': torch.from_numpy(results['modalities']['rgb']),
+        'labels': torch.from_numpy(results['gt_seg_map']),
+        'path': results['img_path'],
+    }
 
 
 def test_sample_follows_the_contract() -> None:
@@ -157,7 +157,7 @@ def test_cache_keeps_frames_from_harm_and_to_its_limit() -> None:
 
 
 def test_classes_can_be_a_subset() -> None:
-    chosen = dict(classes=('floor', 'wall', 'ball'))
+    chosen = {'classes': ('floor', 'wall', 'ball')}
     dataset = SyntheticRooms(['rgb', 'segment_semantic'], metainfo=chosen, **SMALL)
     whole = SyntheticRooms(**SMALL)
     assert dataset.metainfo['palette'] == [whole.metainfo['palette'][k] for k in (1, 0, 4)]
@@ -176,7 +176,7 @@ def test_mmseg_metric_takes_its_meta() -> None:
     assert len(dataset.metainfo['palette']) == len(CLASSES) == 10
     for item in dataset:
         label = torch.from_numpy(item['gt_seg_map']).long()[None]
-        sample = dict(pred_sem_seg=dict(data=label), gt_sem_seg=dict(data=label))
+        sample = {'pred_sem_seg': {'data': label}, 'gt_sem_seg': {'data': label}}
         metric.process({}, [sample])
     # 100 for every class: perfect predictions, and each class occurs
     assert metric.evaluate(len(dataset))['mIoU'] == 100
@@ -208,7 +208,14 @@ def test_perfect_sensor_and_settings() -> None:
     perfect = SyntheticRooms(sensor=False, **SMALL)[0]['modalities']
     np.testing.assert_array_equal(perfect['depth'][..., 0], shot.frame.depth)
     np.testing.assert_allclose(perfect['rgb'] / 255, shot.frame.colour, atol=0.5 / 255 + 1e-6)
-    off = dict(colour_noise=0, exposure=0, tint=0, depth_noise=0, holes=0, torn_edges=0)
+    off = {
+        'colour_noise': 0,
+        'exposure': 0,
+        'tint': 0,
+        'depth_noise': 0,
+        'holes': 0,
+        'torn_edges': 0,
+    }
     silent = SyntheticRooms(sensor=off, **SMALL)[0]
     assert digest(silent) == digest(SyntheticRooms(sensor=False, **SMALL)[0])
     default = digest(SyntheticRooms(**SMALL)[0])
@@ -229,15 +236,15 @@ def test_scenes_hold_every_kind_of_thing() -> None:
 @pytest.mark.parametrize(
     ('options', 'error', 'text'),
     [
-        (dict(modalities=['rgb', 'sonar']), ValueError, r"unknown \['sonar'\], known are \['rgb'"),
-        (dict(modalities=[]), ValueError, r'modalities \[\]'),
-        (dict(modalities=['rgb', 'rgb']), ValueError, 'repeat a name'),
-        (dict(modalities='rgb'), TypeError, "sequence of names, got 'rgb'"),
-        (dict(split='trian'), ValueError, "one of train, val, test, got 'trian'"),
-        (dict(length=0), ValueError, 'must be positive'),
-        (dict(size=(0, 8)), ValueError, r'must be positive, got \(0, 8\)'),
-        (dict(sensor=dict(holes=1.5)), ValueError, r'sensor holes must be in \[0, 1\], got 1.5'),
-        (dict(sensor=dict(colour_noise=-1)), ValueError, 'colour_noise must be in'),
+        ({'modalities': ['rgb', 'sonar']}, ValueError, r"unknown \['sonar'\], known are \['rgb'"),
+        ({'modalities': []}, ValueError, r'modalities \[\]'),
+        ({'modalities': ['rgb', 'rgb']}, ValueError, 'repeat a name'),
+        ({'modalities': 'rgb'}, TypeError, "sequence of names, got 'rgb'"),
+        ({'split': 'trian'}, ValueError, "one of train, val, test, got 'trian'"),
+        ({'length': 0}, ValueError, 'must be positive'),
+        ({'size': (0, 8)}, ValueError, r'must be positive, got \(0, 8\)'),
+        ({'sensor': {'holes': 1.5}}, ValueError, r'sensor holes must be in \[0, 1\], got 1.5'),
+        ({'sensor': {'colour_noise': -1}}, ValueError, 'colour_noise must be in'),
     ],
 )
 def test_errors_say_what_is_known(options: dict, error: type[Exception], text: str) -> None:

@@ -1,6 +1,6 @@
 """Transforms on several modalities: the same geometry for all, each modality by its own rules."""
 
-# ruff: noqa: NPY002  # mmcv draws from numpy's global generator, so that is the one to seed
+# mmcv draws from numpy's global generator, so that is the one to seed
 from __future__ import annotations
 
 import pickle

@@ -11,7 +11,9 @@ RATES = [[5e-4, 2.5e-4, 1e-4], [3e-3, 1.5e-3, 7e-4]]
 
 def make(rates=RATES, encoder=5e-4):
     parts = [nn.Linear(1, 1), nn.Linear(1, 1)]
-    groups = [dict(params=p.parameters(), lr=lr) for p, lr in zip(parts, (encoder, 3e-3))]
+    groups = [
+        {'params': p.parameters(), 'lr': lr} for p, lr in zip(parts, (encoder, 3e-3), strict=True)
+    ]
     optimizer = torch.optim.SGD(groups, lr=1.0)
     return optimizer, ListedLR(optimizer, milestones=[2, 4], rates=rates)
 
@@ -26,7 +28,7 @@ def run(optimizer, scheduler, epochs):
 
 
 def test_rates_by_epoch():
-    first, second, third = zip(*RATES)
+    first, second, third = zip(*RATES, strict=True)
     expected = [list(first)] * 2 + [list(second)] * 2 + [list(third)] * 2
     optimizer, scheduler = make()
     assert run(optimizer, scheduler, 6) == expected
@@ -39,7 +41,9 @@ def test_rates_by_epoch():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match='2 milestones need 3 rates, got .0.0005, 0.1.'):
+    with pytest.raises(ValueError, match='2 milestones need one rate more, got .0.0005, 0.1.'):
         make([[5e-4, 0.1], RATES[1]])
-    with pytest.raises(ValueError, match='a part starts with learning rate 0.01, the rates listed begin with'):
+    with pytest.raises(
+        ValueError, match='a part starts with learning rate 0.01, the rates listed begin with'
+    ):
         make(encoder=0.01)

@@ -60,7 +60,7 @@ def expected_gammas(frozen=False, steps=1):
 
 
 def assert_same(net, expected):
-    for (name, ours), theirs in zip(net.named_parameters(), expected.parameters()):
+    for (name, ours), theirs in zip(net.named_parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
 
 
@@ -93,14 +93,15 @@ def test_a_skipped_step_is_not_penalised(fused, mode):
 
 @pytest.mark.parametrize('counts', [1, 4])
 def test_accumulation_and_clipping(counts):
-    """Clipping to zero leaves the penalty alone; four small batches make one step and one penalty."""
+    """Clipping to zero leaves the penalty alone; four small batches make one step and one
+    penalty."""
     net = Net()
     optimizer = torch.optim.SGD(net.parameters(), lr=LR)
-    wrapper = OptimWrapper(optimizer, accumulative_counts=counts, clip_grad=dict(max_norm=1e-12))
+    wrapper = OptimWrapper(optimizer, accumulative_counts=counts, clip_grad={'max_norm': 1e-12})
     wrapper.initialize_count_status(net, 0, 8)
     SparsityHook(LAMBDA).attach(net, optimizer)
     before = net.norm1.gamma().detach().clone()
-    for i in range(4):
+    for _ in range(4):
         with wrapper.optim_context(net):
             loss = net(torch.randn(4, 3, 5, 5)).square().mean()
         wrapper.update_params(loss)
@@ -185,7 +186,9 @@ def test_frozen_scales_are_left_alone():
         (lambda: SparsityHook(mode='l1'), "mode must be one of .*, got 'l1'"),
         (lambda: SparsityHook(-1.0), 'coefficient must not be negative, got -1.0'),
         (
-            lambda: SparsityHook().attach(net := Net(), torch.optim.SGD(net.conv1.parameters(), lr=1)),
+            lambda: SparsityHook().attach(
+                net := Net(), torch.optim.SGD(net.conv1.parameters(), lr=1)
+            ),
             r"scaling factors of 1 exchanging norms are in no optimizer \(first: 'norm1'\)",
         ),
     ],

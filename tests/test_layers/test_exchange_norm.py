@@ -1,4 +1,5 @@
-"""ExchangeNorm against the list-of-streams oracle: outputs, gradients, statistics, layouts, precisions."""
+"""ExchangeNorm against the list-of-streams oracle: outputs, gradients, statistics, layouts,
+precisions."""
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ THRESHOLD = 0.05
 
 
 def make_pair(cls, tasks, modalities, channels, axis, region, mode, seed=0):
-    """The layer and the oracle with the same random state; about half of the gammas are below threshold."""
+    """The layer and the oracle with the same random state; about half of the gammas are below
+    threshold."""
     torch.manual_seed(seed)
     layer = cls(
         channels, modalities, tasks, axis=axis, threshold=THRESHOLD, region=region, eps=1e-5
@@ -159,7 +161,8 @@ def test_told_not_to_exchange():
 @pytest.mark.parametrize('penalty, expected', [('disjoint', 6), ('all', 12)])
 @pytest.mark.parametrize('region, replaced', [('disjoint', 6), ('all', 12)])
 def test_regions_of_exchange_and_penalty(region, replaced, penalty, expected):
-    """The paper has both disjoint, the official code exchanges everywhere and penalises the disjoint parts."""
+    """The paper has both disjoint, the official code exchanges everywhere and penalises the
+    disjoint parts."""
     layer = CENBN(6, modalities=2, region=region, penalty_region=penalty)
     nn.init.zeros_(layer.weight)
     assert layer.exchange_mask().sum() == replaced
@@ -169,7 +172,7 @@ def test_regions_of_exchange_and_penalty(region, replaced, penalty, expected):
 @pytest.mark.parametrize('name', ['CENBN', 'CENSyncBN', 'CENIN'])
 @pytest.mark.parametrize('requires_grad', [True, False])
 def test_is_a_norm_type_of_the_registry(name, requires_grad):
-    cfg = dict(type=name, modalities=3, requires_grad=requires_grad, eps=1e-3)
+    cfg = {'type': name, 'modalities': 3, 'requires_grad': requires_grad, 'eps': 1e-3}
     attribute, layer = build_norm_layer(cfg, 8, postfix=2)
     assert attribute == ('in2' if name == 'CENIN' else 'bn2')
     assert layer.norm.num_features == 24
@@ -207,7 +210,10 @@ def test_checkpoint_of_another_number_of_streams():
             lambda: CENBN(4, modalities=2)(torch.zeros(5, 4, 2, 2)),
             'batch 5 is not divisible by 2 streams: stack the modalities first',
         ),
-        (lambda: CENBN(4)(torch.zeros(2, 3, 2, 2)), r'expected \(B\*T\*M, 4, H, W\), got \(2, 3, 2, 2\)'),
+        (
+            lambda: CENBN(4)(torch.zeros(2, 3, 2, 2)),
+            r'expected \(B\*T\*M, 4, H, W\), got \(2, 3, 2, 2\)',
+        ),
         (lambda: CENBN(1, modalities=2), '1 channels cannot be divided into 2 sub-parts'),
         (lambda: CENBN(4, modalities=0), 'modalities must be a positive integer, got 0'),
         (lambda: CENBN(4, modalities=2, axis='time'), "axis must be one of .*, got 'time'"),

@@ -11,37 +11,65 @@ from torch import nn
 
 from mmcen.layers import ExchangeNorm, exchange_norms
 
-NORM = dict(type='CENBN', threshold=2e-2)
-STATS = dict(
-    rgb=dict(mean=[120.0] * 3, std=[60.0] * 3),
-    depth=dict(mean=[0.0], std=[5.0]),
-    normal=dict(mean=[0.0] * 3, std=[1.0] * 3),
-)
-RESNET = dict(type='CENResNet', depth=18, norm_cfg=NORM, norm_eval=False)
-FCN = dict(type='FCNHead', in_channels=512, in_index=3, channels=8, num_convs=1, concat_input=False)
+NORM = {'type': 'CENBN', 'threshold': 2e-2}
+STATS = {
+    'rgb': {'mean': [120.0] * 3, 'std': [60.0] * 3},
+    'depth': {'mean': [0.0], 'std': [5.0]},
+    'normal': {'mean': [0.0] * 3, 'std': [1.0] * 3},
+}
+RESNET = {'type': 'CENResNet', 'depth': 18, 'norm_cfg': NORM, 'norm_eval': False}
+FCN = {
+    'type': 'FCNHead',
+    'in_channels': 512,
+    'in_index': 3,
+    'channels': 8,
+    'num_convs': 1,
+    'concat_input': False,
+}
 HEADS = {
-    'PSPHead': dict(in_channels=512, in_index=3, channels=8, pool_scales=(1, 2)),
-    'ASPPHead': dict(in_channels=512, in_index=3, channels=8, dilations=(1, 2)),
-    'UPerHead': dict(
-        in_channels=[64, 128, 256, 512], in_index=[0, 1, 2, 3], channels=8, pool_scales=(1, 2)
-    ),
-    'FCNHead': dict(in_channels=512, in_index=3, channels=8, num_convs=1, concat_input=False),
-    'SegformerHead': dict(in_channels=[64, 128, 256, 512], in_index=[0, 1, 2, 3], channels=8),
+    'PSPHead': {'in_channels': 512, 'in_index': 3, 'channels': 8, 'pool_scales': (1, 2)},
+    'ASPPHead': {'in_channels': 512, 'in_index': 3, 'channels': 8, 'dilations': (1, 2)},
+    'UPerHead': {
+        'in_channels': [64, 128, 256, 512],
+        'in_index': [0, 1, 2, 3],
+        'channels': 8,
+        'pool_scales': (1, 2),
+    },
+    'FCNHead': {
+        'in_channels': 512,
+        'in_index': 3,
+        'channels': 8,
+        'num_convs': 1,
+        'concat_input': False,
+    },
+    'SegformerHead': {'in_channels': [64, 128, 256, 512], 'in_index': [0, 1, 2, 3], 'channels': 8},
 }
 BRANCHES = [
-    dict(num_modules=1, num_branches=n, block='BASIC', num_blocks=(1,) * n, num_channels=(4, 8, 16, 32)[:n])
+    {
+        'num_modules': 1,
+        'num_branches': n,
+        'block': 'BASIC',
+        'num_blocks': (1,) * n,
+        'num_channels': (4, 8, 16, 32)[:n],
+    }
     for n in (2, 3, 4)
 ]
 HRNET = dict(
-    stage1=dict(num_modules=1, num_branches=1, block='BOTTLENECK', num_blocks=(1,), num_channels=(8,)),
+    stage1={
+        'num_modules': 1,
+        'num_branches': 1,
+        'block': 'BOTTLENECK',
+        'num_blocks': (1,),
+        'num_channels': (8,),
+    },
     **{f'stage{i}': cfg for i, cfg in enumerate(BRANCHES, 2)},
 )
 BACKBONES = {
-    'HRNet': (dict(extra=HRNET, norm_eval=False), 4, 0),
-    'MobileNetV2': (dict(widen_factor=0.25, out_indices=(1, 6)), 80, 1),
-    'UNet': (dict(base_channels=4, num_stages=3, strides=(1,) * 3, enc_num_convs=(1,) * 3,
-                  dec_num_convs=(1,) * 2, downsamples=(True,) * 2, enc_dilations=(1,) * 3,
-                  dec_dilations=(1,) * 2), 4, 2),
+    'HRNet': ({'extra': HRNET, 'norm_eval': False}, 4, 0),
+    'MobileNetV2': ({'widen_factor': 0.25, 'out_indices': (1, 6)}, 80, 1),
+    'UNet': ({'base_channels': 4, 'num_stages': 3, 'strides': (1,) * 3, 'enc_num_convs': (1,) * 3,
+                  'dec_num_convs': (1,) * 2, 'downsamples': (True,) * 2, 'enc_dilations': (1,) * 3,
+                  'dec_dilations': (1,) * 2}, 4, 2),
 }  # fmt: skip
 
 
@@ -56,13 +84,15 @@ def build(modalities=('rgb', 'depth'), backbone=None, head=None, test_cfg=None, 
     return MODELS.build(
         ConfigDict(
             type='CENEncoderDecoder',
-            data_preprocessor=dict(
-                type='CENDataPreprocessor', modalities={m: STATS[m] for m in modalities}, size_divisor=1
-            ),
+            data_preprocessor={
+                'type': 'CENDataPreprocessor',
+                'modalities': {m: STATS[m] for m in modalities},
+                'size_divisor': 1,
+            },
             backbone=backbone or RESNET,
             decode_head=head,
-            train_cfg=dict(),
-            test_cfg=test_cfg or dict(mode='whole'),
+            train_cfg={},
+            test_cfg=test_cfg or {'mode': 'whole'},
             **kwargs,
         )
     )
@@ -71,7 +101,9 @@ def build(modalities=('rgb', 'depth'), backbone=None, head=None, test_cfg=None, 
 def samples(batch=2, size=(64, 64)):
     result = []
     for _ in range(batch):
-        sample = SegDataSample(metainfo=dict(ori_shape=size, img_shape=size, pad_shape=size, img_path='x.png'))
+        sample = SegDataSample(
+            metainfo={'ori_shape': size, 'img_shape': size, 'pad_shape': size, 'img_path': 'x.png'}
+        )
         sample.gt_sem_seg = PixelData(data=torch.randint(0, 5, (1, *size)))
         result.append(sample)
     return result
@@ -79,7 +111,10 @@ def samples(batch=2, size=(64, 64)):
 
 @pytest.mark.parametrize('name', HEADS)
 def test_any_head_of_mmseg(name):
-    model = build(head=dict(type=name, **HEADS[name]), auxiliary_head=dict(num_classes=5, norm_cfg=NORM, **FCN))
+    model = build(
+        head=dict(type=name, **HEADS[name]),
+        auxiliary_head=dict(num_classes=5, norm_cfg=NORM, **FCN),
+    )
     inputs = torch.randn(2, 6, 64, 64)
     losses = model.loss(inputs, samples())
     expected = {f'decode.{s}.loss_ce' for s in ('ensemble', 'rgb', 'depth')}
@@ -89,7 +124,9 @@ def test_any_head_of_mmseg(name):
     assert all(p.grad is not None for p in model.parameters())
     # exchange lives in the encoder; heads have private norms that do not exchange
     assert {n.split('.')[0] for n, _ in exchange_norms(model)} == {'backbone'}
-    assert all(m.grid == model.grid for m in model.decode_head.modules() if isinstance(m, ExchangeNorm))
+    assert all(
+        m.grid == model.grid for m in model.decode_head.modules() if isinstance(m, ExchangeNorm)
+    )
     prediction = model.eval().predict(inputs, samples())[0]
     assert prediction.pred_sem_seg.shape == (64, 64)
     assert set(prediction.streams.keys()) == {'rgb', 'depth'}
@@ -97,7 +134,8 @@ def test_any_head_of_mmseg(name):
 
 @pytest.mark.parametrize('name', BACKBONES)
 def test_any_backbone_through_norm_cfg(name):
-    """Without exchange, each folded stream is exactly the stock one-stream backbone with that stream's norms."""
+    """Without exchange, each folded stream is exactly the stock one-stream backbone with that
+    stream's norms."""
     cfg, channels, index = BACKBONES[name]
     head = dict(FCN, in_channels=channels, in_index=index)
     model = build(
@@ -110,7 +148,7 @@ def test_any_backbone_through_norm_cfg(name):
     inputs = torch.randn(2, 6, 64, 64)
     features = model.grid.unfold(model.extract_feat(inputs)[index])[:, 0]
     for m in range(2):
-        stock = MODELS.build(dict(type=name, norm_cfg=dict(type='BN'), **cfg))
+        stock = MODELS.build(dict(type=name, norm_cfg={'type': 'BN'}, **cfg))
         stock.eval()  # mmseg's train() returns nothing
         state = {}
         for key, value in model.backbone.state_dict().items():
@@ -137,12 +175,14 @@ def test_losses_by_hand(modalities):
     raw = model.forward(inputs, mode='tensor')
     assert list(raw) == ['ensemble', *modalities]
     alpha = model.ensemble.alpha.softmax(-1)[0]
-    ensemble = sum(a * raw[m] for a, m in zip(alpha, modalities))
+    ensemble = sum(a * raw[m] for a, m in zip(alpha, modalities, strict=True))
     for name, logits in {**{m: raw[m] for m in modalities}, 'ensemble': ensemble}.items():
         logits = F.interpolate(logits, (64, 64), mode='bilinear', align_corners=False)
         torch.testing.assert_close(losses[f'decode.{name}.loss_ce'], F.cross_entropy(logits, label))
     losses['decode.ensemble.loss_ce'].backward()
-    trained = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    trained = {
+        n for n, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0
+    }
     assert trained == ({'ensemble.alpha'} if len(modalities) > 1 else set())
 
 
@@ -167,7 +207,7 @@ def test_whole_and_slide_agree_and_label_is_not_needed():
 def test_streams_on_request():
     torch.manual_seed(0)
     full = build().eval()
-    model = build(test_cfg=dict(mode='whole', streams=False)).eval()
+    model = build(test_cfg={'mode': 'whole', 'streams': False}).eval()
     model.load_state_dict(full.state_dict())
     inputs = torch.randn(1, 6, 64, 64)
     prediction = model.predict(inputs)[0]
@@ -179,24 +219,24 @@ def test_streams_on_request():
     'make, message',
     [
         (
-            lambda: build(backbone=dict(type='BiSeNetV2', norm_cfg=NORM)),
+            lambda: build(backbone={'type': 'BiSeNetV2', 'norm_cfg': NORM}),
             r"53 of 53 norms of the backbone would be shared by 2 streams \(first: '.*'\)",
         ),
         (
-            lambda: build(backbone=dict(type='PIDNet', norm_cfg=NORM)),
+            lambda: build(backbone={'type': 'PIDNet', 'norm_cfg': NORM}),
             r'\d+ of 73 norms of the backbone would be shared by 2 streams',
         ),
         (
-            lambda: build(backbone=dict(RESNET, norm_cfg=dict(type='BN'))),
+            lambda: build(backbone=dict(RESNET, norm_cfg={'type': 'BN'})),
             'norms of the backbone would be shared by 2 streams',
         ),
         (
-            lambda: build(backbone=dict(RESNET, norm_cfg=dict(type='CENBN', modalities=3))),
+            lambda: build(backbone=dict(RESNET, norm_cfg={'type': 'CENBN', 'modalities': 3})),
             'norm_cfg says modalities=3, the model has 2: leave it out of norm_cfg',
         ),
         (
             lambda: build().extract_feat(torch.zeros(1, 3, 64, 64)),
-            r"expected \(B, 2 \* C, H, W\) for the modalities \['rgb', 'depth'\], got \(1, 3, 64, 64\)",
+            r'expected \(B, 2 \* C, H, W\) for the modalities .*, got \(1, 3, 64, 64\)',
         ),
     ],
 )
@@ -208,10 +248,10 @@ def test_complaints(make, message):
 def test_a_modality_cannot_be_named_ensemble():
     with pytest.raises(ValueError, match="a modality cannot be named 'ensemble': rename it"):
         MODELS.build(
-            dict(
-                type='CENEncoderDecoder',
-                backbone=RESNET,
-                decode_head=FCN,
-                data_preprocessor=dict(modalities=dict(ensemble={})),
-            )
+            {
+                'type': 'CENEncoderDecoder',
+                'backbone': RESNET,
+                'decode_head': FCN,
+                'data_preprocessor': {'modalities': {'ensemble': {}}},
+            }
         )

@@ -154,7 +154,9 @@ def test_command_writes_a_checkpoint(legacy, tiny, tmp_path, capsys):
     official = make_official()
     source, destination = tmp_path / 'official.pth.tar', tmp_path / 'ours.pth'
     state = nn.DataParallel(official).state_dict()
-    torch.save({'segmenter': state, 'epoch_start': 7, 'best_val': np.float64(0.5)}, source, **legacy)
+    torch.save(
+        {'segmenter': state, 'epoch_start': 7, 'best_val': np.float64(0.5)}, source, **legacy
+    )
     assert main([str(source), str(destination)]) == 0
     assert 'ResNet-50, 2 streams, 5 classes' in capsys.readouterr().out
     checkpoint = torch.load(destination, weights_only=True)

@@ -235,7 +235,7 @@ def _check_sizes(modalities: Mapping[str, np.ndarray]) -> None:
 
 def _random_state() -> tuple:
     """State of the global generators, from which transforms draw; comparable by ``==``."""
-    _, keys, position, *_ = np.random.get_state()  # noqa: NPY002
+    _, keys, position, *_ = np.random.get_state()
     return (
         np.asarray(keys).tobytes(),
         position,

@@ -48,6 +48,6 @@ class RandomScale(RandomResize):
     ) -> tuple[int, int]:
         """Width and height after scaling. Called by the parent where random values are shared."""
         # The global generator, as all of mmcv's transforms: mmengine seeds it in every worker.
-        ratio = np.random.uniform(*ratio_range)  # noqa: NPY002
+        ratio = np.random.uniform(*ratio_range)
         ratio = max(ratio, self.min_side / min(scale))
         return round(scale[0] * ratio), round(scale[1] * ratio)

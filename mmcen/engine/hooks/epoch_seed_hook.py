@@ -1,4 +1,5 @@
-"""Randomness that depends on seed and epoch alone, so that a resumed training equals one never stopped."""
+"""Randomness that depends on seed and epoch alone, so that a resumed training equals one never
+stopped."""
 
 import random
 
@@ -14,13 +15,17 @@ from mmengine.runner import Runner
 class EpochSeedHook(Hook):
     """Seed Python, NumPy and torch anew before every training epoch.
 
-    mmengine restores weights, optimizer and schedule, but no random state: dropout and augmentation of a resumed
-    training would differ. Use ``worker_init_fn=dict(type='seed_worker')`` and ``persistent_workers=False`` in the
-    dataloader; mmengine's own worker seeds are the same in every epoch.
+    mmengine restores weights, optimizer and schedule, but no random state: dropout and augmentation
+        of a resumed
+    training would differ. Use ``worker_init_fn=dict(type='seed_worker')`` and
+    ``persistent_workers=False`` in the dataloader; mmengine's own worker seeds are the same in
+    every epoch.
     """
 
     def before_train_epoch(self, runner: Runner) -> None:
-        seed = int(np.random.SeedSequence([runner.seed, runner.epoch, get_rank()]).generate_state(1)[0])
+        seed = int(
+            np.random.SeedSequence([runner.seed, runner.epoch, get_rank()]).generate_state(1)[0]
+        )
         _seed(seed)
 
 

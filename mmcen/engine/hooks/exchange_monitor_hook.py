@@ -15,11 +15,13 @@ from ...layers import StreamEnsemble, exchange_norms, exchanged_shares
 
 @HOOKS.register_module()
 class ExchangeMonitorHook(Hook):
-    """Log the exchanged share of channels and the ensemble's scores; warn when nothing or everything is exchanged.
+    """Log the exchanged share of channels and the ensemble's scores; warn when nothing or
+    everything is exchanged.
 
-    The share of each stream over all exchanging norms (``exchanged/rgb``, 0..1 of all their channels) and the
-    decision scores (``alpha/rgb``) go with every log line; the shares of each layer go to the visualizer's
-    backends (JSON, TensorBoard) after every epoch as ``exchange/<layer>/<stream>``.
+    The share of each stream over all exchanging norms (``exchanged/rgb``, 0..1 of all their
+    channels) and the decision scores (``alpha/rgb``) go with every log line; the shares of each
+    layer go to the visualizer's backends (JSON, TensorBoard) after every epoch as
+    ``exchange/<layer>/<stream>``.
 
     Args:
         interval: iterations between measurements.
@@ -40,11 +42,13 @@ class ExchangeMonitorHook(Hook):
         shares = list(exchanged_shares(model).values())
         if shares:
             mean = _weighted_mean(model, shares)
-            for name, share in zip(_names(model), mean.flatten().tolist()):
+            for name, share in zip(_names(model), mean.flatten().tolist(), strict=True):
                 runner.message_hub.update_scalar(f'train/exchanged/{name}', share)
         for module in model.modules():
             if isinstance(module, StreamEnsemble):
-                for name, score in zip(_names(model), module.scores().flatten().tolist()):
+                for name, score in zip(
+                    _names(model), module.scores().flatten().tolist(), strict=True
+                ):
                     runner.message_hub.update_scalar(f'train/alpha/{name}', score)
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -56,7 +60,7 @@ class ExchangeMonitorHook(Hook):
         scalars = {
             f'exchange/{layer}/{name}': value
             for layer, share in exchanged_shares(model).items()
-            for name, value in zip(names, share.flatten().tolist())
+            for name, value in zip(names, share.flatten().tolist(), strict=True)
         }
         runner.visualizer.add_scalars(scalars, step=runner.iter)
         masks = [norm.exchange_mask() for norm in norms.values()]
@@ -68,16 +72,19 @@ class ExchangeMonitorHook(Hook):
         if self._warned:
             return
         if exchanged == 0 and runner.iter + 1 >= self.patience * runner.max_iters:
-            smallest = min(float(n.gamma()[n.exchangeable].abs().min()) for n in norms.values())
+            gammas = (norm.gamma().detach()[norm.exchangeable] for norm in norms.values())
+            smallest = min(float(gamma.abs().min()) for gamma in gammas)
+            threshold = max(norm.threshold for norm in norms.values())
             message = (
                 f'nothing is exchanged after {runner.iter + 1} iterations: the smallest |gamma| is '
-                f'{smallest:.3g}, thresholds start at {min(n.threshold for n in norms.values()):.3g}. Raise the '
-                "coefficient of SparsityHook, the learning rate of the norms' scales, or the threshold"
+                f'{smallest:.3g}, the threshold {threshold:.3g}. Raise the coefficient of '
+                "SparsityHook, the learning rate of the norms' scales, or the threshold"
             )
         elif exchanged > self.most * possible:
             message = (
-                f'{exchanged / possible:.0%} of the channels that may be exchanged are: the streams become alike '
-                'and the ensemble adds little. Lower the coefficient of SparsityHook or the threshold'
+                f'{exchanged / possible:.0%} of the channels that may be exchanged are: the streams '
+                'become alike and the ensemble adds little. Lower the coefficient of SparsityHook '
+                'or the threshold'
             )
         else:
             return
@@ -86,13 +93,14 @@ class ExchangeMonitorHook(Hook):
 
 
 def _unwrap(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
+    return model.get_submodule('module') if is_model_wrapper(model) else model
 
 
 def _names(model: nn.Module) -> list[str]:
     """Names of the streams, or their places in the grid where the model does not name them."""
-    if hasattr(model, 'streams'):
-        return list(model.streams)
+    streams: Any = getattr(model, 'streams', None)
+    if streams is not None:
+        return list(streams)
     grid = next(norm.grid for _, norm in exchange_norms(model))
     return [f't{t}m{m}' for t in range(grid.tasks) for m in range(grid.modalities)]
 
@@ -100,4 +108,4 @@ def _names(model: nn.Module) -> list[str]:
 def _weighted_mean(model: nn.Module, shares: list[Tensor]) -> Tensor:
     """Share of each stream over all exchanging norms together, (T, M)."""
     widths = [norm.num_features for _, norm in exchange_norms(model)]
-    return sum(share * width for share, width in zip(shares, widths)) / sum(widths)  # type: ignore
+    return sum(share * width for share, width in zip(shares, widths, strict=True)) / sum(widths)  # type: ignore

@@ -10,7 +10,8 @@ from mmengine.runner import Runner
 class LastAndBestHook(Hook):
     """Keep the metrics of the last and of the best validation, and log both when training ends.
 
-    A best epoch chosen on the test set flatters: whoever reads a log should see both, and which is which.
+    A best epoch chosen on the test set flatters: whoever reads a log should see both, and which is
+        which.
 
     Args:
         key: the metric that decides, larger is better.
@@ -23,7 +24,11 @@ class LastAndBestHook(Hook):
         if not metrics or self.key not in metrics:
             return
         hub = runner.message_hub  # saved with checkpoints, so that a resumed training remembers
-        now = {'epoch': runner.epoch, 'iter': runner.iter, **{k: float(v) for k, v in metrics.items()}}
+        now = {
+            'epoch': runner.epoch,
+            'iter': runner.iter,
+            **{k: float(v) for k, v in metrics.items()},
+        }
         hub.update_info('last_val', now)
         best = hub.get_info('best_val') if 'best_val' in hub.runtime_info else None
         if best is None or now[self.key] > best[self.key]:

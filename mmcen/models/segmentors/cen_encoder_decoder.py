@@ -21,18 +21,22 @@ ENSEMBLE = 'ensemble'
 class CENEncoderDecoder(EncoderDecoder):
     """mmseg's EncoderDecoder over M streams that live in the batch.
 
-    The modalities named by the data preprocessor are the streams; the sizes of the grid are written into every CEN
-    ``norm_cfg`` of backbone, neck and heads. Heads share weights between streams; their CEN norms are private and
-    do not exchange unless their ``norm_cfg`` says so.
+    The modalities named by the data preprocessor are the streams; the sizes of the grid are written
+    into every CEN
+    ``norm_cfg`` of backbone, neck and heads. Heads share weights between streams; their CEN norms
+    are private and do not exchange unless their ``norm_cfg`` says so.
 
-    Losses: the head's own on every stream and on the ensemble, whose logits are detached from the streams, so that
-    it trains the decision scores alone (Eq. 2 without the penalty, which is :class:`SparsityHook`'s).
+    Losses: the head's own on every stream and on the ensemble, whose logits are detached from the
+        streams, so that
+    it trains the decision scores alone (Eq. 2 without the penalty, which is
+    :class:`SparsityHook`'s).
 
     Args:
         backbone, decode_head, neck, auxiliary_head: configs of mmseg parts, unchanged.
-        data_preprocessor: config with ``modalities``, a dict by name (:class:`CENDataPreprocessor`).
-        test_cfg: as in mmseg, and ``streams`` (default True): predict each stream's own output besides the
-            ensemble's, as ``sample.streams.<name>.pred_sem_seg``.
+        data_preprocessor: config with ``modalities``, a dict by name
+            (:class:`CENDataPreprocessor`).
+        test_cfg: as in mmseg, and ``streams`` (default True): predict each stream's own output
+            besides the ensemble's, as ``sample.streams.<name>.pred_sem_seg``.
         kwargs: further arguments of ``EncoderDecoder``.
 
     Input: ``(B, M*C, H, W)``, modality-major.
@@ -74,7 +78,9 @@ class CENEncoderDecoder(EncoderDecoder):
         self.grid = grid
         self.ensemble = StreamEnsemble(grid)
         self.predict_streams = (test_cfg or {}).get('streams', True)
-        if self.predict_streams:  # ensemble and streams side by side in the channels: slide inference serves
+        if (
+            self.predict_streams
+        ):  # ensemble and streams side by side in the channels: slide inference serves
             self.out_channels *= 1 + grid.modalities
 
     def extract_feat(self, inputs: Tensor) -> list[Tensor]:
@@ -93,11 +99,12 @@ class CENEncoderDecoder(EncoderDecoder):
         return torch.cat(list(self._outputs(logits, self.predict_streams).values()), 1)
 
     def _outputs(self, logits: Tensor, streams: bool = True) -> dict[str, Tensor]:
-        """Folded logits by name: the ensemble first, then, if asked for, the streams; each (B, K, h, w)."""
+        """Folded logits by name: the ensemble first, then, if asked for, the streams; each (B, K,
+        h, w)."""
         unfolded = self.grid.unfold(logits)  # (B, 1, M, K, h, w)
         outputs = {ENSEMBLE: self.ensemble(unfolded)[:, 0]}
         if streams:
-            outputs.update(zip(self.streams, unfolded[:, 0].unbind(1)))
+            outputs.update(zip(self.streams, unfolded[:, 0].unbind(1), strict=True))
         return outputs
 
     def _forward(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
@@ -115,7 +122,9 @@ class CENEncoderDecoder(EncoderDecoder):
         heads = self.auxiliary_head
         losses: dict[str, Tensor] = {}
         for i, head in enumerate(heads if isinstance(heads, nn.ModuleList) else [heads]):
-            for name, logits in zip(self.streams, self.grid.unfold(head(inputs))[:, 0].unbind(1)):
+            for name, logits in zip(
+                self.streams, self.grid.unfold(head(inputs))[:, 0].unbind(1), strict=True
+            ):
                 losses.update(
                     add_prefix(head.loss_by_feat(logits, data_samples), f'aux_{i}.{name}')
                 )
@@ -124,7 +133,8 @@ class CENEncoderDecoder(EncoderDecoder):
     def postprocess_result(
         self, seg_logits: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> list[SegDataSample]:
-        """Logits ``(B, (1+M)*K, H, W)`` to samples: the ensemble's in the usual fields, the streams' below."""
+        """Logits ``(B, (1+M)*K, H, W)`` to samples: the ensemble's in the usual fields, the
+        streams' below."""
         logits = seg_logits.split(self.decode_head.out_channels, dim=1)
         by_stream = []
         for stream in logits[1:]:
@@ -132,6 +142,8 @@ class CENEncoderDecoder(EncoderDecoder):
             by_stream.append(super().postprocess_result(stream, own))
         samples = super().postprocess_result(logits[0], data_samples)
         if by_stream:
-            for sample, *own in zip(samples, *by_stream):
-                sample.set_data({'streams': BaseDataElement(**dict(zip(self.streams, own)))})
+            for sample, *own in zip(samples, *by_stream, strict=True):
+                sample.set_data(
+                    {'streams': BaseDataElement(**dict(zip(self.streams, own, strict=True)))}
+                )
         return samples

@@ -8,7 +8,8 @@ from mmseg.structures import SegDataSample
 
 @MODELS.register_module()
 class CENSegTTAModel(SegTTAModel):
-    """mmseg's merging (mean of softmax over scales and flips), applied to the ensemble and to every stream."""
+    """mmseg's merging (mean of softmax over scales and flips), applied to the ensemble and to every
+    stream."""
 
     def merge_preds(self, data_samples_list: list[list[SegDataSample]]) -> list[SegDataSample]:
         names = data_samples_list[0][0].get('streams', BaseDataElement()).keys()

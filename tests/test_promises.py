@@ -1,0 +1,190 @@
+"""Distributed, interrupted, mixed-precision and compiled training keep exchange and penalty:
+through the tools."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from mmcen.layers import exchange_norms
+
+ROOT = Path(__file__).parents[1]
+# Small, without chance: no flips, no dropout, frozen statistics. A threshold of 1 lies where the
+# scales start, so that which channels are exchanged depends on every step.
+CONFIG = f"""
+_base_ = '{ROOT}/configs/cen/rooms_lwrefinenet_r18.py'
+data = dict(size=(32, 48), pipeline=[dict(type='PackModalities')])
+train_dataloader = dict(batch_size=2, dataset=dict(length=6, **data), drop_last=False)
+val_dataloader = dict(dataset=dict(length=2, size=(32, 48)))
+model = dict(
+    backbone=dict(base_channels=8, norm_eval=True, norm_cfg=dict(threshold=1.0)),
+    decode_head=dict(in_channels=[8, 16, 32, 64], channels=8, dropout_ratio=0.0),
+)
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.05, momentum=0.9,
+weight_decay=0.0)) train_cfg = dict(max_epochs=1, val_interval=10)
+param_scheduler = []
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(vis_backends=vis_backends)
+"""
+# As above with chance: flips in two workers, dropout, statistics of the batch; three epochs.
+RANDOM = f"""
+_base_ = 'plain.py'
+custom_imports = dict(imports=['mmcen', 'killer'], allow_failed_imports=False)
+train_dataloader = dict(
+    num_workers=2, persistent_workers=False, worker_init_fn=dict(type='seed_worker'),
+    dataset=dict(pipeline=[
+        dict(type='ForEachModality', transforms=[dict(type='RandomFlip', prob=0.5)]),
+        dict(type='PackModalities'),
+    ]),
+)
+model = dict(backbone=dict(norm_eval=False), decode_head=dict(dropout_ratio=0.5))
+train_cfg = dict(max_epochs=3)
+custom_hooks = [
+    dict(type='EpochSeedHook'),
+    dict(type='SparsityHook', coefficient=0.01),
+    dict(type='ExchangeMonitorHook', interval=1),
+    dict(type='LastAndBestHook'),
+    dict(type='KillOnce'),
+]
+"""
+KILLER = """
+import os, signal
+from pathlib import Path
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class KillOnce(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 4 and Path('kill').exists():  # in the middle of the second epoch
+            Path('kill').unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / 'plain.py').write_text(CONFIG)
+    (tmp_path / 'random_.py').write_text(RANDOM)
+    (tmp_path / 'killer.py').write_text(KILLER)
+    return tmp_path
+
+
+def train(folder, *args, processes=1, check=True):
+    """tools/train.py in ``folder``, under torchrun if there are several processes."""
+    command = [sys.executable]
+    if processes > 1:
+        command += ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
+        args = (*args, '--launcher', 'pytorch')
+    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': f'{folder}:{ROOT}'}
+    run = subprocess.run(
+        [*command, str(ROOT / 'tools' / 'train.py'), *args],
+        cwd=folder, env=env, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert not check or run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
+    return run
+
+
+def load(path):
+    return torch.load(path, map_location='cpu', weights_only=True)
+
+
+def masks(folder, state):
+    model = MODELS.build(Config.fromfile(folder / 'plain.py').model)
+    model.load_state_dict(state)
+    return {name: norm.exchange_mask() for name, norm in exchange_norms(model)}
+
+
+def test_two_processes_equal_one(folder):
+    """Three steps of two processes with one frame each: the parameters of one process with two
+    frames."""
+    train(folder, 'plain.py', '--work-dir', 'one')
+    train(
+        folder,
+        'plain.py',
+        '--work-dir',
+        'two',
+        '--cfg-options',
+        'train_dataloader.batch_size=1',
+        processes=2,
+    )
+    one, two = (load(folder / name / 'epoch_1.pth') for name in ('one', 'two'))
+    assert one['meta']['iter'] == two['meta']['iter'] == 3
+    start = MODELS.build(Config.fromfile(folder / 'plain.py').model).state_dict()
+    moved = 0
+    for name, value in one['state_dict'].items():
+        torch.testing.assert_close(value, two['state_dict'][name], rtol=1e-4, atol=1e-5, msg=name)
+        moved += int(not torch.equal(value, start[name]))
+    assert moved > 20
+    mine, theirs = masks(folder, one['state_dict']), masks(folder, two['state_dict'])
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    exchanged = torch.cat([mask[:, :, : mask.shape[-1] // 2].flatten() for mask in mine.values()])
+    assert 0 < exchanged.float().mean() < 1  # the masks say something
+
+
+def test_killed_and_resumed_is_bit_identical(folder):
+    train(folder, 'random_.py', '--work-dir', 'whole')
+    (folder / 'kill').touch()
+    killed = train(folder, 'random_.py', '--work-dir', 'broken', check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (folder / 'broken' / 'epoch_1.pth').exists()
+    assert not (folder / 'broken' / 'epoch_2.pth').exists()
+    train(folder, 'random_.py', '--work-dir', 'broken', '--resume')
+    whole, broken = (load(folder / name / 'epoch_3.pth') for name in ('whole', 'broken'))
+    for name, value in whole['state_dict'].items():
+        assert torch.equal(value, broken['state_dict'][name]), name
+    for key, state in whole['optimizer']['state'].items():
+        assert torch.equal(
+            state['momentum_buffer'], broken['optimizer']['state'][key]['momentum_buffer']
+        )
+
+
+def test_mixed_precision(folder):
+    """bfloat16 on a CPU: parameters stay float32, exchange and penalty work."""
+    run = train(
+        folder,
+        'random_.py',
+        '--work-dir',
+        'amp',
+        '--amp',
+        '--cfg-options',
+        'train_cfg.max_epochs=1',
+    )
+    checkpoint = load(folder / 'amp' / 'epoch_1.pth')
+    assert all(
+        v.dtype == torch.float32 for v in checkpoint['state_dict'].values() if v.is_floating_point()
+    )
+    assert any(mask.any() for mask in masks(folder, checkpoint['state_dict']).values())
+    assert 'exchanged/rgb' in run.stdout
+    assert 'alpha/depth' in run.stdout
+
+
+def test_compiled_backbone_follows_the_scales(folder):
+    """A compiled backbone exchanges what the scales say now, not what they said when it was
+    compiled."""
+    model = MODELS.build(Config.fromfile(folder / 'plain.py').model)
+    compiled = torch.compile(model.backbone, backend='aot_eager')
+    x = torch.randn(4, 3, 64, 64)
+    seen = []
+    for threshold in (0.5, 1.5):
+        for _, norm in exchange_norms(
+            model
+        ):  # within one graph: the scales move, the threshold stays
+            torch.nn.init.uniform_(norm.weight, threshold, threshold + 0.4)
+        eager, traced = model.backbone(x)[-1], compiled(x)[-1]
+        torch.testing.assert_close(traced, eager, rtol=1e-4, atol=1e-5)
+        grads = []
+        for output in (eager, traced):
+            model.zero_grad()
+            output.square().mean().backward()
+            grads.append(model.backbone.layer1[0].conv1.weight.grad.clone())
+        torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-6)
+        seen.append(sum(int(norm.exchange_mask().sum()) for _, norm in exchange_norms(model)))
+    assert seen[0] > 0
+    assert seen[1] == 0
