@@ -1,18 +1,10 @@
 """NYUv2, colour and depth: augmentation of the official code (scale 0.5..2, crop 500, flip)."""
 
+# All modalities are loaded; the model's data preprocessor takes those it names, in its order.
+# modalities=['rgb'] in a dataset saves loading the other.
 dataset_type = 'NYUv2Dataset'
-modalities = ['rgb', 'depth']  # the order of the streams
 interpolation = dict(rgb='bicubic', depth='nearest')
 crop_size = (500, 500)
-
-# Colour as ImageNet has it, depth over 5 m. A model config names this as its preprocessor.
-data_preprocessor = dict(
-    type='CENDataPreprocessor',
-    modalities=dict(
-        rgb=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
-        depth=dict(mean=[0.0], std=[5.0]),
-    ),
-)
 
 train_pipeline = [
     dict(type='LoadModalities'),
@@ -68,15 +60,16 @@ train_dataloader = dict(
     batch_size=6,
     num_workers=4,
     persistent_workers=False,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(type=dataset_type, split='train', modalities=modalities, pipeline=train_pipeline),
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(type=dataset_type, split='train', pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=1,
     num_workers=2,
     persistent_workers=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type=dataset_type, split='test', modalities=modalities, pipeline=test_pipeline),
+    dataset=dict(type=dataset_type, split='test', pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='StreamIoUMetric', iou_metrics=['mIoU'])
