@@ -54,10 +54,10 @@ class StreamGrid:
         return 1 + self._index(axis)
 
     def fold(self, x: Tensor) -> Tensor:
-        """Put the streams into the batch: ``(B, T, M, ...)`` to ``(B*T*M, ...)``, if it can a view."""
+        """Put the streams into the batch: ``(B, T, M, ...)`` to ``(B*T*M, ...)``."""
         if tuple(x.shape[1:3]) != (self.tasks, self.modalities):
             raise ValueError(
-                f'expected (B, {self.tasks}, {self.modalities}, ...) for {self}, got {tuple(x.shape)}'
+                f'expected (B, {self.tasks}, {self.modalities}, ...), got {tuple(x.shape)}'
             )
         return x.flatten(0, 2)  # (B*T*M, ...)
 

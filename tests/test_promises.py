@@ -26,14 +26,15 @@ model = dict(
     backbone=dict(base_channels=8, norm_eval=True, norm_cfg=dict(threshold=1.0)),
     decode_head=dict(in_channels=[8, 16, 32, 64], channels=8, dropout_ratio=0.0),
 )
-optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.05, momentum=0.9,
-weight_decay=0.0)) train_cfg = dict(max_epochs=1, val_interval=10)
+sgd = dict(_delete_=True, type='SGD', lr=0.05, momentum=0.9, weight_decay=0.0)
+optim_wrapper = dict(optimizer=sgd)
+train_cfg = dict(max_epochs=1, val_interval=10)
 param_scheduler = []
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(vis_backends=vis_backends)
 """
 # As above with chance: flips in two workers, dropout, statistics of the batch; three epochs.
-RANDOM = f"""
+RANDOM = """
 _base_ = 'plain.py'
 custom_imports = dict(imports=['mmcen', 'killer'], allow_failed_imports=False)
 train_dataloader = dict(

@@ -1,5 +1,6 @@
-# As the official code, not the paper: every channel may be exchanged, the penalty is on the disjoint parts alone.
-# Its lambda, 2e-4, was added once for each of its three outputs; here a penalty is added once, so three times that.
+# As the official code, not the paper: every channel may be exchanged, the penalty is on the
+# disjoint parts alone. Its lambda, 2e-4, was added once for each of its three outputs; here the
+# penalty is added once, so three times that.
 _base_ = 'nyud_refinenet_r101.py'
 model = dict(backbone=dict(norm_cfg=dict(region='all')))
 custom_hooks = [

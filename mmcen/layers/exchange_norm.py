@@ -155,9 +155,9 @@ class ExchangeNorm(nn.Module):
             return value.repeat(self.grid.size)  # (T*M*C,)
         if value.numel() != self.grid.size * self.num_features:
             raise ValueError(
-                f'{key} has {value.numel()} values, the model needs {self.num_features} (one stream) or '
-                f'{self.grid.size} x {self.num_features} ({self.grid.size} streams): '
-                'the checkpoint was made for another number of streams or another width'
+                f'{key} has {value.numel()} values, the model needs {self.num_features} '
+                f'(one stream) or {self.grid.size} x {self.num_features} ({self.grid.size} '
+                'streams): the checkpoint was made for another number of streams or another width'
             )
         return value
 

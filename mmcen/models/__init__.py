@@ -1,6 +1,12 @@
-from .backbones import *
+from .backbones import CENResNet
 from .data_preprocessor import CENDataPreprocessor
-from .decode_heads import *
+from .decode_heads import RefineNetHead
 from .segmentors import CENEncoderDecoder, CENSegTTAModel
 
-__all__ = ['CENDataPreprocessor', 'CENEncoderDecoder', 'CENSegTTAModel']
+__all__ = [
+    'CENDataPreprocessor',
+    'CENEncoderDecoder',
+    'CENResNet',
+    'CENSegTTAModel',
+    'RefineNetHead',
+]

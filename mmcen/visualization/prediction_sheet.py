@@ -48,15 +48,15 @@ def prediction_sheet(
         figsize=(2.2 * len(rows[0]), 2.2 * height / width * len(rows) + 1.0), layout='constrained'
     )
     axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+    for axis, title in zip(axes[0], rows[0], strict=True):
+        axis.set_title(title, fontsize=9)
     for row, panels in zip(axes, rows, strict=True):
-        for axis, (title, picture) in zip(row, panels.items(), strict=True):
+        for axis, picture in zip(row, panels.values(), strict=True):
             axis.imshow(picture, interpolation='nearest')
             axis.set_axis_off()
-            if row is axes[0]:
-                axis.set_title(title, fontsize=9)
     patches = [
-        Patch(color=tuple(c / 255 for c in colour), label=name)
-        for name, colour in zip(classes, palette, strict=True)
+        Patch(color=(r / 255, g / 255, b / 255), label=name)
+        for name, (r, g, b) in zip(classes, palette, strict=True)
     ]
     figure.legend(
         handles=patches, loc='outside lower center', ncols=min(len(patches), 10), fontsize=7

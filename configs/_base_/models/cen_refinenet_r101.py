@@ -15,7 +15,8 @@ model = dict(
         depth=101,
         norm_cfg=norm_cfg,
         norm_eval=True,  # frozen ImageNet statistics
-        # ImageNet weights: from the usual place; from a file by checkpoint=<path>; or not at all by init_cfg=None
+        # ImageNet weights: from the usual place, from a file by checkpoint=<path>, or not at all
+        # by init_cfg=None (then with norm_eval=False)
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet101'),
     ),
     decode_head=dict(

@@ -1,11 +1,12 @@
-# Short training without ImageNet weights: AdamW, and a higher rate for the norms' scales. At the rate of the other
-# weights no scale would reach the threshold within so few steps, and nothing would be exchanged.
+# Short training without ImageNet weights: AdamW, and a higher rate for the norms' scales. At the
+# rate of the other weights no scale would reach the threshold within so few steps, and nothing
+# would be exchanged.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-4),
     paramwise_cfg=dict(
         custom_keys={
-            '.norm.weight': dict(lr_mult=3.0, decay_mult=0.0),
+            '.norm.weight': dict(lr_mult=10.0, decay_mult=0.0),
             'ensemble': dict(lr_mult=10.0, decay_mult=0.0),
         }
     ),
@@ -27,7 +28,7 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type='EpochSeedHook'),
-    dict(type='SparsityHook', coefficient=5e-3),
+    dict(type='SparsityHook', coefficient=2e-2),
     dict(type='ExchangeMonitorHook', interval=25),
     dict(type='LastAndBestHook'),
 ]

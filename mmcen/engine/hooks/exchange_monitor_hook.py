@@ -82,9 +82,9 @@ class ExchangeMonitorHook(Hook):
             )
         elif exchanged > self.most * possible:
             message = (
-                f'{exchanged / possible:.0%} of the channels that may be exchanged are: the streams '
-                'become alike and the ensemble adds little. Lower the coefficient of SparsityHook '
-                'or the threshold'
+                f'{exchanged / possible:.0%} of the channels that may be exchanged are: the '
+                'streams become alike and the ensemble adds little. Lower the coefficient of '
+                'SparsityHook or the threshold'
             )
         else:
             return
