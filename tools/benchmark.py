@@ -1,0 +1,166 @@
+#!/usr/bin/env python
+"""Time and memory of a model: ``python tools/benchmark.py CONFIG``.
+
+Measures a train step and an inference of the config's model against the same model with exchange
+off and against lists of streams, the way the official code is written. Runs alternate within one
+process, so that ratios hold on a machine that others use. Data and weights are random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+# A clone runs without being installed, and runs its own package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from mmengine.config import Config, DictAction
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tools.benchmarking import measure, report
+from tools.benchmarking.workload import OURS, RIVALS, Workload
+
+
+def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
+    parser = argparse.ArgumentParser(description='Time and memory of a model.')
+    add = parser.add_argument
+    # fmt: off
+    add('config', help='config file, for example one of configs/cen/')
+    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='override entries of the config, for example model.backbone.depth=18')
+    add('--shape', nargs=2, type=positive, default=(256, 256), metavar=('H', 'W'),
+        help='height and width in pixels, default 256 256')
+    add('--batch', type=positive, default=2, help='frames in a step, default %(default)s')
+    add('--compare', nargs='*', choices=RIVALS, default=list(RIVALS),
+        help='what to measure against, default both; without a name, nothing is compared')
+    add('--streams', nargs='+', type=positive, metavar='N',
+        help='measure a train step with these numbers of streams, for example 1 2 3 4')
+    add('--runs', type=positive, default=10, help='measured rounds, default %(default)s')
+    add('--warmup', type=int, default=2, help='rounds before them, default %(default)s')
+    add('--threads', type=positive, default=torch.get_num_threads(),
+        help='threads of PyTorch on the CPU, here by default %(default)s')
+    add('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='default %(default)s')
+    add('--precision', choices=('fp32', 'bf16'), default='fp32',
+        help='bf16 is autocast to bfloat16; default %(default)s')
+    add('--channels-last', action='store_true', help='weights and features in that memory format')
+    add('--clock', choices=('wall', 'cpu'), default='wall',
+        help='cpu: time of this process on all cores, for a machine that others use, best with '
+        '--threads 1; default %(default)s')
+    add('--out', type=Path, metavar='FILE', help='write all figures to this JSON file')
+    # fmt: on
+    return parser.parse_args(), parser
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f'{value} is not positive')
+    return value
+
+
+def make_workload(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Workload:
+    """The work that the command line asks for; the program ends where it cannot be done."""
+    if not Path(args.config).is_file():
+        parser.error(f'config {args.config} does not exist: see configs/cen/ for what there is')
+    if args.out is not None and not args.out.absolute().parent.is_dir():
+        parser.error(f'--out: the folder {args.out.parent} does not exist, make it first')
+    if not args.compare and not args.streams:
+        parser.error('nothing to measure: name a rival after --compare, or give --streams')
+    device = args.device
+    if device == 'auto':
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    elif device == 'cuda' and not torch.cuda.is_available():
+        parser.error('--device cuda: PyTorch finds no GPU here, use --device cpu')
+    if device == 'cuda' and args.clock == 'cpu':
+        parser.error('--clock cpu does not see what a GPU does: use --clock wall')
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    torch.set_num_threads(args.threads)
+    work = Workload(
+        cfg, tuple(args.shape), args.batch, device, args.precision, args.channels_last, args.threads
+    )
+    try:
+        work.check(args.compare)
+    except ValueError as error:
+        parser.error(str(error))
+    return work
+
+
+def compare(work: Workload, args: argparse.Namespace, progress: Progress) -> dict:
+    """Times and memory of ours and the rivals."""
+    names = [OURS, *args.compare]
+    memory = measure_memory(work, names, progress)
+    variants = {name: work.build(name) for name in names}
+    result: dict = {'tasks': {}}
+    if 'list_of_streams' in names:  # before a train step changes weights
+        result['difference'] = measure.difference(variants[OURS], variants['list_of_streams'])
+    for task in measure.TASKS:
+        times = measure_times(variants, task, args, progress)
+        rows = result['tasks'][task] = {}
+        for name in names:
+            row = rows[name] = {**measure.summary(times[name]), 'memory': memory[name][task]}
+            if name != OURS:
+                row['ratio'] = measure.ratios(times[OURS], times[name])
+                row['memory_ratio'] = rows[OURS]['memory']['tensors'] / row['memory']['tensors']
+    return result
+
+
+def compare_streams(work: Workload, args: argparse.Namespace, progress: Progress) -> dict:
+    """A train step by number of streams, and what each stream adds to the one before."""
+    names = {n: f'streams={n}' for n in sorted(set(args.streams))}
+    memory = measure_memory(work, list(names.values()), progress)
+    variants = {name: work.build(name) for name in names.values()}
+    times = measure_times(variants, 'train_step', args, progress)
+    rows: dict = {}
+    for n, name in names.items():
+        rows[str(n)] = {**measure.summary(times[name]), 'memory': memory[name]['train_step']}
+        if n - 1 in names:
+            rows[str(n)].update(measure.added(rows[str(n)], rows[str(n - 1)]))
+    return rows
+
+
+def measure_memory(work: Workload, names: list[str], progress: Progress) -> dict:
+    task = progress.add_task('memory', total=len(names))
+    result = {}
+    for name, figures in measure.peak_memory(work, names):
+        result[name] = figures
+        progress.advance(task)
+    return result
+
+
+def measure_times(variants: dict, task: str, args: argparse.Namespace, progress: Progress) -> dict:
+    bar = progress.add_task(task.replace('_', ' '), total=(args.warmup + args.runs) * len(variants))
+    seconds = measure.stopwatch(next(iter(variants.values())).work, args.clock)
+    return measure.time_in_turn(
+        variants, task, args.runs, args.warmup, seconds, lambda: progress.advance(bar)
+    )
+
+
+def main() -> None:
+    args, parser = parse_args()
+    measure.quiet()
+    work = make_workload(args, parser)
+    result = {'setting': report.setting(args, work)}
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        if args.compare:
+            result['comparison'] = compare(work, args, progress)
+        if args.streams:
+            result['streams'] = compare_streams(work, args, progress)
+    console = Console()
+    report.print_setting(console, result['setting'])
+    if args.compare:
+        report.print_comparison(console, result['comparison'])
+    if args.streams:
+        report.print_streams(console, result['streams'])
+    if args.out is not None:
+        args.out.write_text(json.dumps(result, indent=2) + '\n')
+        console.print(f'all figures: {args.out}')
+
+
+if __name__ == '__main__':
+    main()

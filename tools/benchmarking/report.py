@@ -1,0 +1,152 @@
+"""What is told: the setting, tables for people, and the figures behind them as JSON."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import mmengine
+import mmseg
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from mmcen import __version__
+
+from .measure import MEMORY_METHOD
+from .workload import OURS, SEED, SMALL_SHARE, Workload
+
+ROOT = Path(__file__).resolve().parents[2]
+MEBIBYTE = 2**20
+
+
+def setting(args: Namespace, work: Workload) -> dict:
+    """Where and what: everything needed to run the same again."""
+    device = torch.cuda.get_device_name() if work.device == 'cuda' else processor()
+    return {
+        'config': args.config,
+        'cfg_options': {k: str(v) for k, v in (args.cfg_options or {}).items()},
+        'shape': list(work.shape),
+        'batch': work.batch,
+        'runs': args.runs,
+        'warmup': args.warmup,
+        'clock': args.clock,
+        'device': work.device,
+        'device_name': device,
+        'threads': work.threads,
+        'precision': work.precision,
+        'channels_last': work.channels_last,
+        'python': platform.python_version(),
+        'torch': torch.__version__,
+        'mmengine': mmengine.__version__,
+        'mmseg': mmseg.__version__,
+        'mmcen': __version__,
+        'commit': commit(),
+        'weights': f'random, seed {SEED}; {SMALL_SHARE:.0%} of the scaling factors of each '
+        'exchanging norm below its threshold',
+        'memory': MEMORY_METHOD[work.device],
+    }
+
+
+def processor() -> str:
+    """Model name of the CPU."""
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
+    return next(names, platform.processor() or platform.machine())
+
+
+def commit() -> str | None:
+    """Commit of this clone, marked where files differ from it; None outside a clone."""
+    describe = ['git', 'describe', '--always', '--dirty', '--abbrev=40', '--exclude=*']
+    try:
+        done = subprocess.run(describe, cwd=ROOT, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def print_setting(console: Console, facts: dict) -> None:
+    """One paragraph above the tables."""
+    height, width = facts['shape']
+    lines = (
+        f'{facts["config"]}, batch {facts["batch"]}, {height}x{width}, {facts["precision"]}'
+        + (', channels_last' if facts['channels_last'] else ''),
+        f'{facts["device"]} ({facts["device_name"]}), {facts["threads"]} threads, '
+        f'torch {facts["torch"]}, mmseg {facts["mmseg"]}, commit {facts["commit"]}',
+        f'{facts["runs"]} runs in turn after {facts["warmup"]} to warm up, {facts["clock"]} time',
+        f'weights: {facts["weights"]}',
+        f'memory: {facts["memory"]}',
+    )
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def print_comparison(console: Console, comparison: dict) -> None:
+    """Times and memory of all variants, and ours / other."""
+    times = make_table('times', ('', 'median s', 'p95 s', 'ours/other', 'quartiles'))
+    memory = make_table('peak memory', ('', 'tensors MiB', 'ours/other', 'process MiB'))
+    for task, rows in comparison['tasks'].items():
+        for name, row in rows.items():
+            ratio, peak = row.get('ratio'), row['memory']
+            label = f'{task.replace("_", " ")}, {name}'
+            times.add_row(label, *cells(row), *ratio_cells(ratio), end_section=last(name, rows))
+            memory.add_row(
+                label,
+                mebibytes(peak['tensors']),
+                '' if name == OURS else f'{row["memory_ratio"]:.3f}',
+                mebibytes(peak['process']),
+                end_section=last(name, rows),
+            )
+    console.print(times, memory)
+    if 'difference' in comparison:
+        console.print(
+            f'logits of ours and list_of_streams differ by {comparison["difference"]:.2g} of the '
+            'largest'
+        )
+
+
+def print_streams(console: Console, rows: dict) -> None:
+    """Cost of each added stream in a train step."""
+    columns = ('', 'median s', 'p95 s', 'added s', 'quartiles', 'tensors MiB', 'added MiB')
+    table = make_table('train step by number of streams', columns)
+    for name, row in rows.items():
+        added = row.get('added')
+        table.add_row(
+            name,
+            *cells(row),
+            *ratio_cells(added),
+            mebibytes(row['memory']['tensors']),
+            mebibytes(row['added_memory']) if added else '',
+        )
+    console.print(table)
+
+
+def make_table(title: str, columns: Sequence[str]) -> Table:
+    """First column left, figures right, narrow enough for a terminal of 80 columns."""
+    table = Table(title=title, title_justify='left', box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for i, column in enumerate(columns):
+        table.add_column(column, justify='right' if i else 'left', no_wrap=True)
+    return table
+
+
+def last(name: str, rows: dict) -> bool:
+    return name == list(rows)[-1]
+
+
+def cells(row: dict) -> tuple[str, str]:
+    return f'{row["median"]:.3f}', f'{row["p95"]:.3f}'
+
+
+def ratio_cells(values: dict[str, float] | None) -> tuple[str, str]:
+    if values is None:
+        return '', ''
+    return f'{values["median"]:.3f}', f'{values["q1"]:.3f} .. {values["q3"]:.3f}'
+
+
+def mebibytes(size: int | None) -> str:
+    return '-' if size is None else f'{size / MEBIBYTE:.0f}'
