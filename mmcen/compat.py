@@ -145,8 +145,7 @@ def allow_own_checkpoints() -> None:
     """Declare as safe to unpickle what mmengine's own checkpoints hold besides tensors.
 
     That is the message hub's log buffers and the numpy arrays and scalars in them, as numpy 1 and
-    numpy 2 name them. Nothing else becomes loadable. Torch before 2.6 has no need for it, and the
-    OneDL mmengine brings, and takes away again, its own list around each load.
+    numpy 2 name them. Nothing else becomes loadable. Torch before 2.6 has no need for it.
     """
     import numpy as np
     import torch
@@ -160,20 +159,17 @@ def allow_own_checkpoints() -> None:
         return getattr(HistoryBuffer, name)
 
     rebuild: list[Any] = [np.ndarray(0).__reduce__()[0], np.float64(0).__reduce__()[0]]
-    functions: list[Any] = [
-        (function, f'{package}.multiarray.{function.__name__}')
-        for package in ('numpy.core', 'numpy._core')
-        for function in rebuild
-    ]
     dtypes = [type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'u1', '?')]
+    # All with their names: the OneDL mmengine lists some of the same bare around each load, and
+    # takes them from the list again after it.
     torch.serialization.add_safe_globals(
-        [
-            HistoryBuffer,
-            (history_method, 'builtins.getattr'),
-            np.ndarray,
-            np.dtype,
-            *functions,
-            *dtypes,
+        [(kind, f'{kind.__module__}.{kind.__qualname__}') for kind in (HistoryBuffer, *dtypes)]
+        + [(np.ndarray, 'numpy.ndarray'), (np.dtype, 'numpy.dtype')]
+        + [(history_method, 'builtins.getattr')]
+        + [
+            (function, f'{package}.multiarray.{function.__name__}')
+            for package in ('numpy.core', 'numpy._core')
+            for function in rebuild
         ]
     )
 
@@ -189,7 +185,7 @@ def prepare() -> None:
     if problem is not None:
         raise ImportError(problem)
     provide_ops()
-    if _upstream(found, 'mmengine') and not _older(found, 'torch', '2.6'):
+    if not _older(found, 'torch', '2.6'):
         allow_own_checkpoints()
 
 
