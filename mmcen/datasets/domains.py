@@ -147,7 +147,8 @@ def reshading(
     length = float(np.linalg.norm(direction))
     if direction.shape != (3,) or length == 0:
         raise ValueError(f'light must be a direction of 3 numbers, not all 0, got {light}')
-    return np.clip(normals.astype(np.float32) @ (direction / length), 0, 1)
+    # summed per component: BLAS rounds by how its arguments lie in memory
+    return np.clip((normals * (direction / length)).sum(axis=-1), 0, 1).astype(np.float32)
 
 
 def texture_edges(rgb: np.ndarray, sigma: float = 1.0) -> np.ndarray:
@@ -170,7 +171,7 @@ def texture_edges(rgb: np.ndarray, sigma: float = 1.0) -> np.ndarray:
         grey = cv2.GaussianBlur(grey, (0, 0), sigma)
     dx = cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=1 / 8)
     dy = cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=1 / 8)
-    return np.clip(np.hypot(dx, dy), 0, 1)
+    return np.clip(np.sqrt(dx * dx + dy * dy), 0, 1)
 
 
 def occlusion_edges(depth: np.ndarray, threshold: float = 0.03) -> np.ndarray:
@@ -227,7 +228,7 @@ def principal_curvature(normals: np.ndarray, points: np.ndarray, limit: float = 
     nv, nu = np.gradient(normals, axis=(0, 1))
 
     def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.einsum('hwc,hwc->hw', a, b)
+        return (a * b).sum(axis=-1)
 
     e1, f1, g1 = dot(pu, pu), dot(pu, pv), dot(pv, pv)
     e2, f2, g2 = dot(pu, nu), (dot(pu, nv) + dot(pv, nu)) / 2, dot(pv, nv)

@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import domains
 from .scene import FACE_CLASSES, LABELS, Paint, Panel, Scene, Solid, face_normals
-from .shapes import Array, column
+from .shapes import Array, column, dot, rotate
 
 FOCAL = 0.8  # focal length in image widths: 64 degrees across, as a Kinect
 SHADOW = 0.35  # what is left of the direct light in a shadow
@@ -33,7 +33,7 @@ class Frame:
         self.intrinsics = intrinsics(height, width)
         rays = domains.pixel_rays(height, width, self.intrinsics).reshape(-1, 3)
         # (3, H*W); z = 1 in the camera frame, so the ray parameter is z depth
-        self._rays = scene.rotation.astype(np.float32) @ np.ascontiguousarray(rays.T)
+        self._rays = rotate(scene.rotation, np.ascontiguousarray(rays.T))
         self._depth, self._owner = scene.room.leave(self._rays)
         origin = np.zeros((3, 1), np.float32)
         for number, item in enumerate(scene.items, start=len(FACE_CLASSES)):
@@ -78,7 +78,8 @@ class Frame:
                 normals[:, pixels] = face_normals(owner, points)
             else:
                 normals[:, pixels] = self._item(owner).shape.normals(points)
-        return (normals.T @ self.scene.rotation.astype(np.float32)).reshape(*self.shape, 3)
+        in_camera = rotate(self.scene.rotation.T, normals)
+        return np.ascontiguousarray(in_camera.T).reshape(*self.shape, 3)
 
     @cached_property
     def curvature(self) -> Array:
@@ -108,12 +109,13 @@ class Frame:
     def _light(self, paint: Paint) -> Array:
         """Light (N,) on painted points: ambient, and diffuse from the lamp, with hard shadows."""
         towards = column(self.scene.light) - paint.points
-        square = np.einsum('cn,cn->n', towards, towards)
-        facing = np.einsum('cn,cn->n', towards, paint.normals)
+        square = dot(towards, towards)
+        facing = dot(towards, paint.normals)
         # 1 / (1 + d^2 / r^2) with r of a room's size: near and far walls stay in range
         diffuse = np.maximum(facing, 0) / np.sqrt(square) / (1 + square / 30)
         for item in self.scene.items:
             if item.shadow:
                 blocked = item.shape.enter(paint.points, towards) < 1
                 diffuse[blocked] *= SHADOW
-        return self.scene.ambient + np.float32(1.6) * (1 - self.scene.ambient) * diffuse
+        ambient = self.scene.ambient
+        return ambient + np.float32(1.6 * (1 - ambient)) * diffuse

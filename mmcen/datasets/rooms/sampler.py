@@ -1,6 +1,7 @@
 """Draws a random scene: what DESIGN calls 'deterministically from the index' starts here."""
 
 import colorsys
+import math
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from .scene import (
     Scene,
     Solid,
 )
-from .shapes import Box, Cylinder, Shape, Sphere, column, face_coordinates
+from .shapes import Box, Cylinder, Shape, Sphere, column, face_coordinates, rotate
 from .textures import Texture
 
 Vector = tuple[float, float, float]
@@ -38,10 +39,8 @@ def sample_scene(rng: np.random.Generator) -> Scene:
 
 def look(yaw: float, pitch: float) -> np.ndarray:
     """Camera to world rotation (3, 3) float32: yaw to the right, then pitch down, in radians."""
-    cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
-    turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    nod = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
-    return (turn @ nod).astype(np.float32)
+    cy, sy, cp, sp = math.cos(yaw), math.sin(yaw), math.cos(pitch), math.sin(pitch)
+    return np.array([[cy, -sy * sp, sy * cp], [0, cp, sp], [-sy, -cy * sp, cy * cp]], np.float32)
 
 
 def _colour(rng: np.random.Generator, saturation: float, value: tuple[float, float]) -> Vector:
@@ -115,7 +114,7 @@ def _wall_items(
 def _aim(rng: np.random.Generator, room: Room, yaw: float, pitch: float) -> tuple[int, np.ndarray]:
     """Face and face coordinates (2,) where a random ray of the view meets the room."""
     aside, down = rng.uniform(-0.5, 0.5), rng.uniform(-0.35, 0.3)
-    ray = look(yaw, pitch) @ column((aside, down, 1))
+    ray = rotate(look(yaw, pitch), column((aside, down, 1)))
     reach, face = room.leave(ray)
     return int(face[0]), np.array(face_coordinates(int(face[0]) // 2, ray * reach))[:, 0]
 
@@ -167,8 +166,8 @@ def _floor_place(
 ) -> tuple[float, float]:
     """A place (x, z) on the floor in view, at least ``radius`` from the walls."""
     distance, angle = rng.uniform(1.8, 4.0), yaw + rng.uniform(-0.5, 0.5)
-    x = np.clip(distance * np.sin(angle), room.low[0] + radius, room.high[0] - radius)
-    z = np.clip(distance * np.cos(angle), 1.2, room.high[2] - radius)
+    x = np.clip(distance * math.sin(angle), room.low[0] + radius, room.high[0] - radius)
+    z = np.clip(distance * math.cos(angle), 1.2, room.high[2] - radius)
     return float(x), float(z)
 
 
@@ -184,7 +183,7 @@ def _floor_items(rng: np.random.Generator, room: Room, yaw: float) -> list[Solid
         size = rng.uniform(0.2, 0.45)
         radius = size * 1.5 if kind == 'box' else size
         x, z = _floor_place(rng, room, yaw, radius + 0.02)
-        if any(np.hypot(x - a, z - b) < radius + r + 0.05 for a, b, r in taken):
+        if any(math.hypot(x - a, z - b) < radius + r + 0.05 for a, b, r in taken):
             continue
         taken.append((x, z, radius))
         colours = (_colour(rng, 0.7, (0.3, 0.95)), _colour(rng, 0.7, (0.3, 0.95)))

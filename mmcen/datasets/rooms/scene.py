@@ -156,7 +156,7 @@ class Scene:
         room: Room around the camera.
         items: solids and panels.
         light: position in metres.
-        rotation: (3, 3), takes the camera frame to the world frame.
+        rotation: (3, 3) float32, takes the camera frame to the world frame.
         ambient: share of the light that comes from everywhere.
     """
 

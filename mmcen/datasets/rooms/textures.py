@@ -1,5 +1,6 @@
 """Procedural textures: noise, checker, stripes, evaluated at surface coordinates in metres."""
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -41,11 +42,12 @@ class Texture:
         """Share of the second colour, (N,) float32 in [0, 1]."""
         if self.kind == 'plain':
             return np.zeros_like(u)
-        cos = np.float32(np.cos(self.angle) / self.period)
-        sin = np.float32(np.sin(self.angle) / self.period)
+        cos = np.float32(math.cos(self.angle) / self.period)
+        sin = np.float32(math.sin(self.angle) / self.period)
         a, b = cos * u + sin * v, cos * v - sin * u
         if self.kind == 'stripes':
-            return np.clip(0.5 + 3 * np.sin(np.float32(2 * np.pi) * a), 0, 1)
+            # a steep triangle wave; see shapes on why not a sine
+            return np.clip(12 * np.abs(a - np.floor(a) - np.float32(0.5)) - np.float32(2.5), 0, 1)
         if self.kind == 'checker':
             return ((np.floor(a).astype(np.int32) + np.floor(b).astype(np.int32)) & 1).astype(
                 np.float32
