@@ -60,6 +60,7 @@ train_dataloader = dict(
     batch_size=6,
     num_workers=4,
     persistent_workers=False,
+    worker_init_fn=dict(type='seed_worker'),  # a resumed training sees the same augmentation
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type=dataset_type, split='train', pipeline=train_pipeline),

@@ -11,6 +11,7 @@ checkpoint depends on it. Here the rectified value has a name, and no caller's t
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
@@ -38,6 +39,18 @@ class ResidualBlock(nn.Module):
         return rectified + self.conv2(F.relu(self.conv1(rectified), inplace=True))
 
 
+def max_pool(x: Tensor) -> Tensor:
+    """Largest of 5x5, stride 1: (B, C, H, W) to same.
+
+    On a CPU through channels_last, where torch's kernel is vectorised: four to eight times as fast
+    there, copies included, and the same numbers.
+    """
+    if x.device.type != 'cpu' or not x.is_contiguous():
+        return F.max_pool2d(x, 5, stride=1, padding=2)
+    last = x.contiguous(memory_format=torch.channels_last)
+    return F.max_pool2d(last, 5, stride=1, padding=2).contiguous()
+
+
 class ChainedPooling(nn.Module):
     """Input plus every link of a chain of (max pool 5, conv): (B, C, H, W) to same."""
 
@@ -48,7 +61,7 @@ class ChainedPooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         link = x
         for layer in self.convs:
-            link = layer(F.max_pool2d(link, 5, stride=1, padding=2))
+            link = layer(max_pool(link))
             x = x + link
         return x
 
