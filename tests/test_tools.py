@@ -8,6 +8,7 @@ import subprocess
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
+from socket import socket
 from types import ModuleType
 from uuid import uuid4
 
@@ -194,7 +195,10 @@ def test_options_of_testing_reach_the_config():
 
 def test_two_processes_on_cpus_train_as_one(config, run, tmp_path):
     """From another folder, not installed: gloo, the sampler's halves, averaged gradients."""
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable, 'PORT': '29617'}
+    with socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable, 'PORT': port}
     for name in ('LOCAL_RANK', 'PYTHONPATH'):
         environment.pop(name, None)
     args = [config, '2', '--work-dir', 'two', '--cfg-options', 'train_dataloader.batch_size=2']

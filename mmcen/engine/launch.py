@@ -159,6 +159,7 @@ def report_training(runner: Runner, config: str) -> None:
 
 
 def finish() -> None:
-    """Take leave of the other processes, if there are any."""
+    """Take leave of the other processes, if there are any, when all of them are done."""
     if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()
