@@ -24,7 +24,7 @@ def main() -> None:
     if args.amp:
         launch.enable_amp(cfg, parser)
     runner = launch.build_runner(cfg)
-    runner.train()
+    launch.train(runner, parser)
     launch.report_training(runner, args.config)
     launch.finish()
 

@@ -9,6 +9,7 @@ import argparse
 import os
 from argparse import ArgumentParser
 from pathlib import Path
+from urllib.error import URLError
 
 import torch.distributed as dist
 from mmengine.config import Config, DictAction
@@ -140,6 +141,18 @@ def _distribute_on_cpu(cfg: Config) -> None:
         'find_unused_parameters': cfg.get('find_unused_parameters', False),
     }
     cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {})}
+
+
+def train(runner: Runner, parser: ArgumentParser) -> None:
+    """Run the training; weights that cannot be fetched end it with one sentence."""
+    try:
+        runner.train()
+    except URLError as error:
+        parser.error(
+            f'cannot fetch the pretrained weights ({error.reason}): name a file by --cfg-options '
+            'model.backbone.init_cfg.checkpoint=PATH, or go without by --cfg-options '
+            'model.backbone.init_cfg=None model.backbone.norm_eval=False'
+        )
 
 
 @master_only

@@ -96,7 +96,7 @@ class CENDataPreprocessor(SegDataPreProcessor):
         self.register_buffer('mean', of_pad, persistent=False)
         self.register_buffer('std', of_std, persistent=False)
         self.register_buffer('shift', (of_pad - of_mean) / of_std, persistent=False)
-        self._shifts = bool((of_pad != of_mean).any())
+        self._shifts = pad != mean
         self._enable_normalize = True
 
     def forward(self, data: dict, training: bool = False) -> dict[str, Any]:

@@ -18,5 +18,11 @@ val_dataloader = dict(
     dataset=dict(split='val', length=100, pipeline=[dict(type='PackModalities')], **dataset),
 )
 test_dataloader = val_dataloader
+# the label is there before the transforms: it stays as it is, like the predictions' frame
+flips = [
+    dict(type='ForEachModality', transforms=[dict(type='RandomFlip', prob=prob)], label=False)
+    for prob in (0.0, 1.0)
+]
+tta_pipeline = [dict(type='TestTimeAug', transforms=[flips, [dict(type='PackModalities')]])]
 val_evaluator = dict(type='StreamIoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
