@@ -1,4 +1,4 @@
-"""Every shipped config builds: model, optimizer, schedule, hooks, pipelines; and counts come out."""
+"""Every shipped config builds: model, optimizer, schedule, hooks, pipelines; counts come out."""
 
 from pathlib import Path
 

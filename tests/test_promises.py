@@ -1,6 +1,7 @@
 """Distributed, interrupted, mixed-precision and compiled training keep exchange and penalty:
 through the tools."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from mmengine.registry import MODELS
 from mmcen.layers import exchange_norms
 
 ROOT = Path(__file__).parents[1]
+ENV = {**os.environ, 'OMP_NUM_THREADS': '1'}
 # Small, without chance: no flips, no dropout, frozen statistics. A threshold of 1 lies where the
 # scales start, so that which channels are exchanged depends on every step.
 CONFIG = f"""
@@ -83,11 +85,14 @@ def train(folder, *args, processes=1, check=True):
     if processes > 1:
         command += ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
         args = (*args, '--launcher', 'pytorch')
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': f'{folder}:{ROOT}'}
     run = subprocess.run(
         [*command, str(ROOT / 'tools' / 'train.py'), *args],
-        cwd=folder, env=env, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        cwd=folder,
+        env={**ENV, 'PYTHONPATH': str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert not check or run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
     return run
 
@@ -127,6 +132,25 @@ def test_two_processes_equal_one(folder):
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     exchanged = torch.cat([mask[:, :, : mask.shape[-1] // 2].flatten() for mask in mine.values()])
     assert 0 < exchanged.float().mean() < 1  # the masks say something
+
+
+def test_tested_with_flips_and_by_stream(folder):
+    """tools/test.py on the checkpoint: metrics by name; merging flips changes the prediction."""
+    train(folder, 'plain.py', '--work-dir', 'one')
+    found = []
+    for extra in ([], ['--tta']):
+        run = subprocess.run(
+            [sys.executable, str(ROOT / 'tools' / 'test.py'), 'plain.py', 'one/epoch_1.pth',
+             '--work-dir', 'tested', *extra],
+            cwd=folder, env=ENV, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr[-4000:]
+        newest = max((folder / 'tested').glob('*/*.json'), key=lambda p: p.stat().st_mtime)
+        found.append(json.loads(newest.read_text()))
+    names = {f'{s}{m}' for s in ('', 'rgb/', 'depth/') for m in ('mIoU', 'mAcc', 'aAcc')}
+    assert names <= found[0].keys()
+    assert names <= found[1].keys()
+    assert any(found[0][name] != found[1][name] for name in names)
 
 
 def test_killed_and_resumed_is_bit_identical(folder):
