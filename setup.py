@@ -17,6 +17,8 @@ SEGMENTATION = [
     'mmengine==0.10.7',
     'mmcv-lite==2.1.0',
     'mmsegmentation==1.2.2',
+    'numpy<2',
+    'opencv-python<4.11',
     'ftfy',
     'regex',
     'setuptools<81',
@@ -35,8 +37,6 @@ ONEDL = [
 ]
 # Then, because its own requirements are too many: pip install --no-deps mmagic==1.2.0
 TRANSLATION = [
-    'numpy<2',
-    'opencv-python<4.11',
     'opencv-python-headless<4.11',
     'albumentations==1.3.1',
     'click',

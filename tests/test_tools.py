@@ -207,7 +207,7 @@ def test_two_processes_on_cpus_train_as_one(config, run, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stderr.count('Training is done') + done.stdout.count('Training is done') == 1
