@@ -91,7 +91,7 @@ def test_same_scene_in_another_process() -> None:
         "print(digest(SyntheticRooms(['rgb', 'depth', 'normal'], **SMALL)[2]))"
     )
     run = subprocess.run(
-        [sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=900
     )
     here = digest(SyntheticRooms(['rgb', 'depth', 'normal'], **SMALL)[2])
     assert run.stdout.split()[-1] == here
