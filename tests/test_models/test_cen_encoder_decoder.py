@@ -204,6 +204,33 @@ def test_whole_and_slide_agree_and_label_is_not_needed():
     torch.testing.assert_close(slid.seg_logits.data[..., :32], left.seg_logits.data[..., :32])
 
 
+def test_augmented_predictions_are_merged_for_each_stream():
+    """Mean of softmax over a frame and its mirror image, turned back; by hand, stream by stream."""
+    model = build().eval()
+    inputs = {'rgb': 255 * torch.rand(3, 64, 96), 'depth': 5 * torch.rand(1, 64, 96)}
+    meta = dict(ori_shape=(64, 96), img_shape=(64, 96), pad_shape=(64, 96), img_path='x.png')
+    plain = SegDataSample(metainfo=dict(meta, flip=False))
+    mirrored = SegDataSample(metainfo=dict(meta, flip=True, flip_direction='horizontal'))
+    flipped = {name: value.flip(-1) for name, value in inputs.items()}
+    data = dict(
+        inputs=[{k: [v] for k, v in frame.items()} for frame in (inputs, flipped)],
+        data_samples=[[plain], [mirrored]],
+    )
+    merged = MODELS.build(dict(type='CENSegTTAModel', module=model)).test_step(data)[0]
+
+    def logits(frame):
+        batch = model.data_preprocessor(dict(inputs={k: [v] for k, v in frame.items()}))['inputs']
+        raw = model.forward(batch, mode='tensor')
+        return {k: F.interpolate(v, (64, 96), mode='bilinear') for k, v in raw.items()}
+
+    with torch.no_grad():
+        first, second = logits(inputs), logits(flipped)
+    for name in ('ensemble', 'rgb', 'depth'):
+        mean = first[name].softmax(1) + second[name].flip(-1).softmax(1)
+        found = (merged if name == 'ensemble' else merged.streams.get(name)).pred_sem_seg.data
+        assert (found.squeeze() == mean.argmax(1)[0]).float().mean() > 0.999  # ties by rounding
+
+
 def test_streams_on_request():
     torch.manual_seed(0)
     full = build().eval()
