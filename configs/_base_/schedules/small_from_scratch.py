@@ -6,7 +6,7 @@ optim_wrapper = dict(
     optimizer=dict(type='AdamW', lr=2e-3, weight_decay=1e-4),
     paramwise_cfg=dict(
         custom_keys={
-            '.norm.weight': dict(lr_mult=10.0, decay_mult=0.0),
+            '.norm.weight': dict(lr_mult=6.0, decay_mult=0.0),
             'ensemble': dict(lr_mult=10.0, decay_mult=0.0),
         }
     ),
@@ -28,7 +28,7 @@ default_hooks = dict(
 )
 custom_hooks = [
     dict(type='EpochSeedHook'),
-    dict(type='SparsityHook', coefficient=2e-2),
+    dict(type='SparsityHook', coefficient=5e-4),
     dict(type='ExchangeMonitorHook', interval=25),
     dict(type='LastAndBestHook'),
 ]
