@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw the one picture of the idea: ``python docs/pictures/idea.py`` writes idea.png beside itself."""
+"""Draw the picture of the idea: ``python docs/pictures/idea.py`` writes idea.png beside itself."""
 
 from pathlib import Path
 
@@ -45,9 +45,10 @@ def main() -> None:
     box(axes, 15.0, -0.1, 1.5, 5.0, '#dddddd')
     axes.text(15.75, 2.4, 'shared\nconvolution', rotation=90, ha='center', va='center')
     axes.text(4.7, -0.75, r'private norms: scale $|\gamma|$ of each channel', ha='center')
-    axes.text(4.7, -1.2, 'the hatched half carries the penalty', ha='center', size=9, color='#555555')
-    axes.text(11.4, -0.75, r'where $|\gamma|<\theta$, the other stream’s channel', ha='center')
-    axes.text(11.4, -1.2, 'no parameters; the network chooses', ha='center', size=9, color='#555555')
+    small = dict(ha='center', size=9, color='#555555')
+    axes.text(4.7, -1.2, 'the hatched half carries the penalty', **small)
+    axes.text(11.4, -0.75, r'where $|\gamma|<\theta$, the channel of the other stream', ha='center')
+    axes.text(11.4, -1.2, 'no parameters; the network chooses', **small)
     figure.savefig(Path(__file__).with_suffix('.png'), dpi=110)
 
 
@@ -55,9 +56,9 @@ def bars(axes, x: float, y: float, gammas: list[float], colour: str, own: range)
     for c, gamma in enumerate(gammas):
         left = x + 0.68 * c
         if c in own:
-            axes.add_patch(
-                Rectangle((left - 0.08, y - 0.1), 0.68, 1.2, fill=False, hatch='///', ec='#cccccc', lw=0)
-            )
+            corner = (left - 0.08, y - 0.1)
+            hatch = Rectangle(corner, 0.68, 1.2, fill=False, hatch='///', ec='#cccccc', lw=0)
+            axes.add_patch(hatch)
         axes.add_patch(Rectangle((left, y), 0.5, max(gamma, 0.03), color=colour, lw=0))
     axes.plot([x - 0.1, x + 5.4], np.full(2, y + THRESHOLD), ls=':', lw=1, color='#333333')
     axes.text(x + 5.45, y + THRESHOLD, r'$\theta$', va='center', size=9)
