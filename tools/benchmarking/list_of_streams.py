@@ -46,14 +46,15 @@ class StreamNorms(nn.ModuleList):
         return self._exchange(xs) if self.exchanges else xs
 
     def _exchange(self, xs: list[Tensor]) -> list[Tensor]:
+        """Select channels by a boolean mask, as the official code, with fewer copies than there."""
         result = []
         for m, (norm, x) in enumerate(zip(self, xs, strict=True)):
             small = norm.weight.detach().abs() < self.threshold
-            replaced = (small & self.get_buffer(f'exchangeable_{m}'))[:, None, None]  # (C, 1, 1)
-            others = [other for k, other in enumerate(xs) if k != m]
-            mean = others[0] if len(others) == 1 else sum(others) / len(others)
-            # the official code copies the selected channels one set after the other; this is faster
-            result.append(torch.where(replaced, mean, x))
+            replaced = small & self.get_buffer(f'exchangeable_{m}')  # (C,)
+            others = [other[:, replaced] for k, other in enumerate(xs) if k != m]
+            x = x.clone()
+            x[:, replaced] = others[0] if len(others) == 1 else sum(others) / len(others)
+            result.append(x)
         return result
 
     def penalty(self) -> Tensor:
