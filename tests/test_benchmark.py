@@ -236,7 +236,7 @@ def test_runs_alternate():
     times = measure.time_in_turn(variants, 'inference', 2, 1, clock, lambda: ticks.append(1))
     assert log == list('abc' * 3)
     assert len(ticks) == 9
-    assert times == dict.fromkeys('abc', [1, 1])
+    assert times == {name: [1, 1] for name in 'abc'}
 
 
 def test_figures_of_nan_are_refused():
