@@ -141,8 +141,8 @@ def test_stops_at_a_bad_frame_and_goes_on_after_its_repair(archives: Path, fails
 
 @pytest.mark.parametrize(('sign', 'code'), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_killed_and_run_again_equals_one_run(tmp_path: Path, sign: int, code: int) -> None:
-    folder = write_archives(tmp_path / 'official', frames=150, train=100, height=30, width=40)
-    counts = ('--expect-train', '100', '--expect-test', '50')
+    folder = write_archives(tmp_path / 'official', frames=800, train=500, height=30, width=40)
+    counts = ('--expect-train', '500', '--expect-test', '300')
     process = subprocess.Popen(
         command(folder, *counts), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -151,13 +151,13 @@ def test_killed_and_run_again_equals_one_run(tmp_path: Path, sign: int, code: in
         time.sleep(0.002)
     process.send_signal(sign)
     assert process.wait(30) == code
-    assert 0 < len(list(folder.glob('out/masks/*.png'))) < 150
+    assert 0 < len(list(folder.glob('out/masks/*.png'))) < 800
     assert not (folder / 'out' / 'splits' / 'train.txt').exists()
     assert convert(folder, *counts).returncode == 0
     whole = tmp_path / 'whole'
     assert convert(folder, *counts, '--out', str(whole)).returncode == 0
     files = [path.relative_to(whole) for path in whole.rglob('*') if path.is_file()]
-    assert len(files) == 3 * 150 + 3
+    assert len(files) == 3 * 800 + 3
     assert all((whole / f).read_bytes() == (folder / 'out' / f).read_bytes() for f in files)
 
 

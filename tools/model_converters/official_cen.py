@@ -16,14 +16,11 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from mmengine.utils import digit_version
 from torch import Tensor
 
 # A clone runs without being installed, and runs its own package.
@@ -173,17 +170,6 @@ def _complain(what: str, names: list[str]) -> None:
         raise ValueError(f'{what}: {", ".join(names[:3])}{more}')
 
 
-def numpy_scalars() -> AbstractContextManager:
-    """Let numpy scalars pass ``weights_only``: the official code saves its best score as one."""
-    if digit_version(torch.__version__) < digit_version('2.6'):
-        return nullcontext()
-    scalar = np.float64(0).__reduce__()[0]
-    names = [f'{package}.multiarray.scalar' for package in ('numpy.core', 'numpy._core')]
-    return torch.serialization.safe_globals(
-        [np.dtype, type(np.dtype('f8')), *((scalar, name) for name in names)]
-    )
-
-
 def load(path: Path) -> Mapping[str, Tensor]:
     """The official state dict in a file.
 
@@ -191,7 +177,8 @@ def load(path: Path) -> Mapping[str, Tensor]:
         OSError: if the file cannot be opened.
         ValueError: if it is no checkpoint, or not one of the official segmenter.
     """
-    with path.open('rb') as file, numpy_scalars():
+    # the official code saves its best score as a numpy scalar, which mmcen has declared safe
+    with path.open('rb') as file:
         try:
             checkpoint = torch.load(file, map_location='cpu', weights_only=True)
         except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
