@@ -14,7 +14,7 @@ from torch import nn
 
 from mmcen.layers import ExchangeNorm
 from tools import benchmark
-from tools.benchmarking import measure
+from tools.benchmarking import measure, memory
 from tools.benchmarking.list_of_streams import ListOfStreams
 from tools.benchmarking.workload import Workload
 
@@ -260,7 +260,7 @@ def test_statistics_by_hand():
 
 
 def test_peak_of_tensors_by_hand():
-    peak = measure.on_cpu(Fake(mebibytes=8), 'inference', None)
+    peak = memory.on_cpu(Fake(mebibytes=8), 'inference', None)
     assert peak['alive'] == 2**20
     assert peak['tensors'] == pytest.approx(17 * 2**20, rel=1e-4)
     assert peak['process'] is None

@@ -21,8 +21,8 @@ from mmengine.config import Config, DictAction
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tools.benchmarking import measure, report
-from tools.benchmarking.workload import OURS, RIVALS, Workload
+from tools.benchmarking import measure, memory, report
+from tools.benchmarking.workload import OURS, RIVALS, TASKS, Workload, quiet
 
 
 def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
@@ -93,16 +93,16 @@ def make_workload(args: argparse.Namespace, parser: argparse.ArgumentParser) -> 
 def compare(work: Workload, args: argparse.Namespace, progress: Progress) -> dict:
     """Times and memory of ours and the rivals."""
     names = [OURS, *args.compare]
-    memory = measure_memory(work, names, progress)
+    peaks = measure_memory(work, names, progress)
     variants = {name: work.build(name) for name in names}
     result: dict = {'tasks': {}}
     if 'list_of_streams' in names:  # before a train step changes weights
         result['difference'] = measure.difference(variants[OURS], variants['list_of_streams'])
-    for task in measure.TASKS:
+    for task in TASKS:
         times = measure_times(variants, task, args, progress)
         rows = result['tasks'][task] = {}
         for name in names:
-            row = rows[name] = {**measure.summary(times[name]), 'memory': memory[name][task]}
+            row = rows[name] = {**measure.summary(times[name]), 'memory': peaks[name][task]}
             if name != OURS:
                 row['ratio'] = measure.ratios(times[OURS], times[name])
                 row['memory_ratio'] = rows[OURS]['memory']['tensors'] / row['memory']['tensors']
@@ -112,12 +112,12 @@ def compare(work: Workload, args: argparse.Namespace, progress: Progress) -> dic
 def compare_streams(work: Workload, args: argparse.Namespace, progress: Progress) -> dict:
     """A train step by number of streams, and what each stream adds to the one before."""
     names = {n: f'streams={n}' for n in sorted(set(args.streams))}
-    memory = measure_memory(work, list(names.values()), progress)
+    peaks = measure_memory(work, list(names.values()), progress)
     variants = {name: work.build(name) for name in names.values()}
     times = measure_times(variants, 'train_step', args, progress)
     rows: dict = {}
     for n, name in names.items():
-        rows[str(n)] = {**measure.summary(times[name]), 'memory': memory[name]['train_step']}
+        rows[str(n)] = {**measure.summary(times[name]), 'memory': peaks[name]['train_step']}
         if n - 1 in names:
             rows[str(n)].update(measure.added(rows[str(n)], rows[str(n - 1)]))
     return rows
@@ -126,7 +126,7 @@ def compare_streams(work: Workload, args: argparse.Namespace, progress: Progress
 def measure_memory(work: Workload, names: list[str], progress: Progress) -> dict:
     task = progress.add_task('memory', total=len(names))
     result = {}
-    for name, figures in measure.peak_memory(work, names):
+    for name, figures in memory.peak_memory(work, names):
         result[name] = figures
         progress.advance(task)
     return result
@@ -142,7 +142,7 @@ def measure_times(variants: dict, task: str, args: argparse.Namespace, progress:
 
 def main() -> None:
     args, parser = parse_args()
-    measure.quiet()
+    quiet()
     work = make_workload(args, parser)
     result = {'setting': report.setting(args, work)}
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn())

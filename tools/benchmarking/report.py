@@ -17,7 +17,7 @@ from rich.table import Table
 
 from mmcen import __version__
 
-from .measure import MEMORY_METHOD
+from .memory import METHOD
 from .workload import OURS, SEED, SMALL_SHARE, Workload
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +48,7 @@ def setting(args: Namespace, work: Workload) -> dict:
         'commit': commit(),
         'weights': f'random, seed {SEED}; {SMALL_SHARE:.0%} of the scaling factors of each '
         'exchanging norm below its threshold',
-        'memory': MEMORY_METHOD[work.device],
+        'memory': METHOD[work.device],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, init_default_scope
@@ -24,6 +26,7 @@ from mmcen.models.segmentors import CENEncoderDecoder
 
 from .list_of_streams import ListOfStreams, check_mirrors
 
+TASKS = ('train_step', 'inference')
 OURS = 'ours'
 RIVALS = ('exchange_off', 'list_of_streams')
 SMALL_SHARE = 0.3  # of the scaling factors of every exchanging norm, below its threshold
@@ -172,6 +175,12 @@ class Variant:
         """Logits of the ensemble and the streams, as large as the input."""
         with self.work.autocast():
             return self.model.encode_decode(self.inputs, self.metas)
+
+
+def quiet() -> None:
+    """Keep OpenMMLab from reporting each initialised weight, each learning rate, old functions."""
+    MMLogger.get_current_instance().setLevel('WARNING')
+    warnings.filterwarnings('ignore', message='``build_loss`` would be deprecated')
 
 
 def forget_pretrained(cfg: Any) -> None:
