@@ -1,5 +1,6 @@
 from .exchange_norm import CENBN, CENIN, CENSyncBN, ExchangeNorm
 from .norms import check_private_norms, exchange_norms, exchanged_shares, set_grid
+from .per_task import PerTask
 from .stream_ensemble import StreamEnsemble
 
 __all__ = [
@@ -7,6 +8,7 @@ __all__ = [
     'CENIN',
     'CENSyncBN',
     'ExchangeNorm',
+    'PerTask',
     'StreamEnsemble',
     'check_private_norms',
     'exchange_norms',

@@ -1,6 +1,8 @@
 """Decision scores: the output of a task is an ensemble of its streams' (section 3.2, footnote
 2)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +17,8 @@ class StreamEnsemble(nn.Module):
     Args:
         grid: sizes T and M. ``alpha`` has shape (T, M) and starts equal.
 
-    Input ``(B, T, M, ...)``, output ``(B, T, ...)``.
+    Input ``(B, T, M, ...)``, output ``(B, T, ...)``; or one tensor for each task, ``(B, M, ...)``,
+    which may differ in the rest of their shapes, to T of ``(B, ...)``.
 
     Example:
         >>> StreamEnsemble(StreamGrid(1, 2))(torch.tensor([[[1.0, 3.0]]]))
@@ -30,7 +33,15 @@ class StreamEnsemble(nn.Module):
         """Softmax of alpha over the modalities of each task: (T, M), rows sum to 1."""
         return self.alpha.softmax(-1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        scores = self.scores().to(x.dtype)
-        scores = scores.view(*scores.shape, *(1,) * (x.dim() - 3))  # (T, M, 1, ...)
-        return (x.detach() * scores).sum(2)  # (B, T, ...)
+    def forward(self, x: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
+        scores = self.scores()
+        if isinstance(x, Tensor):
+            return _weigh(x, scores)
+        return [_weigh(one, row) for one, row in zip(x, scores, strict=True)]
+
+
+def _weigh(x: Tensor, scores: Tensor) -> Tensor:
+    """Sum over the last dimension of ``scores``, which are dimensions 1 and on of ``x``."""
+    weights = scores.to(x.dtype)
+    weights = weights.view(*scores.shape, *(1,) * (x.dim() - 1 - scores.dim()))  # (M, 1, ...)
+    return (x.detach() * weights).sum(scores.dim())

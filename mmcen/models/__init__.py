@@ -1,12 +1,21 @@
 from .backbones import CENResNet
 from .data_preprocessor import CENDataPreprocessor
 from .decode_heads import RefineNetHead
+from .generators import CENUNetGenerator
+from .multitask import CENDenseNetwork, CENMultiTask, ClassHead, ImageHead
 from .segmentors import CENEncoderDecoder, CENSegTTAModel
+from .translators import CENTranslator
 
 __all__ = [
     'CENDataPreprocessor',
+    'CENDenseNetwork',
     'CENEncoderDecoder',
+    'CENMultiTask',
     'CENResNet',
     'CENSegTTAModel',
+    'CENTranslator',
+    'CENUNetGenerator',
+    'ClassHead',
+    'ImageHead',
     'RefineNetHead',
 ]

@@ -1,0 +1,3 @@
+from .cen_unet import CENUNetGenerator
+
+__all__ = ['CENUNetGenerator']

@@ -1,0 +1,195 @@
+"""The U-Net of pix2pix over a stream grid: one generator for all four settings of the paper."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from mmcv.cnn import build_norm_layer
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from ...layers import PerTask, exchange_norms, set_grid
+from ...layers.per_task import check_groups
+from ...streams import StreamGrid
+
+Groups = Sequence[int] | str
+
+
+@MODELS.register_module()
+class CENUNetGenerator(BaseModule):
+    """U-Net-256 of Isola et al. (pix2pix) for T x M streams: private norms, shared convolutions.
+
+    Every layer runs once on all streams, which live in the batch. The encoder exchanges channels
+    along the modalities of a task, the decoder along the tasks of a modality (sections 3.2 to 3.5).
+    As in the official code the first and the last convolution of the encoder and the output carry
+    no norm.
+
+    Args:
+        inputs: the input of each stream, T rows of M numbers below D: ``[[0, 1]]`` is fusion of
+            two, ``[[0], [0]]`` two tasks from one input, ``[[0, 1], [2, 0], [1, 2]]`` a cycle.
+        in_channels: C of every input.
+        out_channels: channels of the output, for all tasks or for each.
+        downs: N, number of stride-2 convolutions; inputs are multiples of 2**N. 8 for 256 x 256.
+        base_channels: channels after the first convolution; doubled after each, up to 8 times.
+        dropout_ratio: of the first three decoder layers, as in pix2pix.
+        encoder, decoder: which weights the tasks use, and whether channels are exchanged:
+            ``groups``: ``'shared'``, ``'task'`` (one copy each) or a copy's number per task;
+            ``exchange``: bool. Defaults: shared encoder; shared decoder for one task, else one per
+            task; both exchange.
+        norm_cfg: a CEN norm: private to each stream. ``threshold`` is theta of Eq. 4.
+        decoder_norm_cfg: of the decoder; a stock norm, such as ``dict(type='IN2d',
+            affine=True)``, is shared by the streams that share its convolution. Default:
+            ``norm_cfg``.
+        init_cfg: as in mmengine; default normal(0, 0.02) for convolutions, as pix2pix.
+
+    Input ``(B, D, C, H, W)``. Output: T tensors ``(B, M, C', H, W)``, before any activation.
+
+    Raises:
+        ValueError: rows of ``inputs`` differ in length, sizes that cannot be halved ``downs``
+            times, unknown settings, decoder exchange with shared norms.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Sequence[int]] = ((0, 1),),
+        in_channels: int = 3,
+        out_channels: int | Sequence[int] = 3,
+        downs: int = 8,
+        base_channels: int = 64,
+        dropout_ratio: float = 0.5,
+        encoder: Mapping[str, Any] | None = None,
+        decoder: Mapping[str, Any] | None = None,
+        norm_cfg: Mapping[str, Any] | None = None,
+        decoder_norm_cfg: Mapping[str, Any] | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        init_cfg = init_cfg or dict(type='Normal', layer=['Conv2d', 'ConvTranspose2d'], std=0.02)
+        super().__init__(init_cfg)
+        if len({len(row) for row in inputs}) != 1 or downs < 3:
+            raise ValueError(
+                f'inputs {inputs} must be rows of equal length, one for each task, and downs '
+                f'{downs} at least 3'
+            )
+        self.grid = StreamGrid(tasks=len(inputs), modalities=len(inputs[0]))
+        self.downs = downs
+        self.domains = 1 + max(max(row) for row in inputs)
+        self.register_buffer('inputs', torch.tensor(inputs).flatten(), persistent=False)  # (T*M,)
+        tasks = self.grid.tasks
+        encoder = {'groups': 'shared', 'exchange': True, **(encoder or {})}
+        decoder = {
+            'groups': 'shared' if tasks == 1 else 'task',
+            'exchange': True,
+            **(decoder or {}),
+        }
+        self.out_channels = (
+            [out_channels] * tasks if isinstance(out_channels, int) else list(out_channels)
+        )
+        if len(self.out_channels) != tasks:
+            raise ValueError(
+                f'out_channels {self.out_channels} is not one number per task, of {tasks}'
+            )
+        widths = [base_channels * min(2**i, 8) for i in range(downs)]
+        norm_cfg = norm_cfg or dict(type='CENIN', threshold=1e-2)
+        self._make_encoder(in_channels, widths, encoder, norm_cfg)
+        self._make_decoder(widths, decoder, decoder_norm_cfg or norm_cfg, dropout_ratio)
+
+    def _make_encoder(self, channels: int, widths: list[int], part: dict, norm_cfg: Any) -> None:
+        last = len(widths) - 1
+        groups = check_groups(part['groups'], self.grid.tasks)
+        self.down_convs, self.down_norms = nn.ModuleList(), nn.ModuleList()
+        for i, width in enumerate(widths):
+            self.down_convs.append(self._conv(nn.Conv2d, channels, width, groups))
+            self.down_norms.append(
+                self._norm(norm_cfg, width, 'modalities', part['exchange'], groups)
+                if 0 < i < last
+                else nn.Identity()
+            )
+            channels = width
+        # up to the first private norm the streams that have the same input are one
+        self.common = 2 if max(groups) == 0 and self.domains < self.grid.size else 0
+
+    def _make_decoder(
+        self, widths: list[int], part: dict, norm_cfg: Any, dropout_ratio: float
+    ) -> None:
+        groups = check_groups(part['groups'], self.grid.tasks)
+        self.up_convs, self.up_norms = nn.ModuleList(), nn.ModuleList()
+        self.dropouts = nn.ModuleList()
+        channels = widths[-1]
+        for i, width in enumerate(widths[-2::-1]):
+            self.up_convs.append(self._conv(nn.ConvTranspose2d, channels, width, groups))
+            self.up_norms.append(self._norm(norm_cfg, width, 'tasks', part['exchange'], groups))
+            self.dropouts.append(
+                nn.Dropout(dropout_ratio) if i < 3 and dropout_ratio else nn.Identity()
+            )
+            channels = 2 * width  # with the skip connection
+        if part['exchange'] and self.grid.tasks > 1 and not any(exchange_norms(self.up_norms)):
+            raise ValueError(
+                'the decoder cannot exchange between tasks: its norms are not private. Set '
+                'decoder=dict(exchange=False), or leave out decoder_norm_cfg'
+            )
+        if len(set(self.out_channels)) > 1:
+            groups = tuple(range(self.grid.tasks))
+        sizes = iter([self.out_channels[groups.index(g)] for g in range(max(groups) + 1)])
+        self.output = PerTask(
+            lambda: nn.ConvTranspose2d(channels, next(sizes), 4, 2, 1), self.grid, groups
+        )
+
+    def _conv(
+        self, kind: type[nn.Module], channels: int, width: int, groups: tuple[int, ...]
+    ) -> PerTask:
+        return PerTask(lambda: kind(channels, width, 4, 2, 1), self.grid, groups)
+
+    def _norm(
+        self, cfg: Any, width: int, axis: str, exchange: bool, groups: tuple[int, ...]
+    ) -> nn.Module:
+        holder = {'norm_cfg': deepcopy(dict(cfg))}
+        set_grid(holder, self.grid, axis=axis, exchange=exchange)
+        own = holder['norm_cfg']
+        if 'modalities' in own:  # a CEN norm has all streams in one layer
+            return build_norm_layer(own, width)[1]
+        return PerTask(lambda: build_norm_layer(own, width)[1], self.grid, groups)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Inputs ``(B, D, C, H, W)`` to T outputs ``(B, M, C', H, W)``."""
+        self._check(x)
+        skips = self._encode(x)
+        y = skips.pop()
+        for conv, norm, dropout in zip(self.up_convs, self.up_norms, self.dropouts, strict=True):
+            y = dropout(norm(conv(y.relu_())))
+            y = torch.cat([y, skips.pop()], 1)  # (B*T*M, 2C, h, w)
+        return tuple(self.output.by_task(y.relu_()))
+
+    def _encode(self, x: Tensor) -> list[Tensor]:
+        """Features of all stages, ``(B*T*M, C', h, w)`` each, finest first."""
+        batch = x.shape[0]
+        features: list[Tensor] = []
+        streams = x.flatten(0, 1) if self.common else self._to_streams(x)
+        y = streams
+        for i, (conv, norm) in enumerate(zip(self.down_convs, self.down_norms, strict=True)):
+            if i < self.common:
+                y = conv.copies[0](y)  # (B*D, C', h, w)
+                spread = self._to_streams(y.unflatten(0, (batch, -1)))
+            else:
+                spread = conv(y)
+            spread = norm(spread)  # (B*T*M, C', h, w)
+            if i + 1 < self.downs:  # in place: skip connections carry the activated features
+                spread = nn.functional.leaky_relu(spread, 0.2, inplace=True)
+            y = nn.functional.leaky_relu(y, 0.2) if i + 1 < self.common else spread
+            features.append(spread)
+        return features
+
+    def _to_streams(self, x: Tensor) -> Tensor:
+        """Give every stream its input: ``(B, D, ...)`` to ``(B*T*M, ...)``."""
+        return x.index_select(1, self.inputs).flatten(0, 1)
+
+    def _check(self, x: Tensor) -> None:
+        factor = 2**self.downs
+        if x.dim() != 5 or x.shape[1] != self.domains:
+            raise ValueError(f'expected (B, {self.domains}, C, H, W), got {tuple(x.shape)}')
+        if x.shape[-2] % factor or x.shape[-1] % factor:
+            raise ValueError(
+                f'inputs of {x.shape[-2]}x{x.shape[-1]} pixels cannot be halved {self.downs} '
+                f'times: crop or resize to multiples of {factor}, or lower downs of the generator'
+            )

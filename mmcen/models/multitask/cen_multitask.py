@@ -1,0 +1,188 @@
+"""Any tasks from any modalities on one stream grid, each with its own head (sections 3.2 to
+3.5)."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from mmengine.structures import BaseDataElement
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+
+from ...layers import StreamEnsemble
+from .heads import to_image
+from .plan import ENSEMBLE, Plan
+
+Outputs = dict[str, dict[str, Tensor]]
+
+
+@MODELS.register_module()
+class CENMultiTask(BaseModel):
+    """Dense prediction of T tasks from M modalities each, by one network over the stream grid.
+
+    Losses: each task's head on every stream and on the ensemble of the task, whose streams are
+    detached, so that it trains the decision scores alone.
+
+    Args:
+        tasks: target to its inputs, by the names of the dataset's modalities: the setting of the
+            paper follows from it, see :class:`~mmcen.models.multitask.plan.Plan`.
+        network: config of the network over the grid, :class:`CENUNetGenerator` or
+            :class:`CENDenseNetwork`; ``inputs`` and ``out_channels`` are filled in.
+        heads: task to the config of its head, :class:`ImageHead` (default) or :class:`ClassHead`.
+        data_preprocessor: what makes batches of the dataset's modalities; by default
+            CENDataPreprocessor, values 0..255 to -1..1. mmagic's DataPreprocessor serves as well.
+        test_cfg: ``streams`` (default True): predict each stream's output besides the ensemble's;
+            ``dropout`` (default False): leave dropout on, as pix2pix and the official code test.
+        init_cfg: as in mmengine.
+
+    Predictions: ``sample.tasks.<task>`` has the ensemble's ``pred`` (image, 0..255, and ``gt``) or
+    ``pred_sem_seg``, and ``streams.<modality>`` each stream's.
+
+    Raises:
+        ValueError: tasks that are no grid, a head for no task, a domain that the batch lacks.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Sequence[str]],
+        network: dict,
+        heads: Mapping[str, dict] | None = None,
+        data_preprocessor: dict | None = None,
+        test_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        self.plan = Plan(tasks)
+        heads = dict(heads or {})
+        unknown = [name for name in heads if name not in tasks]
+        if unknown:
+            raise ValueError(f'heads for {unknown}, which are no task of {list(tasks)}')
+        images = [t for t in tasks if heads.get(t, {}).get('type', 'ImageHead') == 'ImageHead']
+        names = dict.fromkeys([*self.plan.domains, *images])
+        scale = dict(mean=[127.5] * 3, std=[127.5] * 3)
+        super().__init__(
+            data_preprocessor=data_preprocessor
+            or dict(type='CENDataPreprocessor', modalities={name: scale for name in names}),
+            init_cfg=init_cfg,
+        )
+        self.names = tuple(names)
+        self.heads = nn.ModuleDict(
+            {task: MODELS.build(dict(heads.get(task, dict(type='ImageHead')))) for task in tasks}
+        )
+        self.network = self._build_network(network)
+        self.ensemble = StreamEnsemble(self.plan.grid)
+        self.streams = self.plan.streams
+        self.test_cfg = dict(streams=True, dropout=False) | (test_cfg or {})
+
+    def _build_network(self, network: dict) -> nn.Module:
+        channels = [head.channels for head in self.heads.values()]
+        cfg = deepcopy(dict(network))
+        by_task = cfg.get('decode_head')
+        if isinstance(by_task, Mapping) and set(by_task) == set(self.plan.tasks):
+            cfg['decode_head'] = [by_task[task] for task in self.plan.tasks]
+        return MODELS.build(cfg | dict(inputs=self.plan.inputs, out_channels=channels))
+
+    def forward(
+        self,
+        inputs: Tensor | dict[str, Tensor],
+        data_samples: list[SegDataSample] | None = None,
+        mode: str = 'tensor',
+    ) -> Any:
+        """As in mmengine: ``'tensor'`` gives outputs by task and name, ``'loss'`` losses,
+        ``'predict'`` samples.
+
+        Args:
+            inputs: domains by name, ``(B, 3, H, W)`` in -1..1, or all of them in the channels.
+            data_samples: B samples.
+            mode: one of the three.
+        """
+        domains = self._by_name(inputs)
+        if mode == 'predict':
+            return self.predict(domains, data_samples)
+        outputs = self.outputs(domains)
+        return outputs if mode == 'tensor' else self.loss(outputs, domains, data_samples)
+
+    def outputs(self, domains: dict[str, Tensor]) -> Outputs:
+        """Activated outputs by task: ``(B, C', H, W)`` of the ensemble and of each stream."""
+        missing = [name for name in self.plan.domains if name not in domains]
+        if missing:
+            raise ValueError(
+                f'inputs {missing} are missing, the batch has {list(domains)}: add them to the '
+                "dataset's modalities"
+            )
+        x = torch.stack([domains[name] for name in self.plan.domains], 1)  # (B, D, C, H, W)
+        results = self.network(x)  # T of (B, M, C', H, W)
+        activated = {
+            task: self.heads[task].activate(y.float())
+            for task, y in zip(self.plan.tasks, results, strict=True)
+        }
+        return {
+            task: {ENSEMBLE: ensemble, **dict(zip(self.plan.tasks[task], y.unbind(1), strict=True))}
+            for (task, y), ensemble in zip(
+                activated.items(), self.ensemble(list(activated.values())), strict=True
+            )
+        }
+
+    def loss(
+        self,
+        outputs: Outputs,
+        domains: dict[str, Tensor],
+        data_samples: list[SegDataSample] | None,
+    ) -> dict[str, Tensor]:
+        """Losses of all heads, named ``<task>.<stream or ensemble>.<loss>``."""
+        losses = {}
+        for task, by_stream in outputs.items():
+            head = self.heads[task]
+            target = head.target(task, domains, data_samples)
+            for name, x in by_stream.items():
+                for key, value in head.loss(x, target).items():
+                    losses[f'{task}.{name}.{key}'] = value
+        return losses
+
+    def predict(
+        self, domains: dict[str, Tensor], data_samples: list[SegDataSample] | None
+    ) -> list[SegDataSample]:
+        """Samples with predictions in ``tasks``; targets of the batch go along as ``gt``."""
+        with _Dropout(self.network, self.test_cfg['dropout']):
+            outputs = self.outputs(domains)
+        batch = next(iter(domains.values())).shape[0]
+        samples = data_samples or [SegDataSample() for _ in range(batch)]
+        for i, sample in enumerate(samples):
+            tasks = {task: self._prediction(task, outputs[task], i) for task in outputs}
+            for task in tasks:
+                if self.heads[task].adversarial and task in domains:
+                    tasks[task].set_data({'gt': to_image(domains[task][i])})
+            sample.set_data({'tasks': BaseDataElement(**tasks)})
+        return samples
+
+    def _prediction(self, task: str, outputs: dict[str, Tensor], i: int) -> BaseDataElement:
+        predict = self.heads[task].predict
+        result = predict(outputs[ENSEMBLE][i])
+        if self.test_cfg['streams']:
+            own = {name: predict(x[i]) for name, x in outputs.items() if name != ENSEMBLE}
+            result.set_data({'streams': BaseDataElement(**own)})
+        return result
+
+    def _by_name(self, inputs: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
+        if isinstance(inputs, dict):
+            return inputs
+        parts = inputs.unflatten(1, (len(self.names), -1)).unbind(1)
+        return dict(zip(self.names, parts, strict=True))
+
+
+class _Dropout:
+    """Dropout as in training, for a while, if asked for."""
+
+    def __init__(self, module: nn.Module, on: bool) -> None:
+        self.layers = [m for m in module.modules() if isinstance(m, nn.Dropout)] if on else []
+        self.before = [layer.training for layer in self.layers]
+
+    def __enter__(self) -> None:
+        for layer in self.layers:
+            layer.train()
+
+    def __exit__(self, *_: Any) -> None:
+        for layer, training in zip(self.layers, self.before, strict=True):
+            layer.train(training)

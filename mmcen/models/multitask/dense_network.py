@@ -1,0 +1,124 @@
+"""mmseg's backbones and decode heads over a stream grid, the heads of all tasks in lock step."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from mmseg.models.utils import resize
+from torch import Tensor, nn
+
+from ...layers import PerTask, check_private_norms, exchange_norms, set_grid
+from ...streams import StreamGrid
+
+
+@MODELS.register_module()
+class CENDenseNetwork(BaseModule):
+    """A backbone of mmseg, shared by all streams, and a decode head of mmseg for each task.
+
+    Heads of one kind run in lock step: one head in which every convolution is a :class:`PerTask`
+    of the tasks' own, so that its CEN norms exchange between tasks after every layer. Heads of
+    different kinds run one after the other and do not exchange.
+
+    Args:
+        inputs: the input of each stream, as for :class:`CENUNetGenerator`.
+        out_channels: channels of each task's output.
+        backbone, neck: configs of mmseg parts, with CEN norms.
+        decode_head: config of one head for all tasks, or one for each; without ``num_classes``.
+            The head's own loss is not used.
+        encoder, decoder: ``dict(exchange=bool)``, both default True.
+        init_cfg: as in mmengine.
+
+    Input ``(B, D, C, H, W)``. Output: T tensors ``(B, M, C', H, W)``, resized to the input.
+
+    Raises:
+        ValueError: streams would share a norm of the backbone, or heads that cannot exchange are
+            told to.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Sequence[int]],
+        out_channels: Sequence[int],
+        backbone: dict,
+        decode_head: dict | Sequence[dict],
+        neck: dict | None = None,
+        encoder: Mapping[str, Any] | None = None,
+        decoder: Mapping[str, Any] | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.grid = StreamGrid(tasks=len(inputs), modalities=len(inputs[0]))
+        self.register_buffer('inputs', torch.tensor(inputs).flatten(), persistent=False)  # (T*M,)
+        parts = deepcopy([backbone, neck])
+        set_grid(parts, self.grid, exchange=(encoder or {}).get('exchange', True))
+        self.backbone = MODELS.build(parts[0])
+        check_private_norms(self.backbone, self.grid, 'the backbone')
+        self.neck = MODELS.build(parts[1]) if neck else nn.Identity()
+        given = [decode_head] * self.grid.tasks if isinstance(decode_head, dict) else decode_head
+        cfgs = [
+            {**deepcopy(dict(cfg)), 'num_classes': channels, 'out_channels': channels}
+            for cfg, channels in zip(given, out_channels, strict=True)
+        ]
+        exchange = (decoder or {}).get('exchange')
+        self.align_corners = bool(cfgs[0].get('align_corners', False))
+        self.lock_step = all(dict(cfg) == dict(given[0]) for cfg in given)
+        if self.lock_step:
+            self._join_heads(cfgs, exchange is None or exchange)
+        elif exchange:
+            raise ValueError(
+                'decode heads of different kinds run one after the other and cannot exchange: '
+                'give one decode_head for all tasks, or decoder=dict(exchange=False)'
+            )
+        else:
+            own = StreamGrid(1, self.grid.modalities)
+            set_grid(cfgs, own, exchange=False)
+            self.decode_heads = nn.ModuleList(MODELS.build(cfg) for cfg in cfgs)
+
+    def _join_heads(self, cfgs: list[dict], exchange: bool) -> None:
+        """The first task's head with everybody's convolutions; its classifier apart."""
+        set_grid(cfgs, self.grid, axis='tasks', exchange=exchange)
+        heads = [MODELS.build(cfg) for cfg in cfgs]
+        for head in heads:
+            head.init_weights()
+        classifiers = iter([head.conv_seg for head in heads])
+        self.decode_head = heads[0]
+        self.decode_head.conv_seg = nn.Identity()
+        names = [n for n, m in self.decode_head.named_modules() if isinstance(m, nn.Conv2d)]
+        for name in names:
+            convs = iter([head.get_submodule(name) for head in heads])
+            parent, _, child = name.rpartition('.')
+            layer = PerTask(lambda convs=convs: next(convs), self.grid)
+            setattr(self.decode_head.get_submodule(parent), child, layer)
+        self.classifiers = PerTask(lambda: next(classifiers), self.grid)
+        self.decode_head._is_init = True  # done above, head by head
+        wanted = exchange and self.grid.tasks > 1
+        if wanted and not any(exchange_norms(self.decode_head)):
+            raise ValueError(
+                f'{type(self.decode_head).__name__} has no CEN norm that could exchange between '
+                "tasks: give it norm_cfg=dict(type='CENBN'), or decoder=dict(exchange=False)"
+            )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Inputs ``(B, D, C, H, W)`` to T outputs ``(B, M, C', H, W)``."""
+        size = x.shape[-2:]
+        streams = x.index_select(1, self.inputs).flatten(0, 1)  # (B*T*M, C, H, W)
+        features = self.neck(self.backbone(streams))
+        outputs = self._together(features) if self.lock_step else self._one_by_one(features)
+        return tuple(self._resize(y, size) for y in outputs)
+
+    def _together(self, features: Sequence[Tensor]) -> list[Tensor]:
+        return self.classifiers.by_task(self.decode_head(features))
+
+    def _one_by_one(self, features: Sequence[Tensor]) -> list[Tensor]:
+        by_task = zip(*(self.grid.unfold(f).unbind(1) for f in features), strict=True)
+        return [
+            head([f.flatten(0, 1) for f in own]).unflatten(0, (-1, self.grid.modalities))
+            for head, own in zip(self.decode_heads, by_task, strict=True)
+        ]
+
+    def _resize(self, y: Tensor, size: Sequence[int]) -> Tensor:
+        flat = resize(y.flatten(0, 1), size, mode='bilinear', align_corners=self.align_corners)
+        return flat.unflatten(0, y.shape[:2])

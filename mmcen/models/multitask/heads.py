@@ -1,0 +1,100 @@
+"""What a task makes of its outputs: activation, loss and prediction, by task name."""
+
+from typing import Any
+
+import torch
+from mmengine.registry import MODELS
+from mmengine.structures import BaseDataElement, PixelData
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class ImageHead(nn.Module):
+    """A domain of images as the target, also a class map painted in its palette's colours.
+
+    Args:
+        loss: config of the pixel loss, on values in -1..1: mmagic's L1Loss, ``torch.nn.L1Loss``...
+        channels: C' of the target.
+
+    Targets are domains of the batch, ``(B, C', H, W)`` in -1..1; predictions 0..255.
+    """
+
+    adversarial = True  # a discriminator may judge it
+
+    def __init__(self, loss: dict | None = None, channels: int = 3) -> None:
+        super().__init__()
+        self.channels = channels
+        self.criterion = MODELS.build(loss or dict(type='torch.nn.L1Loss'))
+
+    def activate(self, x: Tensor) -> Tensor:
+        """Network output to image, -1..1."""
+        return torch.tanh(x)
+
+    def target(self, task: str, domains: dict[str, Tensor], samples: Any) -> Tensor:
+        """The domain of the task's name."""
+        if task not in domains:
+            raise ValueError(
+                f"target '{task}' is missing, the batch has {list(domains)}: add it to the "
+                "dataset's modalities"
+            )
+        return domains[task]
+
+    def loss(self, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        if x.shape != target.shape:
+            raise ValueError(
+                f'output {tuple(x.shape)} and target {tuple(target.shape)} differ in shape: '
+                'encode the target by EncodeDomains, or set channels of the head'
+            )
+        return {'loss_pixel': self.criterion(x, target)}
+
+    def predict(self, x: Tensor) -> BaseDataElement:
+        """One image ``(C', H, W)`` in -1..1 to ``pred`` in 0..255."""
+        return BaseDataElement(pred=to_image(x))
+
+
+@MODELS.register_module()
+class ClassHead(nn.Module):
+    """Semantic classes as the target, by a loss of mmseg on logits.
+
+    Args:
+        num_classes: K.
+        loss: config of the loss, with ``ignore_index`` as an argument of its forward.
+        ignore_index: label without loss.
+
+    Targets are the samples' ``gt_sem_seg``; predictions ``pred_sem_seg``.
+    """
+
+    adversarial = False
+
+    def __init__(self, num_classes: int, loss: dict | None = None, ignore_index: int = 255) -> None:
+        super().__init__()
+        self.channels = num_classes
+        self.ignore_index = ignore_index
+        loss = loss or dict(type='mmseg.CrossEntropyLoss', avg_non_ignore=True)
+        self.criterion = MODELS.build(loss)
+
+    def activate(self, x: Tensor) -> Tensor:
+        """Logits stay as they are."""
+        return x
+
+    def target(self, task: str, domains: Any, samples: list[SegDataSample] | None) -> Tensor:
+        """Labels ``(B, H, W)``."""
+        if not samples or not all('gt_sem_seg' in sample for sample in samples):
+            raise ValueError(
+                f"task '{task}' has no labels: a ClassHead needs gt_seg_map, from LoadLabel or a "
+                'dataset with segment_semantic'
+            )
+        return torch.cat([sample.gt_sem_seg.data for sample in samples])
+
+    def loss(self, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        return {'loss_ce': self.criterion(x, target.long(), ignore_index=self.ignore_index)}
+
+    def predict(self, x: Tensor) -> BaseDataElement:
+        """Logits ``(K, H, W)`` of one sample to ``pred_sem_seg``."""
+        return BaseDataElement(pred_sem_seg=PixelData(data=x.argmax(0, keepdim=True)))
+
+
+def to_image(x: Tensor) -> Tensor:
+    """-1..1 to 0..255, as EncodeDomains writes images."""
+    return (x.float() + 1) * 127.5

@@ -1,0 +1,3 @@
+from .cen_translator import CENTranslator
+
+__all__ = ['CENTranslator']

@@ -1,0 +1,185 @@
+"""Image translation with channel exchange: pix2pix over the stream grid, all four settings."""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from mmengine.logging import MessageHub
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapperDict
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from ..multitask.cen_multitask import CENMultiTask, Outputs
+from ..multitask.plan import ENSEMBLE
+
+FLOWS = ('all', 'random')
+
+
+class TaskDiscriminators(nn.Module):
+    """One discriminator per task; a module of its own, so that a distributed wrapper sees it
+    called.
+
+    Input: task to ``(N, 6, H, W)``, condition and image. Output: task to logits.
+    """
+
+    def __init__(self, tasks: Sequence[str], cfg: dict) -> None:
+        super().__init__()
+        self.by_task = nn.ModuleDict({task: MODELS.build(dict(cfg)) for task in tasks})
+
+    def forward(self, pairs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {task: self.by_task[task](pair) for task, pair in pairs.items()}
+
+
+@MODELS.register_module()
+class CENTranslator(CENMultiTask):
+    """:class:`CENMultiTask` with a conditional discriminator per task that judges its streams.
+
+    One pass of the network a step: the discriminators learn from its outputs, then it learns from
+    the discriminators (GAN loss) and the heads (L1), then the ensemble's scores from their L1. Each
+    of the three has its optimizer, ``network``, ``discriminators`` and ``ensemble`` of an
+    ``OptimWrapperDict``, as mmagic's ``MultiOptimWrapperConstructor`` makes them. As in the
+    official code the streams are judged, the ensemble is not.
+
+    Args:
+        discriminator: config of one, mmagic's PatchDiscriminator; tasks with a ClassHead have none.
+        gan_loss: config, mmagic's GANLoss on logits.
+        train_cfg: ``flow='all'`` trains all tasks in every step, ``'random'`` one drawn by the
+            number of the step (CEN-random of Table 6), the same in all processes.
+        kwargs: of :class:`CENMultiTask`.
+
+    Raises:
+        ImportError: mmagic is not installed.
+        ValueError: as CENMultiTask, or an unknown flow.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Sequence[str]],
+        network: dict,
+        discriminator: dict,
+        gan_loss: dict,
+        train_cfg: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        import_mmagic()
+        super().__init__(tasks, network, **kwargs)
+        self.judged = [task for task, head in self.heads.items() if head.adversarial]
+        self.discriminators = TaskDiscriminators(self.judged, discriminator)
+        self.gan_loss = MODELS.build(gan_loss)
+        self.flow = (train_cfg or {}).get('flow', 'all')
+        if self.flow not in FLOWS:
+            raise ValueError(f"flow must be one of {FLOWS}, got '{self.flow}'")
+
+    def train_step(self, data: dict, optim_wrapper: OptimWrapperDict) -> dict[str, Tensor]:
+        """One step of all optimizers on a batch; losses for the log."""
+        data = self.data_preprocessor(data, True)
+        domains, samples = self._by_name(data['inputs']), data.get('data_samples')
+        with optim_wrapper['network'].optim_context(self.network):
+            outputs = self._in_flow(self.outputs(domains))
+        judged = {task: outputs[task] for task in self.judged if task in outputs}
+        log = {}
+        if judged:
+            log.update(self._train_discriminators(domains, judged, optim_wrapper))
+        with optim_wrapper['network'].optim_context(self.network):
+            losses = self.loss(outputs, domains, samples)
+            if judged:
+                losses |= self._gan_losses(domains, judged)
+        of_ensemble = {key: losses.pop(key) for key in list(losses) if f'.{ENSEMBLE}.' in key}
+        for name, part in (('network', losses), ('ensemble', of_ensemble)):
+            loss, values = self.parse_losses(part)
+            optim_wrapper[name].update_params(loss)
+            log |= {name if key == 'loss' else key: value for key, value in values.items()}
+        return {'loss': log.pop('network'), 'loss_ensemble': log.pop('ensemble'), **log}
+
+    def _in_flow(self, outputs: Outputs) -> Outputs:
+        """The tasks that this step trains."""
+        if self.flow == 'all':
+            return outputs
+        step = MessageHub.get_current_instance().get_info('iter', 0)
+        task = random.Random(step).choice(list(outputs))
+        return {task: outputs[task]}
+
+    def _train_discriminators(
+        self, domains: dict[str, Tensor], outputs: Outputs, optim_wrapper: OptimWrapperDict
+    ) -> dict[str, Tensor]:
+        optimizer = optim_wrapper['discriminators']
+        with optimizer.optim_context(self.discriminators):
+            # real and generated pairs in one batch: instance norms keep them apart
+            pairs = {
+                task: torch.cat(
+                    [self._pairs(domains, task, streams), self._pairs(domains, task, None)]
+                )
+                for task, streams in outputs.items()
+            }
+            losses = {}
+            for task, logits in self.discriminators(pairs).items():
+                fake, real = logits.float().chunk(2)
+                weight = len(outputs[task]) - 1  # as a sum over the streams of means
+                for name, part, is_real in (('fake', fake, False), ('real', real, True)):
+                    loss = self.gan_loss(part, is_real, is_disc=True)
+                    losses[f'{task}.loss_d_{name}'] = 0.5 * weight * loss
+        loss, log = self.parse_losses(losses)
+        optimizer.update_params(loss)
+        log['loss_d'] = log.pop('loss')
+        return log
+
+    def _gan_losses(self, domains: dict[str, Tensor], outputs: Outputs) -> dict[str, Tensor]:
+        pairs = {
+            task: self._pairs(domains, task, streams, detach=False)
+            for task, streams in outputs.items()
+        }
+        with _frozen(self.discriminators) as discriminators:
+            return {
+                f'{task}.loss_gan': (len(outputs[task]) - 1) * self.gan_loss(logits.float(), True)
+                for task, logits in discriminators(pairs).items()
+            }
+
+    def _pairs(
+        self,
+        domains: dict[str, Tensor],
+        task: str,
+        streams: dict[str, Tensor] | None,
+        detach: bool = True,
+    ) -> Tensor:
+        """Condition and image of every stream, ``(M*B, 6, H, W)``; the target without
+        ``streams``."""
+        images = {name: streams[name] if streams else domains[task] for name in self.tasks[task]}
+        conditions = torch.cat([domains[name] for name in images])
+        joined = torch.cat(list(images.values()))
+        return torch.cat([conditions, joined.detach() if detach else joined], 1)
+
+    @property
+    def tasks(self) -> Mapping[str, Sequence[str]]:
+        """Target to its inputs."""
+        return self.plan.tasks
+
+
+@contextmanager
+def _frozen(wrapped: nn.Module) -> Iterator[nn.Module]:
+    """A module whose parameters take no gradients for a while, without a distributed wrapper,
+    which would wait for them."""
+    module = wrapped.get_submodule('module') if is_model_wrapper(wrapped) else wrapped
+    module.requires_grad_(False)
+    try:
+        yield module
+    finally:
+        module.requires_grad_(True)
+
+
+def import_mmagic() -> None:
+    """Register mmagic's parts; the translation part alone needs them.
+
+    Raises:
+        ImportError: mmagic is not installed.
+    """
+    if find_spec('mmagic') is None:
+        raise ImportError(
+            'image translation needs mmagic, which is not installed: pip install -e '
+            "'.[translation]' and then pip install --no-deps mmagic==1.2.0"
+        )
+    import mmagic.engine
+    import mmagic.models  # noqa: F401
