@@ -107,8 +107,8 @@ class CENUNetGenerator(BaseModule):
                 else nn.Identity()
             )
             channels = width
-        # up to the first private norm the streams that have the same input are one
-        self.common = 2 if max(groups) == 0 and self.domains < self.grid.size else 0
+        # streams that have the same input are one up to the first private norm, after two convs
+        self.common = max(groups) == 0 and self.domains < self.grid.size
 
     def _make_decoder(
         self, widths: list[int], part: dict, norm_cfg: Any, dropout_ratio: float
@@ -163,22 +163,21 @@ class CENUNetGenerator(BaseModule):
 
     def _encode(self, x: Tensor) -> list[Tensor]:
         """Features of all stages, ``(B*T*M, C', h, w)`` each, finest first."""
-        batch = x.shape[0]
+        y = x.flatten(0, 1) if self.common else self._to_streams(x)
         features: list[Tensor] = []
-        streams = x.flatten(0, 1) if self.common else self._to_streams(x)
-        y = streams
         for i, (conv, norm) in enumerate(zip(self.down_convs, self.down_norms, strict=True)):
-            if i < self.common:
-                y = conv.copies[0](y)  # (B*D, C', h, w)
-                spread = self._to_streams(y.unflatten(0, (batch, -1)))
-            else:
-                spread = conv(y)
-            spread = norm(spread)  # (B*T*M, C', h, w)
+            y = conv(y)
+            if self.common and i == 1:
+                y = self._part(y)
+            y = norm(y)
             if i + 1 < self.downs:  # in place: skip connections carry the activated features
-                spread = nn.functional.leaky_relu(spread, 0.2, inplace=True)
-            y = nn.functional.leaky_relu(y, 0.2) if i + 1 < self.common else spread
-            features.append(spread)
+                y = nn.functional.leaky_relu(y, 0.2, inplace=True)
+            features.append(self._part(y) if self.common and i == 0 else y)
         return features
+
+    def _part(self, y: Tensor) -> Tensor:
+        """Features of the inputs, ``(B*D, ...)``, to those of the streams, ``(B*T*M, ...)``."""
+        return self._to_streams(y.unflatten(0, (-1, self.domains)))
 
     def _to_streams(self, x: Tensor) -> Tensor:
         """Give every stream its input: ``(B, D, ...)`` to ``(B*T*M, ...)``."""

@@ -64,11 +64,11 @@ class CENMultiTask(BaseModel):
         scale = dict(mean=[127.5] * 3, std=[127.5] * 3)
         super().__init__(
             data_preprocessor=data_preprocessor
-            or dict(type='CENDataPreprocessor', modalities={name: scale for name in names}),
+            or dict(type='CENDataPreprocessor', modalities=dict.fromkeys(names, scale)),
             init_cfg=init_cfg,
         )
         self.names = tuple(names)
-        self.heads = nn.ModuleDict(
+        self.heads: Any = nn.ModuleDict(
             {task: MODELS.build(dict(heads.get(task, dict(type='ImageHead')))) for task in tasks}
         )
         self.network = self._build_network(network)

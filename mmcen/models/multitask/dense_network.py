@@ -90,9 +90,9 @@ class CENDenseNetwork(BaseModule):
         for name in names:
             convs = iter([head.get_submodule(name) for head in heads])
             parent, _, child = name.rpartition('.')
-            layer = PerTask(lambda convs=convs: next(convs), self.grid)
+            layer = PerTask(convs.__next__, self.grid)
             setattr(self.decode_head.get_submodule(parent), child, layer)
-        self.classifiers = PerTask(lambda: next(classifiers), self.grid)
+        self.classifiers = PerTask(classifiers.__next__, self.grid)
         self.decode_head._is_init = True  # done above, head by head
         wanted = exchange and self.grid.tasks > 1
         if wanted and not any(exchange_norms(self.decode_head)):
