@@ -47,6 +47,8 @@ TRANSLATION = [
     'lpips',
     'pandas',
     'resize-right',
+    'torch-fidelity',
+    'torchmetrics',
     'transformers<4.41',
 ]
 DEV = ['codespell', 'hypothesis', 'mypy', 'pytest', 'pytest-cov', 'pytest-xdist', 'ruff']

@@ -1,6 +1,7 @@
 """Mean IoU, mean accuracy and pixel accuracy of the ensemble and of every stream, by name."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.logging import MMLogger, print_log
 from mmengine.registry import METRICS
@@ -13,13 +14,33 @@ class StreamIoUMetric(IoUMetric):
     (``rgb/mIoU``, ...).
 
     Takes what :class:`CENEncoderDecoder` predicts; a model without streams is measured as IoUMetric
-    does. Arguments are IoUMetric's; written files (``output_dir``) are the ensemble's.
+    does. Written files (``output_dir``) are the ensemble's.
+
+    Args:
+        task: of a multi-task model: measure the classes in the sample's ``tasks``, by the names
+            ``<task>/mIoU``, ``<task>/rgb/mIoU``, ...
+        kwargs: of IoUMetric.
+
+    Raises:
+        ValueError: a sample without the task.
     """
 
     output_dir: str | None
 
+    def __init__(self, task: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**({'prefix': task} | kwargs))
+        self.task = task
+
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
+            if self.task is not None:
+                tasks = sample.get('tasks', {})
+                if 'pred_sem_seg' not in tasks.get(self.task, {}):
+                    raise ValueError(
+                        f"task '{self.task}' predicts no classes, the sample has tasks "
+                        f'{list(tasks)}: name one with a ClassHead'
+                    )
+                sample = {**sample, **tasks[self.task]}
             streams = {} if self.format_only else sample.get('streams', {})
             views = {'': sample, **{f'{name}/': {**sample, **streams[name]} for name in streams}}
             output_dir = self.output_dir

@@ -1,0 +1,77 @@
+"""FID and KID from features, errors from images: torchmetrics' without its networks, and without
+its sync, which would wait for processes that do not compute."""
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+DEGREE = 3  # of KID's polynomial kernel, (x y / F + 1)^3
+
+
+class _Given(nn.Module):
+    """Stands for the network where features are there already."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def frechet_distance(real: Tensor, fake: Tensor) -> float:
+    """FID: ``|mu_r - mu_f|^2 + tr(S_r + S_f - 2 (S_r S_f)^(1/2))``, covariances over N - 1.
+
+    Args:
+        real: ``(N, F)``, N >= 2.
+        fake: ``(N', F)``, N' >= 2.
+    """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    metric = FrechetInceptionDistance(_Given(real.shape[1]), sync_on_compute=False)
+    metric.update(real.double(), real=True)
+    metric.update(fake.double(), real=False)
+    return float(metric.compute())
+
+
+def kernel_distance(
+    real: Tensor, fake: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = 0
+) -> float:
+    """KID: mean over random subsets of the unbiased squared MMD with a cubic kernel.
+
+    It may be negative. The same seed draws the same subsets; the generators of the caller are left
+    as they are.
+
+    Args:
+        real: ``(N, F)``.
+        fake: ``(N', F)``.
+        subsets: how many.
+        subset_size: images of each kind in one, at most N and N', at least 2.
+        seed: of the subsets.
+    """
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # that it keeps features, which are kept anyway
+        metric = KernelInceptionDistance(
+            _Given(real.shape[1]), subsets, subset_size, DEGREE, sync_on_compute=False
+        )
+    metric.update(real.double(), real=True)
+    metric.update(fake.double(), real=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return float(metric.compute()[0])
+
+
+def pixel_errors(image: Tensor, truth: Tensor) -> dict[str, float]:
+    """MAE and MSE over all values of one image in 0..255, scaled to 0..1, and the number of
+    values."""
+    from torchmetrics.functional import mean_absolute_error, mean_squared_error
+
+    pair = (image.double() / 255, truth.double() / 255)
+    return {
+        'MAE': float(mean_absolute_error(*pair)),
+        'MSE': float(mean_squared_error(*pair)),
+        'values': image.numel(),
+    }

@@ -1,0 +1,240 @@
+"""FID, KID, MAE, MSE and RMSE of every image task, for the ensemble and every stream, by name."""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import MMLogger, print_log
+from mmengine.registry import METRICS
+from torch import Tensor, nn
+
+from .distances import frechet_distance, kernel_distance, pixel_errors
+from .inception import build_extractor, provenance
+
+FEATURE_METRICS = ('FID', 'KID')
+PIXEL_METRICS = ('MAE', 'MSE', 'RMSE')
+ENOUGH = 2048  # with fewer images than features, FID's covariances are singular
+
+
+@METRICS.register_module()
+class TranslationMetric(BaseMetric):
+    """What Tables 4 to 9 of the paper measure, named ``rgb/FID`` for the ensemble and
+    ``rgb/reshading/FID`` for the stream of an input.
+
+    - FID: Frechet distance of Inception features, as it is.
+    - KID: unbiased estimate, mean over subsets, **times 100**.
+    - MAE, MSE, RMSE: over all values of all images, scaled to 0..1 and not rounded, **times 100**.
+
+    All are torchmetrics'. RMSE is there because the paper's columns "MSE" cannot be mean squares:
+    errors of at most e have MSE <= e MAE, but Table 4 gives MAE 0.1123 and "MSE" 0.2509, more than
+    twice as much, which neither images in 0..1 (e = 1) nor in -1..1 (e = 2) can have. As roots they
+    can be (RMSE >= MAE holds in all rows): compare RMSE with them. Their scale is not stated.
+
+    Takes ``tasks.<task>.pred``, ``gt`` and ``streams.<name>.pred``, ``(C, H, W)`` in 0..255. For
+    FID and KID images are rounded to uint8, as if saved; a real image runs through the extractor
+    once for all streams.
+
+    Args:
+        metrics: names by task, ``dict(rgb=['FID', 'KID'], depth_zbuffer=['MAE', 'MSE'])``.
+        streams: measure every stream too.
+        extractor: file of the Inception weights, needed for FID and KID alone; see
+            :class:`Inception`. Or a module ``(B, 3, H, W)`` uint8 to ``(B, F)`` of your own, whose
+            numbers compare with nobody else's.
+        kid_subsets: number of subsets of KID.
+        kid_subset_size: images in each, 1000 as in torch-fidelity and the code of KID's authors.
+            Where there are fewer images, all of them are taken once, which estimates the same
+            quantity; the log and the file say so.
+        out_file: JSON with the values of the last evaluation and how they came to be: images,
+            extractor, hash, resize, subsets. Default: ``translation_metric.json`` beside the run's
+            log, none where there is no log.
+        kwargs: of mmengine's BaseMetric.
+
+    Raises:
+        ValueError: at construction: nothing to measure, an unknown metric, FID or KID without
+            extractor, subsets that are too small. Later: a task or its ``gt`` is missing, shapes
+            differ, fewer than 2 images for FID or KID.
+        FileNotFoundError: at construction, no such extractor file.
+        ImportError: at construction, torchmetrics or torch-fidelity is not installed.
+    """
+
+    def __init__(
+        self,
+        metrics: Mapping[str, Sequence[str]],
+        streams: bool = True,
+        extractor: str | Path | nn.Module | None = None,
+        kid_subsets: int = 100,
+        kid_subset_size: int = 1000,
+        out_file: str | Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        _check(metrics, kid_subsets, kid_subset_size)
+        self.metrics = {task: tuple(names) for task, names in metrics.items()}
+        self.asked = {name for names in self.metrics.values() for name in names}
+        self.streams = streams
+        self.kid_subsets, self.kid_subset_size = kid_subsets, kid_subset_size
+        self.out_file = out_file
+        self.extractor: nn.Module | None = None
+        if not self.asked.isdisjoint(FEATURE_METRICS):
+            self.extractor = build_extractor(extractor)
+        self._said: set[str] = set()
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """One result for each sample, so that what a distributed sampler repeats counts once."""
+        for sample in data_samples:
+            self.results.append({task: self._measure(task, sample) for task in self.metrics})
+
+    @torch.no_grad()
+    def _measure(self, task: str, sample: dict) -> dict[str, dict]:
+        """Of one sample by view, ``''`` for the ensemble and ``'gt'``: errors and features."""
+        images = _images(task, sample, self.streams)
+        measured: dict[str, dict] = {view: {} for view in images}
+        if not set(self.metrics[task]).isdisjoint(PIXEL_METRICS):
+            for view in images.keys() - {'gt'}:
+                measured[view] = pixel_errors(images[view], images['gt'])
+        if not set(self.metrics[task]).isdisjoint(FEATURE_METRICS):
+            for view, features in zip(images, self._features(task, images), strict=True):
+                measured[view]['features'] = features
+        return measured
+
+    def _features(self, task: str, images: dict[str, Tensor]) -> Tensor:
+        """Of all images of one sample, ``(N, F)``."""
+        batch = torch.stack(list(images.values()))  # (N, C, H, W)
+        if batch.shape[1] != 3:
+            raise ValueError(
+                f"task '{task}' has {batch.shape[1]} channels, FID and KID take images of 3: "
+                'encode it by EncodeDomains, or measure it by MAE'
+            )
+        assert self.extractor is not None
+        self.extractor.to(batch.device)
+        return self.extractor(batch.round().clamp(0, 255).to(torch.uint8)).cpu()
+
+    def compute_metrics(self, results: list[dict[str, dict]]) -> dict[str, float]:
+        values: dict[str, float] = {}
+        for task, names in self.metrics.items():
+            views = {view: [result[task][view] for result in results] for view in results[0][task]}
+            real = views.pop('gt')
+            for view, fake in views.items():
+                prefix = f'{task}/{view}/' if view else f'{task}/'
+                for name, value in self._scores(names, real, fake).items():
+                    values[prefix + name] = value
+            for name in names:
+                if name in FEATURE_METRICS:
+                    values[f'{task}/{name}_images'] = len(results)
+        self._report(values, len(results))
+        return values
+
+    def _scores(self, names: Sequence[str], real: list[dict], fake: list[dict]) -> dict[str, float]:
+        """The named metrics of one view."""
+        scores: dict[str, float] = {}
+        if not set(names).isdisjoint(PIXEL_METRICS):
+            weights = [own['values'] for own in fake]
+            scores['MAE'] = 100 * np.average([own['MAE'] for own in fake], weights=weights)
+            mse = np.average([own['MSE'] for own in fake], weights=weights)
+            scores['MSE'], scores['RMSE'] = 100 * mse, 100 * math.sqrt(mse)
+        if not set(names).isdisjoint(FEATURE_METRICS):
+            if len(real) < 2:
+                raise ValueError(f'FID and KID need 2 images or more, got {len(real)}')
+            x, y = (torch.stack([own['features'] for own in side]) for side in (real, fake))
+            if 'FID' in names:
+                scores['FID'] = frechet_distance(x, y)
+            if 'KID' in names:
+                scores['KID'] = 100 * kernel_distance(x, y, *self._subsets(len(real)))
+        return {name: float(scores[name]) for name in names}
+
+    def _subsets(self, images: int) -> tuple[int, int]:
+        """Number and size of KID's subsets; all images are one subset, so one is enough."""
+        if images <= self.kid_subset_size:
+            return 1, images
+        return self.kid_subsets, self.kid_subset_size
+
+    def _report(self, values: dict[str, float], images: int) -> None:
+        """Say how the values came to be, in the log and in a file."""
+        record: dict[str, Any] = {
+            'metrics': values,
+            'images': images,
+            'scale': 'KID, MAE, MSE, RMSE times 100; MAE, MSE, RMSE of images in 0..1',
+        }
+        if self.extractor is not None:
+            record['extractor'] = provenance(self.extractor)
+        if 'KID' in self.asked:
+            subsets, size = self._subsets(images)
+            record['KID'] = {'subsets': subsets, 'subset_size': size}
+            if images < self.kid_subset_size:
+                self._warn_once(
+                    f'KID of {images} images takes all of them once in place of '
+                    f'{self.kid_subsets} subsets of {self.kid_subset_size}'
+                )
+        if 'FID' in self.asked and images < ENOUGH:
+            self._warn_once(
+                f'FID of {images} images, fewer than {ENOUGH}, depends on their number: compare it '
+                'with FIDs of as many images only, or use KID'
+            )
+        settings = {key: value for key, value in record.items() if key != 'metrics'}
+        print_log(f'TranslationMetric: {json.dumps(settings)}', 'current')
+        self._write(record)
+
+    def _write(self, record: dict[str, Any]) -> None:
+        log_file = MMLogger.get_current_instance().log_file
+        if self.out_file is None and log_file is None:
+            return
+        path = Path(self.out_file or Path(log_file).with_name('translation_metric.json'))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f'{path.name}.partial')
+        partial.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
+        os.replace(partial, path)
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            print_log(message, 'current', logging.WARNING)
+
+
+def _check(metrics: Mapping[str, Sequence[str]], kid_subsets: int, kid_subset_size: int) -> None:
+    known = (*FEATURE_METRICS, *PIXEL_METRICS)
+    if not isinstance(metrics, Mapping) or not metrics:
+        raise ValueError(f'nothing to measure, metrics={metrics!r}: give dict(rgb=["FID", "KID"])')
+    for task, names in metrics.items():
+        if isinstance(names, str) or not names or any(name not in known for name in names):
+            raise ValueError(f"metrics of '{task}' must be a list out of {known}, got {names!r}")
+    if kid_subsets < 1 or kid_subset_size < 2:
+        raise ValueError(
+            f'KID needs 1 subset or more of 2 images or more, got {kid_subsets} of '
+            f'{kid_subset_size}'
+        )
+    if find_spec('torchmetrics') is None:
+        raise ImportError(
+            'TranslationMetric needs torchmetrics: pip install -r requirements/translation.txt'
+        )
+
+
+def _images(task: str, sample: dict, streams: bool) -> dict[str, Tensor]:
+    """``gt``, the ensemble as ``''`` and the streams by name, ``(C, H, W)`` each."""
+    tasks = sample.get('tasks', {})
+    if task not in tasks:
+        raise ValueError(f"no task '{task}' is predicted, only {list(tasks)}: mend metrics")
+    own = tasks[task]
+    for key in ('pred', 'gt'):
+        if key not in own:
+            raise ValueError(
+                f"task '{task}' has no '{key}', only {list(own)}: image tasks have it where the "
+                "dataset's modalities hold the target; measure classes by StreamIoUMetric"
+            )
+    images = {'gt': own['gt'], '': own['pred']}
+    if streams:
+        images.update({name: stream['pred'] for name, stream in own.get('streams', {}).items()})
+    for name, image in images.items():
+        if image.shape != own['gt'].shape:
+            raise ValueError(
+                f"task '{task}': prediction {tuple(image.shape)} of '{name or 'ensemble'}' and "
+                f'ground truth {tuple(own["gt"].shape)} differ in shape'
+            )
+    return images
