@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.evaluator import BaseMetric
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.logging import MMLogger, print_log
-from mmengine.registry import METRICS
+from mmengine.registry import EVALUATOR, METRICS
 from torch import Tensor, nn
 
 from .distances import frechet_distance, kernel_distance, pixel_errors
@@ -196,6 +196,13 @@ class TranslationMetric(BaseMetric):
         if message not in self._said:
             self._said.add(message)
             print_log(message, 'current', logging.WARNING)
+
+
+@EVALUATOR.register_module(name='TranslationMetric')
+def _alone(**cfg: Any) -> Evaluator:
+    """``val_evaluator=dict(type='TranslationMetric', metrics=...)`` without a list around it, which
+    mmengine takes for an evaluator because of its ``metrics``."""
+    return Evaluator([dict(type='TranslationMetric', **cfg)])
 
 
 def _check(metrics: Mapping[str, Sequence[str]], kid_subsets: int, kid_subset_size: int) -> None:

@@ -78,3 +78,33 @@ def test_files_are_the_ensembles(tmp_path):
     from PIL import Image
 
     assert np.array_equal(np.array(Image.open(tmp_path / '000001.png')), ensemble)
+
+
+def test_one_task_of_many():
+    """Names get the task's, values are those of the same predictions without a task."""
+    MMLogger.get_instance('metric', log_level='ERROR')
+    rng = np.random.default_rng(1)
+    label = as_field(rng.integers(0, K, (6, 8)))
+    own = {
+        'pred_sem_seg': as_field(rng.integers(0, K, (6, 8))),
+        'streams': {'rgb': {'pred_sem_seg': as_field(rng.integers(0, K, (6, 8)))}},
+    }
+    found = []
+    for task, sample in (
+        (None, own),
+        ('segment_semantic', {'tasks': {'segment_semantic': own, 'normal': {}}}),
+    ):
+        metric = StreamIoUMetric(task=task)
+        metric.dataset_meta = {'classes': list('abcd')}
+        metric.process({}, [{'gt_sem_seg': label, **sample}])
+        found.append(metric.evaluate(1))
+    plain, of_task = found
+    assert of_task == {f'segment_semantic/{key}': value for key, value in plain.items()}
+    assert 'segment_semantic/rgb/mIoU' in of_task
+
+
+@pytest.mark.parametrize('tasks', [{}, {'normal': {}}, {'labels': {'pred': 0}}])
+def test_task_without_classes(tasks):
+    metric = StreamIoUMetric(task='labels')
+    with pytest.raises(ValueError, match="task 'labels' predicts no classes, the sample has"):
+        metric.process({}, [{'tasks': tasks}])
