@@ -77,20 +77,27 @@ def load_checkpoint(cfg: Config, checkpoint: str, parser: ArgumentParser) -> Non
 
 
 def enable_amp(cfg: Config, parser: ArgumentParser) -> None:
-    """Train in mixed precision: float16 with a loss scale, or bfloat16 where there is but a CPU."""
-    wrapper = cfg.optim_wrapper
-    kind = wrapper.get('type', 'OptimWrapper')
-    if kind in ('AmpOptimWrapper', 'BFloat16OptimWrapper'):
-        return
-    if kind != 'OptimWrapper':
-        parser.error(
-            f'--amp replaces an OptimWrapper, and optim_wrapper.type is {kind}: leave --amp out'
-        )
-    if get_device() == 'cpu':
-        wrapper.type = 'BFloat16OptimWrapper'
-    else:
-        wrapper.type = 'AmpOptimWrapper'
-        wrapper.setdefault('loss_scale', 'dynamic')
+    """Train in mixed precision: float16 with a loss scale, or bfloat16 where there is but a CPU.
+
+    A config with several optimizers has one wrapper by name for each.
+    """
+    several = 'constructor' in cfg.optim_wrapper and 'optimizer' not in cfg.optim_wrapper
+    wrappers = [cfg.optim_wrapper]
+    if several:
+        wrappers = [part for part in cfg.optim_wrapper.values() if isinstance(part, dict)]
+    for wrapper in wrappers:
+        kind = wrapper.get('type', 'OptimWrapper')
+        if kind in ('AmpOptimWrapper', 'BFloat16OptimWrapper'):
+            continue
+        if kind != 'OptimWrapper':
+            parser.error(
+                f'--amp replaces an OptimWrapper, and optim_wrapper.type is {kind}: leave --amp out'
+            )
+        if get_device() == 'cpu':
+            wrapper.type = 'BFloat16OptimWrapper'
+        else:
+            wrapper.type = 'AmpOptimWrapper'
+            wrapper.setdefault('loss_scale', 'dynamic')
 
 
 def enable_tta(cfg: Config, parser: ArgumentParser) -> None:

@@ -5,6 +5,8 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+BETTER = {'greater': float.__gt__, 'less': float.__lt__}
+
 
 @HOOKS.register_module()
 class LastAndBestHook(Hook):
@@ -14,14 +16,22 @@ class LastAndBestHook(Hook):
         which.
 
     Args:
-        key: the metric that decides, larger is better.
+        key: the metric that decides; None takes the first that the evaluator gives.
+        rule: what is better, ``'greater'`` or ``'less'``.
+
+    Raises:
+        ValueError: another rule.
     """
 
-    def __init__(self, key: str = 'mIoU') -> None:
+    def __init__(self, key: str | None = 'mIoU', rule: str = 'greater') -> None:
+        if rule not in BETTER:
+            raise ValueError(f"rule must be one of {tuple(BETTER)}, got '{rule}'")
         self.key = key
+        self.better = BETTER[rule]
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        if not metrics or self.key not in metrics:
+        key = next(iter(metrics or {}), None) if self.key is None else self.key
+        if not metrics or key not in metrics:
             return
         hub = runner.message_hub  # saved with checkpoints, so that a resumed training remembers
         now = {
@@ -31,7 +41,7 @@ class LastAndBestHook(Hook):
         }
         hub.update_info('last_val', now)
         best = hub.get_info('best_val') if 'best_val' in hub.runtime_info else None
-        if best is None or now[self.key] > best[self.key]:
+        if best is None or self.better(now[key], best[key]):
             hub.update_info('best_val', now)
 
     def after_train(self, runner: Runner) -> None:

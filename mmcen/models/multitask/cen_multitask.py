@@ -31,7 +31,8 @@ class CENMultiTask(BaseModel):
             paper follows from it, see :class:`~mmcen.models.multitask.plan.Plan`.
         network: config of the network over the grid, :class:`CENUNetGenerator` or
             :class:`CENDenseNetwork`; ``inputs`` and ``out_channels`` are filled in.
-        heads: task to the config of its head, :class:`ImageHead` (default) or :class:`ClassHead`.
+        heads: task to the config of its head, :class:`ImageHead` or :class:`ClassHead`.
+        head: config of the head of tasks that ``heads`` leaves out, by default an ImageHead.
         data_preprocessor: what makes batches of the dataset's modalities; by default
             CENDataPreprocessor, values 0..255 to -1..1. mmagic's DataPreprocessor serves as well.
         test_cfg: ``streams`` (default True): predict each stream's output besides the ensemble's;
@@ -50,27 +51,26 @@ class CENMultiTask(BaseModel):
         tasks: Mapping[str, Sequence[str]],
         network: dict,
         heads: Mapping[str, dict] | None = None,
+        head: dict | None = None,
         data_preprocessor: dict | None = None,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         self.plan = Plan(tasks)
-        heads = dict(heads or {})
-        unknown = [name for name in heads if name not in tasks]
+        unknown = [name for name in heads or {} if name not in tasks]
         if unknown:
-            raise ValueError(f'heads for {unknown}, which are no task of {list(tasks)}')
-        images = [t for t in tasks if heads.get(t, {}).get('type', 'ImageHead') == 'ImageHead']
-        names = dict.fromkeys([*self.plan.domains, *images])
+            raise ValueError(f'heads for {unknown}, which are no tasks of {list(tasks)}')
+        cfgs = {task: (heads or {}).get(task) or head or dict(type='ImageHead') for task in tasks}
+        built = {task: MODELS.build(dict(cfg)) for task, cfg in cfgs.items()}
+        images = [task for task, one in built.items() if one.of_images]
+        self.names = tuple(dict.fromkeys([*self.plan.domains, *images]))
         scale = dict(mean=[127.5] * 3, std=[127.5] * 3)
         super().__init__(
             data_preprocessor=data_preprocessor
-            or dict(type='CENDataPreprocessor', modalities=dict.fromkeys(names, scale)),
+            or dict(type='CENDataPreprocessor', modalities=dict.fromkeys(self.names, scale)),
             init_cfg=init_cfg,
         )
-        self.names = tuple(names)
-        self.heads: Any = nn.ModuleDict(
-            {task: MODELS.build(dict(heads.get(task, dict(type='ImageHead')))) for task in tasks}
-        )
+        self.heads: Any = nn.ModuleDict(built)
         self.network = self._build_network(network)
         self.ensemble = StreamEnsemble(self.plan.grid)
         self.streams = self.plan.streams
@@ -152,7 +152,7 @@ class CENMultiTask(BaseModel):
         for i, sample in enumerate(samples):
             tasks = {task: self._prediction(task, outputs[task], i) for task in outputs}
             for task in tasks:
-                if self.heads[task].adversarial and task in domains:
+                if self.heads[task].of_images and task in domains:
                     tasks[task].set_data({'gt': to_image(domains[task][i])})
             sample.set_data({'tasks': BaseDataElement(**tasks)})
         return samples

@@ -20,7 +20,7 @@ class ImageHead(nn.Module):
     Targets are domains of the batch, ``(B, C', H, W)`` in -1..1; predictions 0..255.
     """
 
-    adversarial = True  # a discriminator may judge it
+    of_images = True  # the target is a domain of the batch, and a discriminator may judge it
 
     def __init__(self, loss: dict | None = None, channels: int = 3) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class ClassHead(nn.Module):
     Targets are the samples' ``gt_sem_seg``; predictions ``pred_sem_seg``.
     """
 
-    adversarial = False
+    of_images = False
 
     def __init__(self, num_classes: int, loss: dict | None = None, ignore_index: int = 255) -> None:
         super().__init__()

@@ -67,7 +67,7 @@ class CENTranslator(CENMultiTask):
     ) -> None:
         import_mmagic()
         super().__init__(tasks, network, **kwargs)
-        self.judged = [task for task, head in self.heads.items() if head.adversarial]
+        self.judged = [task for task, head in self.heads.items() if head.of_images]
         self.discriminators = TaskDiscriminators(self.judged, discriminator)
         self.gan_loss = MODELS.build(gan_loss)
         self.flow = (train_cfg or {}).get('flow', 'all')
