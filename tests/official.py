@@ -192,3 +192,79 @@ def randomised(model, generator, small=0.3):
             module.num_batches_tracked.fill_(7)
     model.alpha.data.normal_(generator=generator)
     return model
+
+
+class InstanceNorms(nn.Module):
+    """One instance norm per stream: insnorm_0, insnorm_1, ...; never in eval mode."""
+
+    def __init__(self, channels, streams):
+        super().__init__()
+        for i in range(streams):
+            norm = nn.InstanceNorm2d(channels, affine=True, track_running_stats=True)
+            self.add_module(f'insnorm_{i}', norm)
+
+    def forward(self, xs):
+        return [norm.train()(x) for norm, x in zip(self.children(), xs, strict=True)]
+
+
+class GeneratorLayer(nn.Module):
+    """A (transposed) convolution of every stream; whether the norms are called is the generator's
+    choice."""
+
+    def __init__(self, name, layer, streams):
+        super().__init__()
+        channels = layer.out_channels
+        self.add_module(name, Shared(layer))
+        self.add_module(f'insnorm_{name}', InstanceNorms(channels, streams))
+
+    def forward(self, xs):
+        return next(self.children())(xs)
+
+    @property
+    def norms(self):
+        return list(self.children())[1]
+
+
+class OfficialGenerator(nn.Module):
+    """U-Net of 8 layers with exchange after the encoder's norms; alpha scores the ensemble.
+
+    Returns the images of every stream and, last, of the ensemble. Dropout is left out: it is
+    compared without.
+    """
+
+    def __init__(self, streams=2, threshold=1e-2, width=64):
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(streams))
+        self.streams, self.threshold = streams, threshold
+        cin = 3
+        for i in range(1, 9):
+            cout = width * min(2 ** (i - 1), 8)
+            layer = GeneratorLayer('conv', nn.Conv2d(cin, cout, 4, 2, 1), streams)
+            self.add_module(f'conv{i}', layer)
+            cin = cout
+        for i in range(1, 9):
+            cout = 3 if i == 8 else width * min(2 ** (7 - i), 8)
+            layer = GeneratorLayer('deconv', nn.ConvTranspose2d(cin, cout, 4, 2, 1), streams)
+            self.add_module(f'deconv{i}', layer)
+            cin = cout * 2
+
+    def forward(self, xs):
+        features = []
+        for i in range(1, 9):
+            layer = getattr(self, f'conv{i}')
+            xs = layer(xs if i == 1 else [F.leaky_relu_(x, 0.2) for x in xs])
+            if 1 < i < 8:
+                xs = layer.norms(xs)
+                if self.streams > 1:
+                    xs = exchange(xs, layer.norms, self.threshold)
+            features.append(xs)
+        features.pop()
+        for i in range(1, 9):
+            layer = getattr(self, f'deconv{i}')
+            xs = layer(relu_(xs))
+            if i < 8:
+                pairs = zip(layer.norms(xs), features.pop(), strict=True)
+                xs = [torch.cat(pair, 1) for pair in pairs]
+        xs = [x.tanh() for x in xs]
+        scores = self.alpha.softmax(0)
+        return [*xs, sum(score * x.detach() for score, x in zip(scores, xs, strict=True))]

@@ -12,13 +12,10 @@ Strict in both directions: every official tensor is used, and every tensor of th
 """
 
 import argparse
-import os
-import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmcen.models.backbones import CENResNet
 from mmcen.models.decode_heads import RefineNetHead
+from tools.model_converters import common
 
 STAGES = 4
 # In decode_head: ours to official. {i} counts stages from the finest, {k} from the coarsest as the
@@ -78,8 +76,10 @@ def convert(official: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Architec
     shapes = target_shapes(arch)
     sources = {name: official_names(name, arch.streams) for name in shapes}
     wanted = [name for names in sources.values() for name in names]
-    _complain('missing from the checkpoint', [name for name in wanted if name not in official])
-    _complain('unknown in the checkpoint', sorted(official.keys() - set(wanted)))
+    common.complain(
+        'missing from the checkpoint', [name for name in wanted if name not in official]
+    )
+    common.complain('unknown in the checkpoint', sorted(official.keys() - set(wanted)))
     converted = {}
     for name, shape in shapes.items():
         converted[name] = _join(name, {source: official[source] for source in sources[name]})
@@ -98,15 +98,17 @@ def read_architecture(official: Mapping[str, Tensor]) -> Architecture:
         ValueError: if the tensors that tell them are missing, or fit no ResNet.
     """
     anchors = ('conv1.module.weight', 'bn1.bn_0.weight', 'clf_conv.module.weight')
-    _complain('missing from the checkpoint', [name for name in anchors if name not in official])
-    blocks = tuple(_count(official, rf'layer{i}\.(\d+)\.') for i in range(1, STAGES + 1))
+    common.complain(
+        'missing from the checkpoint', [name for name in anchors if name not in official]
+    )
+    blocks = tuple(common.count(official, rf'layer{i}\.(\d+)\.') for i in range(1, STAGES + 1))
     depths = [depth for depth in (50, 101, 152) if CENResNet.arch_settings[depth][1] == blocks]
     if not depths:
         raise ValueError(f'stages of {blocks} blocks fit neither ResNet-50 nor 101 nor 152')
     num_classes, channels = official['clf_conv.module.weight'].shape[:2]
     return Architecture(
         depth=depths[0],
-        streams=_count(official, r'bn1\.bn_(\d+)\.'),
+        streams=common.count(official, r'bn1\.bn_(\d+)\.'),
         num_classes=num_classes,
         width=official['conv1.module.weight'].shape[0],
         channels=channels,
@@ -147,27 +149,11 @@ def official_names(name: str, streams: int) -> list[str]:
 
 
 def _join(name: str, tensors: dict[str, Tensor]) -> Tensor:
-    first, *others = tensors.values()
-    if any(other.shape != first.shape for other in others):
-        raise ValueError(
-            f'streams differ in shape: { {k: tuple(v.shape) for k, v in tensors.items()} }'
-        )
     if name == 'ensemble.alpha':
-        return first.unsqueeze(0)  # (T, M)
+        return tensors['alpha'].unsqueeze(0)  # (T, M)
     if name.endswith('num_batches_tracked'):
-        return torch.stack([first, *others]).amax()  # streams step together, one count is left
-    return torch.cat([first, *others]) if others else first  # stream-major, (T*M*C,)
-
-
-def _count(names: Iterable[str], pattern: str) -> int:
-    """One more than the highest index among the names that start with the pattern."""
-    return 1 + max((int(m[1]) for name in names if (m := re.match(pattern, name))), default=-1)
-
-
-def _complain(what: str, names: list[str]) -> None:
-    if names:
-        more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-        raise ValueError(f'{what}: {", ".join(names[:3])}{more}')
+        return torch.stack([*tensors.values()]).amax()  # streams step together, one count is left
+    return common.join_streams(tensors)
 
 
 def load(path: Path) -> Mapping[str, Tensor]:
@@ -177,29 +163,14 @@ def load(path: Path) -> Mapping[str, Tensor]:
         OSError: if the file cannot be opened.
         ValueError: if it is no checkpoint, or not one of the official segmenter.
     """
-    # the official code saves its best score as a numpy scalar, which mmcen has declared safe
-    with path.open('rb') as file:
-        try:
-            checkpoint = torch.load(file, map_location='cpu', weights_only=True)
-        except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            raise ValueError(f'not a complete PyTorch checkpoint of tensors: {error}') from error
+    checkpoint = common.read(path)
     state = checkpoint.get('segmenter') if isinstance(checkpoint, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        found = [*checkpoint][:3] if isinstance(checkpoint, Mapping) else type(checkpoint).__name__
+    if state is None or not common.is_state_dict(state):
         raise ValueError(
-            f"expected {{'segmenter': state_dict}} as the official code saves it, got {found}"
+            "expected {'segmenter': state_dict} as the official code saves it, got "
+            f'{common.outline(checkpoint)}'
         )
     return state
-
-
-def save(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f'{path.name}.part')
-    try:
-        torch.save(checkpoint, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -215,7 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f'{args.source}: {error}', file=sys.stderr)
         return 1
     meta = dict(converted_from=args.source.name, **arch._asdict())
-    save({'state_dict': state_dict, 'meta': meta}, args.destination)
+    common.save({'state_dict': state_dict, 'meta': meta}, args.destination)
     print(
         f'{args.destination}: ResNet-{arch.depth}, {arch.streams} streams, '
         f'{arch.num_classes} classes, {len(state_dict)} tensors'
