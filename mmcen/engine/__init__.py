@@ -1,5 +1,12 @@
 from .amp import BFloat16OptimWrapper
-from .hooks import EpochSeedHook, ExchangeMonitorHook, LastAndBestHook, SparsityHook, seed_worker
+from .hooks import (
+    EpochSeedHook,
+    ExchangeMonitorHook,
+    LastAndBestHook,
+    SheetHook,
+    SparsityHook,
+    seed_worker,
+)
 from .listed_lr import ListedLR
 
 __all__ = [
@@ -8,6 +15,7 @@ __all__ = [
     'ExchangeMonitorHook',
     'LastAndBestHook',
     'ListedLR',
+    'SheetHook',
     'SparsityHook',
     'seed_worker',
 ]

@@ -237,7 +237,8 @@ def _images(task: str, sample: dict, streams: bool) -> dict[str, Tensor]:
             )
     images = {'gt': own['gt'], '': own['pred']}
     if streams:
-        images.update({name: stream['pred'] for name, stream in own.get('streams', {}).items()})
+        by_name = own.get('streams', {})  # mmengine keeps names in a set, in any order
+        images.update({name: by_name[name]['pred'] for name in sorted(by_name)})
     for name, image in images.items():
         if image.shape != own['gt'].shape:
             raise ValueError(

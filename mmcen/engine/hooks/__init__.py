@@ -1,12 +1,14 @@
 from .epoch_seed_hook import EpochSeedHook, seed_worker
 from .exchange_monitor_hook import ExchangeMonitorHook
 from .last_and_best_hook import LastAndBestHook
+from .sheet_hook import SheetHook
 from .sparsity_hook import SparsityHook
 
 __all__ = [
     'EpochSeedHook',
     'ExchangeMonitorHook',
     'LastAndBestHook',
+    'SheetHook',
     'SparsityHook',
     'seed_worker',
 ]

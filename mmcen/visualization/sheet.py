@@ -1,0 +1,79 @@
+"""What all sheets share: rows of titled panels, class colours, a legend, written atomically."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from torch import Tensor
+
+Colours = Sequence[Sequence[int]]
+
+
+def check_pairs(inputs: Sequence, samples: Sequence) -> None:
+    """Raise ValueError unless there is something to draw, and one sample for each input."""
+    if not samples or len(inputs) != len(samples):
+        raise ValueError(
+            f'{len(inputs)} inputs and {len(samples)} samples: give one sample to each input'
+        )
+
+
+def draw_sheet(
+    rows: Sequence[dict[str, np.ndarray]],
+    path: str | Path,
+    classes: Sequence[str] = (),
+    palette: Colours = (),
+) -> Path:
+    """Write rows of pictures under the titles of the first row.
+
+    Args:
+        rows: title to picture as imshow takes it; the same number of pictures in each row.
+        path: the PNG to write; its folder is made. It is there whole or not at all.
+        classes: K names of a legend, none without classes.
+        palette: their K colours, RGB 0..255.
+
+    Returns:
+        The path.
+    """
+    height, width = next(iter(rows[0].values())).shape[:2]
+    figure = Figure(
+        figsize=(2.2 * len(rows[0]), 2.2 * height / width * len(rows) + 1.0), layout='constrained'
+    )
+    axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
+    for axis, title in zip(axes[0], rows[0], strict=True):
+        axis.set_title(title, fontsize=9)
+    for row, panels in zip(axes, rows, strict=True):
+        for axis, picture in zip(row, panels.values(), strict=True):
+            axis.imshow(picture, interpolation='nearest')
+            axis.set_axis_off()
+    if classes:
+        patches = [
+            Patch(color=(r / 255, g / 255, b / 255), label=name)
+            for name, (r, g, b) in zip(classes, palette, strict=True)
+        ]
+        figure.legend(
+            handles=patches, loc='outside lower center', ncols=min(len(patches), 10), fontsize=7
+        )
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'{path.name}.partial')
+    figure.savefig(partial, dpi=120, format='png')
+    os.replace(partial, path)
+    return path
+
+
+def class_colours(labels: Tensor, palette: Colours) -> np.ndarray:
+    """Class map (1, H, W) or (H, W) to (H, W, 3) uint8; void is black."""
+    table = np.zeros((256, 3), np.uint8)
+    if len(palette):
+        table[: len(palette)] = palette
+    return table[labels.detach().cpu().squeeze().numpy().astype(np.uint8)]
+
+
+def in_order(names: Iterable[str], frame: Iterable[str]) -> list[str]:
+    """Names in the order of the frame's domains, others after them by the alphabet: mmengine's data
+    elements keep theirs in a set, whose order is another one in every run."""
+    place = {name: i for i, name in enumerate(frame)}
+    return sorted(names, key=lambda name: (place.get(name, len(place)), name))
