@@ -101,8 +101,10 @@ class CENMultiTask(BaseModel):
         domains = self._by_name(inputs)
         if mode == 'predict':
             return self.predict(domains, data_samples)
-        outputs = self.outputs(domains)
-        return outputs if mode == 'tensor' else self.loss(outputs, domains, data_samples)
+        if mode == 'tensor':
+            return self.outputs(domains)
+        targets = self.targets(domains, data_samples)
+        return self.loss(self.outputs(domains), targets)
 
     def outputs(self, domains: dict[str, Tensor]) -> Outputs:
         """Activated outputs by task: ``(B, C', H, W)`` of the ensemble and of each stream."""
@@ -125,21 +127,20 @@ class CENMultiTask(BaseModel):
             )
         }
 
-    def loss(
-        self,
-        outputs: Outputs,
-        domains: dict[str, Tensor],
-        data_samples: list[SegDataSample] | None,
+    def targets(
+        self, domains: dict[str, Tensor], data_samples: list[SegDataSample] | None
     ) -> dict[str, Tensor]:
-        """Losses of all heads, named ``<task>.<stream or ensemble>.<loss>``."""
-        losses = {}
-        for task, by_stream in outputs.items():
-            head = self.heads[task]
-            target = head.target(task, domains, data_samples)
-            for name, x in by_stream.items():
-                for key, value in head.loss(x, target).items():
-                    losses[f'{task}.{name}.{key}'] = value
-        return losses
+        """What each task is to give, as its head defines it."""
+        return {t: head.target(t, domains, data_samples) for t, head in self.heads.items()}
+
+    def loss(self, outputs: Outputs, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of the heads, named ``<task>.<stream or ensemble>.<loss>``."""
+        return {
+            f'{task}.{name}.{key}': value
+            for task, by_stream in outputs.items()
+            for name, x in by_stream.items()
+            for key, value in self.heads[task].loss(x, targets[task]).items()
+        }
 
     def predict(
         self, domains: dict[str, Tensor], data_samples: list[SegDataSample] | None

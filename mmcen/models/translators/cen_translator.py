@@ -68,6 +68,11 @@ class CENTranslator(CENMultiTask):
         import_mmagic()
         super().__init__(tasks, network, **kwargs)
         self.judged = [task for task, head in self.heads.items() if head.of_images]
+        if not self.judged:
+            raise ValueError(
+                f'none of the tasks {list(tasks)} is an image that a discriminator could judge: '
+                'use CENMultiTask'
+            )
         self.discriminators = TaskDiscriminators(self.judged, discriminator)
         self.gan_loss = MODELS.build(gan_loss)
         self.flow = (train_cfg or {}).get('flow', 'all')
@@ -77,17 +82,19 @@ class CENTranslator(CENMultiTask):
     def train_step(self, data: dict, optim_wrapper: OptimWrapperDict) -> dict[str, Tensor]:
         """One step of all optimizers on a batch; losses for the log."""
         data = self.data_preprocessor(data, True)
-        domains, samples = self._by_name(data['inputs']), data.get('data_samples')
+        domains = self._by_name(data['inputs'])
+        targets = self.targets(domains, data.get('data_samples'))
         with optim_wrapper['network'].optim_context(self.network):
             outputs = self._in_flow(self.outputs(domains))
-        judged = {task: outputs[task] for task in self.judged if task in outputs}
-        log = {}
-        if judged:
-            log.update(self._train_discriminators(domains, judged, optim_wrapper))
+        fakes = {
+            task: {name: y for name, y in outputs[task].items() if name != ENSEMBLE}
+            for task in self.judged
+            if task in outputs
+        }
+        reals = {task: dict.fromkeys(images, targets[task]) for task, images in fakes.items()}
+        log = self._train_discriminators(domains, fakes, reals, optim_wrapper)
         with optim_wrapper['network'].optim_context(self.network):
-            losses = self.loss(outputs, domains, samples)
-            if judged:
-                losses |= self._gan_losses(domains, judged)
+            losses = self.loss(outputs, targets) | self._gan_losses(domains, fakes)
         of_ensemble = {key: losses.pop(key) for key in list(losses) if f'.{ENSEMBLE}.' in key}
         for name, part in (('network', losses), ('ensemble', of_ensemble)):
             loss, values = self.parse_losses(part)
@@ -104,58 +111,50 @@ class CENTranslator(CENMultiTask):
         return {task: outputs[task]}
 
     def _train_discriminators(
-        self, domains: dict[str, Tensor], outputs: Outputs, optim_wrapper: OptimWrapperDict
+        self,
+        domains: dict[str, Tensor],
+        fakes: Outputs,
+        reals: Outputs,
+        optim_wrapper: OptimWrapperDict,
     ) -> dict[str, Tensor]:
+        if not fakes:  # this step's task has no discriminator
+            return {}
         optimizer = optim_wrapper['discriminators']
         with optimizer.optim_context(self.discriminators):
-            # real and generated pairs in one batch: instance norms keep them apart
+            # real and generated in one batch: instance norms keep them apart
             pairs = {
-                task: torch.cat(
-                    [self._pairs(domains, task, streams), self._pairs(domains, task, None)]
-                )
-                for task, streams in outputs.items()
+                task: torch.cat([_pairs(domains, fakes[task]).detach(), _pairs(domains, real)])
+                for task, real in reals.items()
             }
             losses = {}
             for task, logits in self.discriminators(pairs).items():
                 fake, real = logits.float().chunk(2)
-                weight = len(outputs[task]) - 1  # as a sum over the streams of means
-                for name, part, is_real in (('fake', fake, False), ('real', real, True)):
-                    loss = self.gan_loss(part, is_real, is_disc=True)
-                    losses[f'{task}.loss_d_{name}'] = 0.5 * weight * loss
+                weight = 0.5 * len(fakes[task])  # a mean for each stream, summed over them
+                losses[f'{task}.loss_d_fake'] = weight * self.gan_loss(fake, False, is_disc=True)
+                losses[f'{task}.loss_d_real'] = weight * self.gan_loss(real, True, is_disc=True)
         loss, log = self.parse_losses(losses)
         optimizer.update_params(loss)
         log['loss_d'] = log.pop('loss')
         return log
 
-    def _gan_losses(self, domains: dict[str, Tensor], outputs: Outputs) -> dict[str, Tensor]:
-        pairs = {
-            task: self._pairs(domains, task, streams, detach=False)
-            for task, streams in outputs.items()
-        }
+    def _gan_losses(self, domains: dict[str, Tensor], fakes: Outputs) -> dict[str, Tensor]:
+        pairs = {task: _pairs(domains, images) for task, images in fakes.items()}
         with _frozen(self.discriminators) as discriminators:
             return {
-                f'{task}.loss_gan': (len(outputs[task]) - 1) * self.gan_loss(logits.float(), True)
+                f'{task}.loss_gan': len(fakes[task]) * self.gan_loss(logits.float(), True)
                 for task, logits in discriminators(pairs).items()
             }
-
-    def _pairs(
-        self,
-        domains: dict[str, Tensor],
-        task: str,
-        streams: dict[str, Tensor] | None,
-        detach: bool = True,
-    ) -> Tensor:
-        """Condition and image of every stream, ``(M*B, 6, H, W)``; the target without
-        ``streams``."""
-        images = {name: streams[name] if streams else domains[task] for name in self.tasks[task]}
-        conditions = torch.cat([domains[name] for name in images])
-        joined = torch.cat(list(images.values()))
-        return torch.cat([conditions, joined.detach() if detach else joined], 1)
 
     @property
     def tasks(self) -> Mapping[str, Sequence[str]]:
         """Target to its inputs."""
         return self.plan.tasks
+
+
+def _pairs(domains: dict[str, Tensor], images: dict[str, Tensor]) -> Tensor:
+    """Input and image of each stream, ``(M*B, 6, H, W)``."""
+    inputs = torch.cat([domains[name] for name in images])
+    return torch.cat([inputs, torch.cat(list(images.values()))], 1)
 
 
 @contextmanager
