@@ -65,11 +65,10 @@ def kernel_distance(
 
 
 def pixel_errors(image: Tensor, truth: Tensor) -> dict[str, float]:
-    """MAE and MSE over all values of one image in 0..255, scaled to 0..1, and the number of
-    values."""
+    """MAE and MSE over all values of one image in 0..255, scaled to -1..1, and their number."""
     from torchmetrics.functional import mean_absolute_error, mean_squared_error
 
-    pair = (image.double() / 255, truth.double() / 255)
+    pair = (image.double() / 127.5 - 1, truth.double() / 127.5 - 1)
     return {
         'MAE': float(mean_absolute_error(*pair)),
         'MSE': float(mean_squared_error(*pair)),

@@ -31,12 +31,11 @@ class TranslationMetric(BaseMetric):
 
     - FID: Frechet distance of Inception features, as it is.
     - KID: unbiased estimate, mean over subsets, **times 100**.
-    - MAE, MSE, RMSE: over all values of all images, scaled to 0..1 and not rounded, **times 100**.
+    - MAE, MSE, RMSE: over all values of all images, in -1..1 and not rounded, **times 100**.
 
-    All are torchmetrics'. RMSE is there because the paper's columns "MSE" cannot be mean squares:
-    errors of at most e have MSE <= e MAE, but Table 4 gives MAE 0.1123 and "MSE" 0.2509, more than
-    twice as much, which neither images in 0..1 (e = 1) nor in -1..1 (e = 2) can have. As roots they
-    can be (RMSE >= MAE holds in all rows): compare RMSE with them. Their scale is not stated.
+    The paper's columns "MSE" are RMSE: the official code prints the root of the mean squared error
+    of images in -1..1 (and its Table 4 has MAE 0.1123 beside "MSE" 0.2509, which no mean of squares
+    of such errors can be: they are at most 2, so MSE <= 2 MAE).
 
     Takes ``tasks.<task>.pred``, ``gt`` and ``streams.<name>.pred``, ``(C, H, W)`` in 0..255. For
     FID and KID images are rounded to uint8, as if saved; a real image runs through the extractor
@@ -48,10 +47,10 @@ class TranslationMetric(BaseMetric):
         extractor: file of the Inception weights, needed for FID and KID alone; see
             :class:`Inception`. Or a module ``(B, 3, H, W)`` uint8 to ``(B, F)`` of your own, whose
             numbers compare with nobody else's.
-        kid_subsets: number of subsets of KID.
-        kid_subset_size: images in each, 1000 as in torch-fidelity and the code of KID's authors.
-            Where there are fewer images, all of them are taken once, which estimates the same
-            quantity; the log and the file say so.
+        kid_subsets: number of subsets of KID, 50 as in the official code.
+        kid_subset_size: images in each, 1000 as there. Where there are fewer images, as with the
+            paper's 500, all of them are taken once, to which its subsets come down as well; the log
+            and the file say so.
         out_file: JSON with the values of the last evaluation and how they came to be: images,
             extractor, hash, resize, subsets. Default: ``translation_metric.json`` beside the run's
             log, none where there is no log.
@@ -70,7 +69,7 @@ class TranslationMetric(BaseMetric):
         metrics: Mapping[str, Sequence[str]],
         streams: bool = True,
         extractor: str | Path | nn.Module | None = None,
-        kid_subsets: int = 100,
+        kid_subsets: int = 50,
         kid_subset_size: int = 1000,
         out_file: str | Path | None = None,
         **kwargs: Any,
@@ -161,7 +160,7 @@ class TranslationMetric(BaseMetric):
         record: dict[str, Any] = {
             'metrics': values,
             'images': images,
-            'scale': 'KID, MAE, MSE, RMSE times 100; MAE, MSE, RMSE of images in 0..1',
+            'scale': 'KID, MAE, MSE, RMSE times 100; MAE, MSE, RMSE of images in -1..1',
         }
         if self.extractor is not None:
             record['extractor'] = provenance(self.extractor)

@@ -132,7 +132,7 @@ def test_kid_draws_its_subsets_reproducibly():
 
 
 def test_pixel_errors_by_hand():
-    """Off by a tenth, then by three tenths of the range: MAE 0.2, MSE 0.05."""
+    """Off by a tenth, then by three tenths of the range, which is 2: MAE 0.4, MSE 0.2."""
     truth = torch.full((3, 2, 2), 51.0)
     samples = [
         {'tasks': {'depth_zbuffer': {'gt': truth, 'pred': truth + error}}} for error in (25.5, 76.5)
@@ -141,9 +141,9 @@ def test_pixel_errors_by_hand():
     found = evaluate(metric, samples)
     assert found == pytest.approx(
         {
-            'depth_zbuffer/MAE': 20.0,
-            'depth_zbuffer/MSE': 5.0,
-            'depth_zbuffer/RMSE': 100 * 0.05**0.5,
+            'depth_zbuffer/MAE': 40.0,
+            'depth_zbuffer/MSE': 20.0,
+            'depth_zbuffer/RMSE': 100 * 0.2**0.5,
         }
     )
 
@@ -156,21 +156,21 @@ def test_pixel_errors_of_images_of_different_sizes():
     ]
     for view in ('', *NAMES):
         pairs = zip(images(samples, view), images(samples, 'gt'), strict=True)
-        error = np.concatenate([((p - t) / 255).double().flatten().numpy() for p, t in pairs])
+        error = np.concatenate([((p - t) / 127.5).double().flatten().numpy() for p, t in pairs])
         prefix = f'rgb/{view}/' if view else 'rgb/'
         assert found[f'{prefix}MAE'] == pytest.approx(100 * np.abs(error).mean(), rel=1e-6)
         assert found[f'{prefix}RMSE'] == pytest.approx(100 * np.sqrt((error**2).mean()), rel=1e-6)
 
 
 def test_root_is_what_the_papers_pairs_allow():
-    """The docstring's claim: MSE <= e MAE <= 2 MAE, RMSE >= MAE, for any errors."""
+    """The docstring's claim: MSE <= 2 MAE and RMSE >= MAE, for any images in -1..1."""
     truth = torch.zeros(3, 8, 8)
     pred = torch.rand(3, 8, 8) ** 4 * 255
     found = evaluate(
         TranslationMetric(dict(normal=['MAE', 'MSE', 'RMSE'])),
         [{'tasks': {'normal': {'gt': truth, 'pred': pred}}}],
     )
-    assert found['normal/MSE'] <= found['normal/MAE'] <= found['normal/RMSE']
+    assert found['normal/MSE'] <= 2 * found['normal/MAE'] <= 2 * found['normal/RMSE']
     assert 25.09 > 2 * 11.23  # Table 4, RGB+Shade to Normal
 
 
@@ -265,7 +265,7 @@ def test_few_images_are_said_once(tmp_path):
         evaluate(metric, [sample(i) for i in range(3)])
     text = log.read_text()
     assert text.count('FID of 3 images, fewer than 2048') == 1
-    assert text.count('KID of 3 images takes all of them once in place of 100 subsets of') == 1
+    assert text.count('KID of 3 images takes all of them once in place of 50 subsets of') == 1
     assert '"images": 3' in text
     assert '"source": "Tiny"' in text
     # no out_file given: beside the log
@@ -279,7 +279,7 @@ def test_few_images_are_said_once(tmp_path):
         (dict(metrics=['FID']), ValueError, 'nothing to measure'),
         (dict(metrics=dict(rgb='FID')), ValueError, 'must be a list out of'),
         (dict(metrics=dict(rgb=['SSIM'])), ValueError, "metrics of 'rgb' must be a list out of"),
-        (dict(metrics=dict(rgb=['KID']), kid_subset_size=1), ValueError, '100 of 1'),
+        (dict(metrics=dict(rgb=['KID']), kid_subset_size=1), ValueError, '50 of 1'),
         (dict(metrics=dict(rgb=['KID'])), ValueError, 'weights-inception-2015-12-05-6726825d.pth'),
         (dict(metrics=dict(rgb=['FID'])), ValueError, 'MAE, MSE and RMSE need none'),
         (
