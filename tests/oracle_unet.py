@@ -29,7 +29,8 @@ class ListUNet(nn.Module):
         copies = []
         for conv in layer.copies:
             sizes = conv.in_channels, conv.out_channels, 4, 2, 1
-            copies.append(type(conv)(*sizes))
+            stock = nn.ConvTranspose2d if isinstance(conv, nn.ConvTranspose2d) else nn.Conv2d
+            copies.append(stock(*sizes))
             copies[-1].load_state_dict(conv.state_dict())
         return nn.ModuleList(copies[group] for group in layer.groups)
 

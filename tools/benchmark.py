@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """Time and memory of a model: ``python tools/benchmark.py CONFIG``.
 
-Measures a train step and an inference of the config's model against the same model with exchange
-off and against lists of streams, the way the official code is written. Runs alternate within one
-process, so that ratios hold on a machine that others use. Data and weights are random.
+Measures a train step and an inference of the config's model (segmentation or translation) against
+the same model with exchange off and against lists of streams, the way the official code is written.
+Runs alternate within one process, so that ratios hold on a machine that others use. Data and
+weights are random.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tools.benchmarking import measure, memory, report
-from tools.benchmarking.workload import OURS, RIVALS, TASKS, Workload, quiet
+from tools.benchmarking.translation import TranslationWorkload
+from tools.benchmarking.workload import OURS, TASKS, Workload, quiet
 
 
 def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
@@ -35,10 +37,15 @@ def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
     add('--shape', nargs=2, type=positive, default=(256, 256), metavar=('H', 'W'),
         help='height and width in pixels, default 256 256')
     add('--batch', type=positive, default=2, help='frames in a step, default %(default)s')
-    add('--compare', nargs='*', choices=RIVALS, default=list(RIVALS),
-        help='what to measure against, default both; without a name, nothing is compared')
+    add('--compare', nargs='*', metavar='RIVAL',
+        help='what to measure against: exchange_off, list_of_streams and, for translation, '
+        'list_detached; default all; without a name, nothing is compared')
     add('--streams', nargs='+', type=positive, metavar='N',
-        help='measure a train step with these numbers of streams, for example 1 2 3 4')
+        help='measure a train step with these numbers of modalities, for example 1 2 3 4')
+    add('--tasks', nargs='+', type=positive, metavar='N',
+        help='translation: measure a train step with these numbers of tasks from one input')
+    add('--cycle', type=positive, metavar='N',
+        help='translation: measure a train step of N flows at once against N times one flow')
     add('--runs', type=positive, default=10, help='measured rounds, default %(default)s')
     add('--warmup', type=int, default=2, help='rounds before them, default %(default)s')
     add('--threads', type=positive, default=torch.get_num_threads(),
@@ -68,8 +75,6 @@ def make_workload(args: argparse.Namespace, parser: argparse.ArgumentParser) -> 
         parser.error(f'config {args.config} does not exist: see configs/cen/ for what there is')
     if args.out is not None and not args.out.absolute().parent.is_dir():
         parser.error(f'--out: the folder {args.out.parent} does not exist, make it first')
-    if not args.compare and not args.streams:
-        parser.error('nothing to measure: name a rival after --compare, or give --streams')
     device = args.device
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -80,7 +85,17 @@ def make_workload(args: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     torch.set_num_threads(args.threads)
-    work = Workload(
+    translates = cfg.get('model', {}).get('type') == 'CENTranslator'
+    kind = TranslationWorkload if translates else Workload
+    args.compare = list(kind.rivals) if args.compare is None else args.compare
+    unknown = [name for name in args.compare if name not in kind.rivals]
+    if unknown:
+        parser.error(f'--compare: {unknown[0]} is none of {", ".join(kind.rivals)}')
+    if not translates and (args.tasks or args.cycle):
+        parser.error('--tasks and --cycle are for the config of a CENTranslator')
+    if not (args.compare or args.streams or args.tasks or args.cycle):
+        parser.error('nothing to measure: name a rival after --compare, or give --streams')
+    work = kind(
         cfg, tuple(args.shape), args.batch, device, args.precision, args.channels_last, args.threads
     )
     try:
@@ -109,18 +124,37 @@ def compare(work: Workload, args: argparse.Namespace, progress: Progress) -> dic
     return result
 
 
-def compare_streams(work: Workload, args: argparse.Namespace, progress: Progress) -> dict:
-    """A train step by number of streams, and what each stream adds to the one before."""
-    names = {n: f'streams={n}' for n in sorted(set(args.streams))}
-    peaks = measure_memory(work, list(names.values()), progress)
-    variants = {name: work.build(name) for name in names.values()}
-    times = measure_times(variants, 'train_step', args, progress)
-    rows: dict = {}
-    for n, name in names.items():
-        rows[str(n)] = {**measure.summary(times[name]), 'memory': peaks[name]['train_step']}
-        if n - 1 in names:
+def compare_counts(work: Workload, args: argparse.Namespace, progress: Progress, kind: str) -> dict:
+    """A train step by number of streams or tasks, and what each adds to the one before."""
+    counts = sorted(set(getattr(args, kind)))
+    measured = measure_grids(work, args, progress, [f'{kind}={n}' for n in counts])
+    rows = {str(n): row for n, row in zip(counts, measured.values(), strict=True)}
+    for n in counts:
+        if n - 1 in counts:
             rows[str(n)].update(measure.added(rows[str(n)], rows[str(n - 1)]))
     return rows
+
+
+def compare_cycle(work: Workload, args: argparse.Namespace, progress: Progress) -> dict:
+    """A train step of N flows on one grid, and of one of them."""
+    names = [f'cycle={args.cycle}', f'streams={args.cycle - 1}']
+    rows = measure_grids(work, args, progress, names)
+    times = [rows[name]['times'] for name in names]
+    ratio = measure.ratios(times[0], [args.cycle * seconds for seconds in times[1]])
+    return {**rows, 'ratio': ratio}
+
+
+def measure_grids(
+    work: Workload, args: argparse.Namespace, progress: Progress, names: list[str]
+) -> dict[str, dict]:
+    """Times and memory of a train step, by the name of a grid."""
+    peaks = measure_memory(work, names, progress)
+    variants = {name: work.build(name) for name in names}
+    times = measure_times(variants, 'train_step', args, progress)
+    return {
+        name: {**measure.summary(times[name]), 'memory': peaks[name]['train_step']}
+        for name in names
+    }
 
 
 def measure_memory(work: Workload, names: list[str], progress: Progress) -> dict:
@@ -149,14 +183,20 @@ def main() -> None:
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
         if args.compare:
             result['comparison'] = compare(work, args, progress)
-        if args.streams:
-            result['streams'] = compare_streams(work, args, progress)
+        for kind in ('streams', 'tasks'):
+            if getattr(args, kind):
+                result[kind] = compare_counts(work, args, progress, kind)
+        if args.cycle:
+            result['cycle'] = compare_cycle(work, args, progress)
     console = Console()
     report.print_setting(console, result['setting'])
     if args.compare:
         report.print_comparison(console, result['comparison'])
-    if args.streams:
-        report.print_streams(console, result['streams'])
+    for kind in ('streams', 'tasks'):
+        if kind in result:
+            report.print_counts(console, kind, result[kind])
+    if args.cycle:
+        report.print_cycle(console, args.cycle, result['cycle'])
     if args.out is not None:
         args.out.write_text(json.dumps(result, indent=2) + '\n')
         console.print(f'all figures: {args.out}')

@@ -68,6 +68,7 @@ class ExchangeNorm(nn.Module):
         self.axis = axis
         self.threshold = threshold
         self.exchange = exchange
+        self.disjoint = region == 'disjoint'
         self.norm: Any = self.norm_type(self.grid.size * num_features, **kwargs)
         # boolean (T, M, C); derived from the arguments, so no part of a checkpoint
         for name, where in (('exchangeable', region), ('penalised', penalty_region)):
@@ -110,7 +111,8 @@ class ExchangeNorm(nn.Module):
             )
         streams = self.grid.unfold(self._normalise(x))  # (B, T, M, C, H, W)
         if self.exchanges:
-            streams = exchange(streams, self.exchange_mask(), self.grid.dim(self.axis))
+            dim = self.grid.dim(self.axis)
+            streams = exchange(streams, self.exchange_mask(), dim, self.disjoint)
         return self.grid.fold(streams)  # (B*T*M, C, H, W)
 
     def _normalise(self, x: Tensor) -> Tensor:

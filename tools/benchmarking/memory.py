@@ -100,8 +100,9 @@ def on_cuda(variant: Variant, task: str) -> dict[str, int | None]:
 
 def bytes_alive(variant: Variant) -> int:
     """What is there between two tasks: weights, statistics, the optimizer's state, inputs."""
-    tensors = [*variant.model.parameters(), *variant.model.buffers(), variant.inputs]
-    for state in variant.wrapper.optimizer.state.values():
+    tensors = [*variant.model.parameters(), *variant.model.buffers(), *variant.inputs]
+    states = [s for optimizer in variant.optimizers for s in optimizer.state.values()]
+    for state in states:
         tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
     return sum(tensor.nbytes for tensor in tensors)
 

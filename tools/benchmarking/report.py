@@ -105,15 +105,15 @@ def print_comparison(console: Console, comparison: dict) -> None:
     console.print(times, memory)
     if 'difference' in comparison:
         console.print(
-            f'logits of ours and list_of_streams differ by {comparison["difference"]:.2g} of the '
+            f'outputs of ours and list_of_streams differ by {comparison["difference"]:.2g} of the '
             'largest'
         )
 
 
-def print_streams(console: Console, rows: dict) -> None:
-    """Cost of each added stream in a train step."""
+def print_counts(console: Console, kind: str, rows: dict) -> None:
+    """Cost of each added stream, or task, in a train step."""
     columns = ('', 'median s', 'p95 s', 'added s', 'quartiles', 'tensors MiB', 'added MiB')
-    table = make_table('train step by number of streams', columns)
+    table = make_table(f'train step by number of {kind}', columns)
     for name, row in rows.items():
         added = row.get('added')
         table.add_row(
@@ -124,6 +124,14 @@ def print_streams(console: Console, rows: dict) -> None:
             mebibytes(row['added_memory']) if added else '',
         )
     console.print(table)
+
+
+def print_cycle(console: Console, flows: int, result: dict) -> None:
+    """A cycle against as many steps of one flow."""
+    median, quartiles = ratio_cells(result['ratio'])
+    console.print(
+        f'train step of a cycle of {flows} flows / {flows} x one flow: {median} ({quartiles})'
+    )
 
 
 def make_table(title: str, columns: Sequence[str]) -> Table:

@@ -28,7 +28,6 @@ from .list_of_streams import ListOfStreams, check_mirrors
 
 TASKS = ('train_step', 'inference')
 OURS = 'ours'
-RIVALS = ('exchange_off', 'list_of_streams')
 SMALL_SHARE = 0.3  # of the scaling factors of every exchanging norm, below its threshold
 SEED = 0
 
@@ -54,6 +53,7 @@ class Workload:
     precision: str
     channels_last: bool
     threads: int
+    rivals = ('exchange_off', 'list_of_streams')
 
     def check(self, names: Sequence[str]) -> None:
         """Complain before anything is measured.
@@ -92,7 +92,7 @@ class Workload:
         return model.to(self.device, memory_format=layout)
 
     def build(self, name: str) -> Variant:
-        """Build 'ours', one of :data:`RIVALS`, or 'streams=N'; equal weights, equal data."""
+        """Build 'ours', one of the rivals, or 'streams=N'; equal weights, equal data."""
         torch.set_num_threads(self.threads)
         streams = int(name.removeprefix('streams=')) if name.startswith('streams=') else None
         model = self.build_model(streams)
@@ -143,6 +143,7 @@ class Variant:
         self.work, self.model, self.inputs, self.samples = work, model, inputs, samples
         self.metas = [sample.metainfo for sample in samples]
         self.wrapper = build_optim_wrapper(model, work.optim_wrapper())
+        self.optimizers = [self.wrapper.optimizer]
         sparsity = work.sparsity()
         self.coefficient = 0.0
         if sparsity is not None:
