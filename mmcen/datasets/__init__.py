@@ -4,7 +4,9 @@ from .modalities import ModalitySpec
 from .multimodal import MultiModalSegDataset, data_place
 from .nyudv2 import NYUv2Dataset
 from .synthetic_rooms import SyntheticRooms
+from .taskonomy import TaskonomyDataset
 from .transforms import (
+    EncodeDomains,
     ForEachModality,
     LoadLabel,
     LoadModalities,
@@ -13,6 +15,7 @@ from .transforms import (
 )
 
 __all__ = [
+    'EncodeDomains',
     'ForEachModality',
     'LoadLabel',
     'LoadModalities',
@@ -22,5 +25,6 @@ __all__ = [
     'PackModalities',
     'RandomScale',
     'SyntheticRooms',
+    'TaskonomyDataset',
     'data_place',
 ]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-# colour: 8-bit, three channels. depth: one channel, turned into metres. raw: taken as stored.
-KINDS = ('colour', 'depth', 'raw')
+from .encodings import encoding_of
+
+# colour: 8-bit, three channels. depth: one channel, turned into metres. domain: one of Taskonomy's,
+# turned into physical units. raw: taken as stored.
+KINDS = ('colour', 'depth', 'domain', 'raw')
 
 
 @dataclass(frozen=True)
@@ -16,9 +19,10 @@ class ModalitySpec:
     Args:
         dir: its folder, below the data root.
         suffix: what follows the frame's name, or several to take whichever is there.
-        kind: ``'colour'``, ``'depth'`` or ``'raw'``.
+        kind: ``'colour'``, ``'depth'``, ``'domain'`` or ``'raw'``.
         metres_per_unit: for depth, metres per stored unit by storage dtype, e.g.
             ``dict(uint16=0.001)`` for 16-bit millimetres; a dtype that is not in it is refused.
+        domain: for a domain, its name in :data:`~mmcen.datasets.encodings.ENCODINGS`.
 
     Raises:
         ValueError: unknown kind, no suffix, or depth without a unit.
@@ -28,6 +32,7 @@ class ModalitySpec:
     suffix: str | Iterable[str] = '.png'
     kind: str = 'colour'
     metres_per_unit: Mapping[str, float] = field(default_factory=dict)
+    domain: str = ''
 
     def __post_init__(self) -> None:
         suffixes = (self.suffix,) if isinstance(self.suffix, str) else tuple(self.suffix)
@@ -39,6 +44,8 @@ class ModalitySpec:
                 f'kind {self.kind!r} of modality folder {self.dir!r} is unknown: '
                 f'choose one of {list(KINDS)}'
             )
+        if self.kind == 'domain':
+            encoding_of(self.domain)
         if self.kind == 'depth' and not self.metres_per_unit:
             raise ValueError(
                 f'depth folder {self.dir!r} has no unit: declare it per storage dtype, '
@@ -48,7 +55,8 @@ class ModalitySpec:
     @property
     def info(self) -> dict:
         """What loading one file of it has to know."""
-        return {'kind': self.kind, 'metres_per_unit': dict(self.metres_per_unit)}
+        units = dict(self.metres_per_unit)
+        return {'kind': self.kind, 'metres_per_unit': units, 'domain': self.domain}
 
 
 def choose_modalities(

@@ -123,6 +123,7 @@ class MultiModalSegDataset(BaseSegDataset):
             'known_modalities': self.known_modalities,
             'num_classes': self.num_classes,
             'label_map': self.label_map,
+            'palette': self._metainfo.get('palette'),
             'reduce_zero_label': self.reduce_zero_label,
             'seg_fields': [],
         }

@@ -109,6 +109,7 @@ class SyntheticRooms(BaseSegDataset):
             for name in self.modalities
         }
         results['img_shape'] = results['ori_shape'] = self.size
+        results['palette'] = self.metainfo['palette']
         return self.pipeline(results)
 
     def _render(self, scene: int) -> dict[str, np.ndarray]:

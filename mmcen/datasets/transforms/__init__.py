@@ -1,8 +1,16 @@
 """Load each modality, treat all alike, pack them."""
 
+from .encoding import EncodeDomains
 from .for_each import ForEachModality
 from .formatting import PackModalities
 from .loading import LoadLabel, LoadModalities
 from .random_scale import RandomScale
 
-__all__ = ['ForEachModality', 'LoadLabel', 'LoadModalities', 'PackModalities', 'RandomScale']
+__all__ = [
+    'EncodeDomains',
+    'ForEachModality',
+    'LoadLabel',
+    'LoadModalities',
+    'PackModalities',
+    'RandomScale',
+]

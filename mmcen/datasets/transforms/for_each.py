@@ -19,7 +19,18 @@ from mmcv.transforms import BaseTransform, Compose
 from mmcv.transforms.utils import cache_random_params
 from mmengine.registry import TRANSFORMS
 
+from ..encodings import VECTORS
+
 PadValue = float | Sequence[float]
+# x right, y down: what a mirrored world makes of a vector
+FLIPPED = {
+    direction: np.array(signs, np.float32)
+    for direction, signs in (
+        ('horizontal', (-1, 1, 1)),
+        ('vertical', (1, -1, 1)),
+        ('diagonal', (-1, -1, 1)),
+    )
+}
 
 
 @TRANSFORMS.register_module()
@@ -27,7 +38,8 @@ class ForEachModality(BaseTransform):
     """Apply transforms written for one ``img`` to every modality, with the same random choices.
 
     Each modality in turn is the ``img`` of a sample of its own. The label goes along with the
-    first. Sizes, scales and flips that the transforms note are noted in the sample.
+    first. Sizes, scales and flips that the transforms note are noted in the sample. Normals turn
+    with a flip, and stay unit vectors; rotating transforms do not turn them.
 
     Args:
         transforms: of mmcv or mmseg, e.g. ``dict(type='RandomCrop', crop_size=(500, 500))``.
@@ -95,7 +107,7 @@ class ForEachModality(BaseTransform):
                 self._prepare(name, outputs[name].shape[2])
                 if first is not None:
                     state = _random_state()
-                view = self.transforms(view)
+                view = self._apply(name, view)
                 if view is None:  # mmcv: a transform may refuse a sample
                     return None
                 if first is not None and state != _random_state():
@@ -110,6 +122,23 @@ class ForEachModality(BaseTransform):
             results.update({key: value for key, value in first.items() if key not in kept})
         results['modalities'] = outputs
         return results
+
+    def _apply(self, name: str, view: dict) -> dict | None:
+        """All transforms on one modality. Unit vectors turn with every flip and stay unit vectors,
+        whatever interpolation makes of them."""
+        vectors = name in VECTORS
+        for transform in self.transforms:
+            before = {key: view.pop(key) for key in ('flip', 'flip_direction') if key in view}
+            moved = transform(view)
+            if moved is None:
+                return None
+            view = before | moved
+            if vectors and moved.get('flip'):
+                view['img'] = view['img'] * FLIPPED[view['flip_direction']]
+        if vectors:
+            length = np.linalg.norm(view['img'], axis=2, keepdims=True)
+            view['img'] = view['img'] / np.where(length > 0, length, 1)
+        return view
 
     def _names(self, results: dict) -> list[str]:
         """Modalities to treat, after a check of all names."""

@@ -11,6 +11,8 @@ import numpy as np
 from mmengine import fileio
 from PIL import Image
 
+from ..encodings import from_file
+
 JPEG_START, JPEG_END = b'\xff\xd8\xff', b'\xff\xd9'
 
 
@@ -67,12 +69,14 @@ def as_modality(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
 
     Args:
         raw: as stored.
-        info: ``kind`` and ``metres_per_unit``, of :class:`~mmcen.datasets.ModalitySpec`.
+        info: ``kind``, ``metres_per_unit`` and ``domain`` of
+            :class:`~mmcen.datasets.ModalitySpec`.
         path: named in errors.
 
     Returns:
         (H, W, C): colour uint8 RGB; depth float32 in metres, C = 1, where 0 stands for not
-        measured (stored as 0, NaN or infinity); raw uint8 or float32 as stored.
+        measured (stored as 0, NaN or infinity); a domain in its physical units; raw uint8 or
+        float32 as stored.
 
     Raises:
         ValueError: the file is of another type than its modality.
@@ -124,4 +128,11 @@ def _as_raw(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
     return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
 
 
-_FORMS = {'colour': _as_colour, 'depth': _as_depth, 'raw': _as_raw}
+def _as_domain(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
+    try:
+        return from_file(info['domain'], raw)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}: store it as Taskonomy does') from error
+
+
+_FORMS = {'colour': _as_colour, 'depth': _as_depth, 'domain': _as_domain, 'raw': _as_raw}

@@ -1,0 +1,87 @@
+"""Taskonomy, and any set of frames with its domains and file names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mmengine.registry import DATASETS
+from PIL import Image
+
+from .encodings import CLASSES, ENCODINGS
+from .multimodal import MultiModalSegDataset, data_place
+
+
+@DATASETS.register_module()
+class TaskonomyDataset(MultiModalSegDataset):
+    """Frames of any of Taskonomy's domains, inputs and targets alike.
+
+    Files are ``{domain}/point_{p}_view_{v}_domain_{domain}.png``, or one level deeper where a frame
+    is listed as ``{building}/point_{p}_view_{v}``. Samples hold physical units, see
+    :mod:`~mmcen.datasets.encodings`; EncodeDomains makes images of them.
+
+    Args:
+        modalities: names of domains.
+        data_root: its folder; by default ``data/taskonomy``, or ``taskonomy`` below the folder that
+            the environment variable ``MMCEN_DATA`` names.
+        ann_file: list of frames below it, one a line; all frames of the first domain without.
+        labels: give the class map as ``gt_seg_map`` too, by LoadLabel.
+        folder: name of the set below ``data`` or ``MMCEN_DATA``.
+        check_sizes: before training, look whether the domains of each frame are of one size.
+        kwargs: as for :class:`MultiModalSegDataset`.
+
+    Raises:
+        FileNotFoundError: the list, a folder, or a domain of some frame is missing.
+        ValueError: an unknown domain, an empty list, or sizes that differ.
+    """
+
+    MODALITIES = {
+        name: {'dir': name, 'suffix': f'_domain_{name}.png', 'kind': 'domain', 'domain': name}
+        for name in ENCODINGS
+    }
+    HOW_TO_GET = (
+        'download Taskonomy (or derive its domains from RGB-D by `python '
+        'tools/dataset_converters/derive_domains.py`), and set data_root, or MMCEN_DATA to the '
+        'folder that holds it'
+    )
+
+    def __init__(
+        self,
+        modalities: Iterable[str] = ('rgb',),
+        data_root: str | None = None,
+        ann_file: str = '',
+        labels: bool = False,
+        folder: str = 'taskonomy',
+        check_sizes: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        self.check_sizes = check_sizes
+        own = {'dir': CLASSES, 'suffix': self.MODALITIES[CLASSES]['suffix']} if labels else None
+        super().__init__(
+            modalities=modalities,
+            labels=own,
+            data_root=data_root or data_place(folder),
+            ann_file=ann_file,
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """Find every file of every frame, and compare their sizes."""
+        data_list = super().load_data_list()
+        if self.check_sizes:
+            for info in data_list:
+                self._check_sizes(info['modality_paths'])
+        return data_list
+
+    def _check_sizes(self, paths: dict[str, str]) -> None:
+        sizes = {}
+        for name, path in paths.items():
+            if Path(path).is_file():  # other file backends are compared when they are read
+                with Image.open(path) as image:  # reads the header alone
+                    sizes[name] = image.size
+        if len(set(sizes.values())) > 1:
+            raise ValueError(
+                f'the domains of {next(iter(paths.values()))} differ in size (width, height), '
+                f'{sizes}: they must be aligned pixel by pixel, so resize them to one'
+            )

@@ -1,0 +1,57 @@
+"""From physical units to the images that translation models take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+
+from ..encodings import CLASSES, paint, to_image
+from ..nyudv2 import colour_map
+
+
+@TRANSFORMS.register_module()
+class EncodeDomains(BaseTransform):
+    """Every domain of the sample to three channels of 0..255, float32, as the official code.
+
+    After the geometry, before PackModalities. The class map is painted: "SemSeg" of the paper's
+    tables is a translated picture of it.
+
+    Args:
+        limits: by domain, the physical values that become 0 and 255, linearly; default
+            :data:`~mmcen.datasets.encodings.ENCODINGS`, where depth is logarithmic.
+        palette: colours of the classes, RGB; default the dataset's, or Pascal VOC's.
+
+    Raises:
+        ValueError: an unknown domain, or limits that are empty.
+
+    Example:
+        >>> sample = dict(modalities=dict(reshading=np.full((2, 2, 1), 0.2, np.float32)))
+        >>> EncodeDomains()(sample)['modalities']['reshading'][0, 0]
+        array([51., 51., 51.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        limits: Mapping[str, tuple[float, float]] | None = None,
+        palette: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        self.limits = dict(limits or {})
+        for domain, (low, high) in self.limits.items():
+            if not low < high:
+                raise ValueError(f"limits of '{domain}' must be (low, high), got ({low}, {high})")
+        self.palette = palette
+
+    def transform(self, results: dict) -> dict:
+        if 'modalities' not in results:
+            raise ValueError('the sample has no modalities: put LoadModalities before this')
+        palette = self.palette or results.get('palette') or colour_map(256)[1:]
+        results['modalities'] = {
+            name: paint(values, np.asarray(palette))
+            if name == CLASSES
+            else to_image(name, values, self.limits.get(name))
+            for name, values in results['modalities'].items()
+        }
+        return results
