@@ -107,9 +107,10 @@ class ForEachModality(BaseTransform):
                 self._prepare(name, outputs[name].shape[2])
                 if first is not None:
                     state = _random_state()
-                view = self._apply(name, view)
-                if view is None:  # mmcv: a transform may refuse a sample
+                moved = self._apply(name, view)
+                if moved is None:  # mmcv: a transform may refuse a sample
                     return None
+                view = moved
                 if first is not None and state != _random_state():
                     raise ValueError(self._unshared())
                 outputs[name] = self._picture(name, view, results)

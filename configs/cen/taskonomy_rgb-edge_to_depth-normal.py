@@ -1,0 +1,22 @@
+# Table 9: depth and normal from RGB and occlusion edges; exchange in encoder and decoders (89.3 M).
+_base_ = [
+    '../_base_/models/cen_pix2pix.py',
+    '../_base_/datasets/taskonomy.py',
+    '../_base_/schedules/pix2pix_300e.py',
+    '../_base_/default_runtime.py',
+]
+tasks = dict(
+    depth_euclidean=['rgb', 'edge_occlusion'],
+    normal=['rgb', 'edge_occlusion'],
+)
+metrics = dict(
+    depth_euclidean=['MAE', 'RMSE'],
+    normal=['MAE', 'RMSE'],
+)
+domains = ['rgb', 'edge_occlusion', 'depth_euclidean', 'normal']
+model = dict(tasks=tasks)
+train_dataloader = dict(dataset=dict(modalities=domains))
+val_dataloader = dict(dataset=dict(modalities=domains))
+test_dataloader = val_dataloader
+val_evaluator = dict(metrics=metrics)
+test_evaluator = val_evaluator

@@ -1,0 +1,22 @@
+# Table 7: normal and curvature from RGB; decoders exchange (89.3 M).
+_base_ = [
+    '../_base_/models/cen_pix2pix.py',
+    '../_base_/datasets/taskonomy.py',
+    '../_base_/schedules/pix2pix_300e.py',
+    '../_base_/default_runtime.py',
+]
+tasks = dict(
+    normal=['rgb'],
+    principal_curvature=['rgb'],
+)
+metrics = dict(
+    normal=['MAE', 'RMSE'],
+    principal_curvature=['MAE', 'RMSE'],
+)
+domains = ['rgb', 'normal', 'principal_curvature']
+model = dict(tasks=tasks)
+train_dataloader = dict(dataset=dict(modalities=domains))
+val_dataloader = dict(dataset=dict(modalities=domains))
+test_dataloader = val_dataloader
+val_evaluator = dict(metrics=metrics)
+test_evaluator = val_evaluator

@@ -1,0 +1,20 @@
+# Table 5: RGB from texture; published FID 97.51, KID 4.82.
+_base_ = [
+    '../_base_/models/cen_pix2pix.py',
+    '../_base_/datasets/taskonomy.py',
+    '../_base_/schedules/pix2pix_300e.py',
+    '../_base_/default_runtime.py',
+]
+tasks = dict(
+    rgb=['edge_texture'],
+)
+metrics = dict(
+    rgb=['FID', 'KID'],
+)
+domains = ['edge_texture', 'rgb']
+model = dict(tasks=tasks)
+train_dataloader = dict(dataset=dict(modalities=domains))
+val_dataloader = dict(dataset=dict(modalities=domains))
+test_dataloader = val_dataloader
+val_evaluator = dict(metrics=metrics)
+test_evaluator = val_evaluator
