@@ -1,4 +1,4 @@
-# Table 9: classes (painted) and curvature from RGB and depth; exchange in encoder and decoders (89.3 M).
+# Table 9: classes (painted) and curvature from RGB and depth; exchange everywhere (89.3 M).
 _base_ = [
     '../_base_/models/cen_pix2pix.py',
     '../_base_/datasets/taskonomy.py',
