@@ -2,11 +2,9 @@
 through the tools."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +12,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmcen.layers import exchange_norms
+from tests.training import ENV, KILLER, ROOT, load, train
 
-ROOT = Path(__file__).parents[1]
-ENV = {**os.environ, 'OMP_NUM_THREADS': '1'}
 # Small, without chance: no flips, no dropout, frozen statistics. A threshold of 1 lies where the
 # scales start, so that which channels are exchanged depends on every step.
 CONFIG = f"""
@@ -56,19 +53,6 @@ custom_hooks = [
     dict(type='KillOnce'),
 ]
 """
-KILLER = """
-import os, signal
-from pathlib import Path
-from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
-
-@HOOKS.register_module()
-class KillOnce(Hook):
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter == 4 and Path('kill').exists():  # in the middle of the second epoch
-            Path('kill').unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
-"""
 
 
 @pytest.fixture
@@ -77,28 +61,6 @@ def folder(tmp_path):
     (tmp_path / 'random_.py').write_text(RANDOM)
     (tmp_path / 'killer.py').write_text(KILLER)
     return tmp_path
-
-
-def train(folder, *args, processes=1, check=True):
-    """tools/train.py in ``folder``, under torchrun if there are several processes."""
-    command = [sys.executable]
-    if processes > 1:
-        command += ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
-        args = (*args, '--launcher', 'pytorch')
-    run = subprocess.run(
-        [*command, str(ROOT / 'tools' / 'train.py'), *args],
-        cwd=folder,
-        env={**ENV, 'PYTHONPATH': str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert not check or run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
-    return run
-
-
-def load(path):
-    return torch.load(path, map_location='cpu', weights_only=True)
 
 
 def masks(folder, state):

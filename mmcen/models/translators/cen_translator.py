@@ -79,6 +79,16 @@ class CENTranslator(CENMultiTask):
         if self.flow not in FLOWS:
             raise ValueError(f"flow must be one of {FLOWS}, got '{self.flow}'")
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As in torch, without the names of distributed wrappers: one process saves and loads what
+        several do. mmengine's loading looks through the wrappers, its saving does not."""
+        state = super().state_dict(*args, **kwargs)
+        wrapped = [name for name, child in self.named_children() if is_model_wrapper(child)]
+        for prefix in (f'{name}.module.' for name in wrapped):
+            for key in [key for key in state if key.startswith(prefix)]:
+                state[key.replace('.module.', '.', 1)] = state.pop(key)
+        return state
+
     def train_step(self, data: dict, optim_wrapper: OptimWrapperDict) -> dict[str, Tensor]:
         """One step of all optimizers on a batch; losses for the log."""
         data = self.data_preprocessor(data, True)
