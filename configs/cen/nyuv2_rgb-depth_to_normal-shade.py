@@ -1,0 +1,19 @@
+# Multimodal multitask on domains derived from NYUv2 (a row of Table 9), two CPU cores.
+_base_ = [
+    '../_base_/models/cen_pix2pix_small.py',
+    '../_base_/datasets/nyuv2_domains.py',
+    '../_base_/schedules/small_translation.py',
+    '../_base_/default_runtime.py',
+]
+tasks = dict(
+    normal=['rgb', 'depth_euclidean'],
+    reshading=['rgb', 'depth_euclidean'],
+)
+domains = ['rgb', 'depth_euclidean', 'normal', 'reshading']
+model = dict(tasks=tasks)
+train_dataloader = dict(dataset=dict(modalities=domains))
+val_dataloader = dict(dataset=dict(modalities=domains))
+test_dataloader = val_dataloader
+val_evaluator = dict(metrics={task: ['MAE', 'RMSE'] for task in tasks})
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=5, val_interval=5)
