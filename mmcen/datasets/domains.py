@@ -91,19 +91,24 @@ def normals_from_depth(
 
 
 def _fit_affine(
-    values: np.ndarray, known: np.ndarray, radius: int, jump: float
+    values: np.ndarray,
+    known: np.ndarray,
+    radius: int,
+    jump: float | np.ndarray,
+    stride: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Least-squares (slope_u, slope_v, level) of ``values`` around every pixel, 0 if undetermined.
 
-    ``values`` is inverse depth, hence a relative difference of values is one of depths.
+    ``values`` is inverse depth, hence a relative difference of values is one of depths. Every
+    ``stride``-th pixel of the window is looked at.
     """
     height, width = values.shape
     padded = np.pad(values, radius)
     usable = np.pad(known, radius)
     # moments: 1, u, v, uu, uv, vv, q, uq, vq
     moments = np.zeros((9, height, width))
-    for dv in range(-radius, radius + 1):
-        for du in range(-radius, radius + 1):
+    for dv in range(-radius, radius + 1, stride):
+        for du in range(-radius, radius + 1, stride):
             window = np.s_[radius + dv :, radius + du :]
             q = padded[window][:height, :width]
             near = np.abs(q - values) <= jump * np.maximum(q, values)
@@ -127,6 +132,51 @@ def _fit_affine(
     slope_v = np.where(solved, (cvq * cuu - cuq * cuv) / safe, 0)
     level = np.where(solved, (sq - slope_u * su - slope_v * sv) / count, 0)
     return slope_u, slope_v, level
+
+
+def smooth_depth(
+    depth: np.ndarray, step: float, radius: int, jump: float = 0.04, noise: float = 0.0019
+) -> np.ndarray:
+    """Depth without the stairs that coarse quantisation makes of slanted surfaces.
+
+    A stair is many pixels wide and flat, so small windows see frontal strips between edges, and
+    large ones lose all detail. Hence from coarse to fine: inverse depth, affine on every plane, is
+    replaced by the value of its least-squares plane in windows of radius, 1/2 and 1/6 of it, over
+    the pixels near the centre's depth; each time it is held within what was measured, plus or
+    minus a step and the sensor's noise, so that borders and small things stay where they are.
+
+    Args:
+        depth: z depth (H, W) in metres, 0 = missing.
+        step: of quantisation, in metres; 0 = none.
+        radius: of the largest window, in pixels, at least 6; it should exceed the width of a stair.
+        jump: share of the centre's depth by which pixels of the same surface may differ; a few
+            steps are always allowed.
+        noise: standard deviation in metres at 1 m, which grows with the square of depth; default a
+            Kinect's (Nguyen, Izadi, Lovell, 2012).
+
+    Returns:
+        (H, W) float32 in metres, 0 where it is missing.
+
+    Raises:
+        ValueError: depth is not (H, W), radius is below 6, or step or noise is negative.
+    """
+    _check_map('depth', depth)
+    if radius < 6 or step < 0 or noise < 0:
+        raise ValueError(
+            f'radius must be at least 6, step and noise not negative, got {radius}, {step}, {noise}'
+        )
+    known = depth > 0
+    slack = step + noise * np.square(depth, dtype=np.float64)
+    deepest = np.where(known, depth + slack, 1)
+    nearest = np.where(known, np.maximum(depth - slack, depth / 2), 1)
+    inverse = np.divide(1.0, depth, where=known, out=np.zeros(depth.shape))
+    near = np.maximum(jump, 3 * slack * inverse)
+    for size in (radius, radius // 2, radius // 6):
+        stride = max(1, size // 3)
+        level = _fit_affine(inverse, known, 3 * stride, near, stride)[2]
+        level = np.where(level > 0, level, inverse)
+        inverse = np.where(known, np.clip(level, 1 / deepest, 1 / nearest), 0)
+    return np.divide(1, inverse, where=known, out=np.zeros(depth.shape)).astype(np.float32)
 
 
 def reshading(
