@@ -4,7 +4,7 @@ SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
-UPSTREAM := requirements/openmmlab.txt requirements/dev.txt
+UPSTREAM := requirements/openmmlab.txt requirements/translation.txt requirements/dev.txt
 ONEDL := requirements/onedl.txt requirements/dev.txt
 # An environment carries the hash of what it was made from in the name of its stamp.
 hash = $(shell cat $(1) setup.py mmcen/version.py | cksum | cut -d ' ' -f 1)
@@ -47,6 +47,7 @@ clean: ## remove the environments, caches and what installing left
 	find mmcen tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): SET := $(UPSTREAM)
+$(STAMP): ALONE := mmagic==1.2.0  # declares much that it does not need here
 $(STAMP_ONEDL): SET := $(ONEDL)
 $(STAMP) $(STAMP_ONEDL):
 	@$(if $(PYTHON),,echo 'mmcen needs Python 3.11 or 3.12: install it, or name it with PYTHON=...' >&2; exit 1)
@@ -55,7 +56,7 @@ $(STAMP) $(STAMP_ONEDL):
 	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
 	@echo 'Installing $(SET) into $(@D): some minutes, once. Progress: $(@D)/install.log'
 	@{ $(@D)/bin/python -m pip install $(patsubst %,-r %,$(SET)) && \
-		$(@D)/bin/python -m pip install --no-deps -e . ; } > $(@D)/install.log 2>&1 || { \
+		$(@D)/bin/python -m pip install --no-deps $(ALONE) -e . ; } > $(@D)/install.log 2>&1 || { \
 		tail -n 5 $(@D)/install.log; \
 		echo 'The installation failed, see $(@D)/install.log; run make again to retry.' >&2; exit 1; }
 	@touch $@
