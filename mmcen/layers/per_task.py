@@ -80,6 +80,8 @@ class PerTask(nn.Module):
         outputs: list[Tensor] = [x] * self.grid.tasks
         for i, copy in enumerate(self.copies):
             own = [t for t, group in enumerate(self.groups) if group == i]
+            if not own:
+                continue
             part = streams if len(own) == self.grid.tasks else streams[:, _as_slice(own)]
             y = copy(part.flatten(0, 2)).unflatten(0, part.shape[:3])  # (B, tasks, M, ...)
             for t, one in zip(own, y.unbind(1), strict=True):

@@ -1,6 +1,7 @@
 from .epoch_seed_hook import EpochSeedHook, seed_worker
 from .exchange_monitor_hook import ExchangeMonitorHook
 from .last_and_best_hook import LastAndBestHook
+from .policy_hook import PolicyHook
 from .sheet_hook import SheetHook
 from .sparsity_hook import SparsityHook
 
@@ -8,6 +9,7 @@ __all__ = [
     'EpochSeedHook',
     'ExchangeMonitorHook',
     'LastAndBestHook',
+    'PolicyHook',
     'SheetHook',
     'SparsityHook',
     'seed_worker',

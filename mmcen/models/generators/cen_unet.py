@@ -1,6 +1,6 @@
 """The U-Net of pix2pix over a stream grid: one generator for all four settings of the paper."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -10,7 +10,7 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ...layers import PerTask, exchange_norms, set_grid
+from ...layers import LearnedPerTask, PerTask, SharingPolicy, exchange_norms, set_grid
 from ...layers.per_task import check_groups
 from ...streams import StreamGrid
 
@@ -66,7 +66,11 @@ class CENUNetGenerator(BaseModule):
             ``groups``: ``'shared'``, ``'task'`` (one copy each) or a copy's number per task;
             ``exchange``: bool. Defaults: shared encoder; shared decoder for one task, else one per
             task; both exchange.
-        norm_cfg: a CEN norm: private to each stream. ``threshold`` is theta of Eq. 4.
+            The encoder's ``groups='learned'`` lets each task choose among the ``copies`` (2) of
+            every layer, see below.
+        norm_cfg: a CEN norm: private to each stream. ``threshold`` is theta of Eq. 4. Of a stock
+            norm one layer serves all streams of a shared or learned encoder; give
+            ``decoder_norm_cfg`` then.
         decoder_norm_cfg: of the decoder; a stock norm, such as ``dict(type='IN2d',
             affine=True)``, is shared by the streams that share its convolution. Default:
             ``norm_cfg``.
@@ -74,9 +78,16 @@ class CENUNetGenerator(BaseModule):
 
     Input ``(B, D, C, H, W)``. Output: T tensors ``(B, M, C', H, W)``, before any activation.
 
+    AdaShare of Table 8 is ``encoder=dict(groups='learned', copies=2)``, stock norms in the encoder
+    and a decoder as ever; ``sharing`` beside ``copies`` is the weight of its sharing loss. Where it
+    chooses to run or to skip a residual block, our tasks choose which copy of a layer they run: the
+    layers of a U-Net change the resolution and cannot be skipped. So its sparsity loss, on skips,
+    has no place here. The choices are :class:`~mmcen.layers.SharingPolicy`, in ``policy`` unless
+    the model around the network has taken it over.
+
     Raises:
         ValueError: rows of ``inputs`` differ in length, sizes that cannot be halved ``downs``
-            times, unknown settings, decoder exchange with shared norms.
+            times, unknown settings, exchange with shared norms.
     """
 
     def __init__(
@@ -125,18 +136,34 @@ class CENUNetGenerator(BaseModule):
 
     def _make_encoder(self, channels: int, widths: list[int], part: dict, norm_cfg: Any) -> None:
         last = len(widths) - 1
-        groups = check_groups(part['groups'], self.grid.tasks)
+        learned = part['groups'] == 'learned'
+        groups = check_groups('shared' if learned else part['groups'], self.grid.tasks)
+        own = {key: part[key] for key in ('copies', 'sharing') if key in part}
+        self.policy = SharingPolicy(len(widths), self.grid.tasks, **own) if learned else None
         self.down_convs, self.down_norms = nn.ModuleList(), nn.ModuleList()
         for i, width in enumerate(widths):
-            self.down_convs.append(self._conv(DownConv, channels, width, groups))
+            self.down_convs.append(
+                LearnedPerTask(_maker(DownConv, channels, width), self.grid, self.policy, i)
+                if self.policy is not None
+                else PerTask(_maker(DownConv, channels, width), self.grid, groups)
+            )
             self.down_norms.append(
                 self._norm(norm_cfg, width, 'modalities', part['exchange'], groups)
                 if 0 < i < last
                 else nn.Identity()
             )
             channels = width
+        if (
+            part['exchange']
+            and self.grid.modalities > 1
+            and not any(exchange_norms(self.down_norms))
+        ):
+            raise ValueError(
+                'the encoder cannot exchange between modalities: its norms are not private. Set '
+                "encoder=dict(exchange=False), or norm_cfg=dict(type='CENIN')"
+            )
         # streams that have the same input are one up to the first private norm, after two convs
-        self.common = max(groups) == 0 and self.domains < self.grid.size
+        self.common = not learned and max(groups) == 0 and self.domains < self.grid.size
 
     def _make_decoder(
         self, widths: list[int], part: dict, norm_cfg: Any, dropout_ratio: float
@@ -146,7 +173,7 @@ class CENUNetGenerator(BaseModule):
         self.dropouts = nn.ModuleList()
         channels = widths[-1]
         for i, width in enumerate(widths[-2::-1]):
-            self.up_convs.append(self._conv(UpConv, channels, width, groups))
+            self.up_convs.append(PerTask(_maker(UpConv, channels, width), self.grid, groups))
             self.up_norms.append(self._norm(norm_cfg, width, 'tasks', part['exchange'], groups))
             self.dropouts.append(
                 nn.Dropout(dropout_ratio) if i < 3 and dropout_ratio else nn.Identity()
@@ -162,11 +189,6 @@ class CENUNetGenerator(BaseModule):
         sizes = iter([self.out_channels[groups.index(g)] for g in range(max(groups) + 1)])
         self.output = PerTask(lambda: UpConv(channels, next(sizes), 4, 2, 1), self.grid, groups)
 
-    def _conv(
-        self, kind: type[nn.Module], channels: int, width: int, groups: tuple[int, ...]
-    ) -> PerTask:
-        return PerTask(lambda: kind(channels, width, 4, 2, 1), self.grid, groups)
-
     def _norm(
         self, cfg: Any, width: int, axis: str, exchange: bool, groups: tuple[int, ...]
     ) -> nn.Module:
@@ -180,6 +202,8 @@ class CENUNetGenerator(BaseModule):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Inputs ``(B, D, C, H, W)`` to T outputs ``(B, M, C', H, W)``."""
         self._check(x)
+        if self.policy is not None:
+            self.policy()
         skips = self._encode(x)
         y = skips.pop()
         for conv, norm, dropout in zip(self.up_convs, self.up_norms, self.dropouts, strict=True):
@@ -218,3 +242,7 @@ class CENUNetGenerator(BaseModule):
                 f'inputs of {x.shape[-2]}x{x.shape[-1]} pixels cannot be halved {self.downs} '
                 f'times: crop or resize to multiples of {factor}, or lower downs of the generator'
             )
+
+
+def _maker(kind: type[nn.Module], channels: int, width: int) -> Callable[[], nn.Module]:
+    return lambda: kind(channels, width, 4, 2, 1)

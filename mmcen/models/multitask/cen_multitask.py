@@ -12,7 +12,7 @@ from mmengine.structures import BaseDataElement
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from ...layers import StreamEnsemble
+from ...layers import StreamEnsemble, find_policy
 from .heads import to_image
 from .plan import ENSEMBLE, Plan
 
@@ -72,6 +72,9 @@ class CENMultiTask(BaseModel):
         )
         self.heads: Any = nn.ModuleDict(built)
         self.network = self._build_network(network)
+        self.policy: Any = getattr(self.network, 'policy', None)  # it may have its own optimizer
+        if self.policy is not None:
+            self.network.register_module('policy', None)
         self.ensemble = StreamEnsemble(self.plan.grid)
         self.streams = self.plan.streams
         self.test_cfg = dict(streams=True, dropout=False) | (test_cfg or {})
@@ -115,6 +118,8 @@ class CENMultiTask(BaseModel):
                 "dataset's modalities"
             )
         x = torch.stack([domains[name] for name in self.plan.domains], 1)  # (B, D, C, H, W)
+        if self.policy is not None:
+            self.policy()  # draw
         results = self.network(x)  # T of (B, M, C', H, W)
         activated = {
             task: self.heads[task].activate(y.float())
@@ -134,8 +139,10 @@ class CENMultiTask(BaseModel):
         return {t: head.target(t, domains, data_samples) for t, head in self.heads.items()}
 
     def loss(self, outputs: Outputs, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of the heads, named ``<task>.<stream or ensemble>.<loss>``."""
-        return {
+        """Losses of the heads, named ``<task>.<stream or ensemble>.<loss>``, and of a policy."""
+        policy = find_policy(self)
+        shared = {} if policy is None else {'policy.loss_sharing': policy.loss()}
+        return shared | {
             f'{task}.{name}.{key}': value
             for task, by_stream in outputs.items()
             for name, x in by_stream.items()

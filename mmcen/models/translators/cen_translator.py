@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..multitask.cen_multitask import CENMultiTask, Outputs
 from ..multitask.plan import ENSEMBLE
+from ..multitask.turns import update_in_turn
 
 FLOWS = ('all', 'random')
 
@@ -42,7 +43,8 @@ class CENTranslator(CENMultiTask):
     the discriminators (GAN loss) and the heads (L1), then the ensemble's scores from their L1. Each
     of the three has its optimizer, ``network``, ``discriminators`` and ``ensemble`` of an
     ``OptimWrapperDict``, as mmagic's ``MultiOptimWrapperConstructor`` makes them. As in the
-    official code the streams are judged, the ensemble is not.
+    official code the streams are judged, the ensemble is not. Where the network learns which
+    weights its tasks share, ``policy`` and ``network`` take turns, see :func:`update_in_turn`.
 
     Args:
         discriminator: config of one, mmagic's PatchDiscriminator; tasks with a ClassHead have none.
@@ -108,7 +110,10 @@ class CENTranslator(CENMultiTask):
         of_ensemble = {key: losses.pop(key) for key in list(losses) if f'.{ENSEMBLE}.' in key}
         for name, part in (('network', losses), ('ensemble', of_ensemble)):
             loss, values = self.parse_losses(part)
-            optim_wrapper[name].update_params(loss)
+            if name == 'network' and self.policy is not None:
+                update_in_turn(optim_wrapper, loss, _iteration())
+            else:
+                optim_wrapper[name].update_params(loss)
             log |= {name if key == 'loss' else key: value for key, value in values.items()}
         return {'loss': log.pop('network'), 'loss_ensemble': log.pop('ensemble'), **log}
 
@@ -116,8 +121,7 @@ class CENTranslator(CENMultiTask):
         """The tasks that this step trains."""
         if self.flow == 'all':
             return outputs
-        step = MessageHub.get_current_instance().get_info('iter', 0)
-        task = random.Random(step).choice(list(outputs))
+        task = random.Random(_iteration()).choice(list(outputs))
         return {task: outputs[task]}
 
     def _train_discriminators(
@@ -159,6 +163,10 @@ class CENTranslator(CENMultiTask):
     def tasks(self) -> Mapping[str, Sequence[str]]:
         """Target to its inputs."""
         return self.plan.tasks
+
+
+def _iteration() -> int:
+    return MessageHub.get_current_instance().get_info('iter', 0)
 
 
 def _pairs(domains: dict[str, Tensor], images: dict[str, Tensor]) -> Tensor:
