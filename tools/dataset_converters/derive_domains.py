@@ -176,7 +176,8 @@ def open_sources(sources: dict[str, dict]) -> dict[str, MultiModalSegDataset]:
     init_default_scope('mmseg')
     datasets = {}
     for split, cfg in sources.items():
-        dataset = DATASETS.build({**cfg, 'pipeline': PIPELINE, 'test_mode': True})
+        # mmseg asks for classes in test mode, which a set without labels has not
+        dataset = DATASETS.build({**cfg, 'pipeline': PIPELINE, 'test_mode': False})
         if not isinstance(dataset, MultiModalSegDataset):
             raise ValueError(
                 f'the {split} data set is a {type(dataset).__name__}: a MultiModalSegDataset with '
