@@ -61,5 +61,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 # FID and KID want the Inception weights, from a file: README
-val_evaluator = dict(type='TranslationMetric', extractor='checkpoints/weights-inception-2015-12-05-6726825d.pth')
+val_evaluator = dict(
+    type='TranslationMetric', extractor='checkpoints/weights-inception-2015-12-05-6726825d.pth'
+)
 test_evaluator = val_evaluator
