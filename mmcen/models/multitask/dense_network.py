@@ -5,7 +5,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, normal_init
 from mmengine.registry import MODELS
 from mmseg.models.utils import resize
 from torch import Tensor, nn
@@ -81,8 +81,6 @@ class CENDenseNetwork(BaseModule):
         """The first task's head with everybody's convolutions; its classifier apart."""
         set_grid(cfgs, self.grid, axis='tasks', exchange=exchange)
         heads = [MODELS.build(cfg) for cfg in cfgs]
-        for head in heads:
-            head.init_weights()
         classifiers = iter([head.conv_seg for head in heads])
         self.decode_head = heads[0]
         self.decode_head.conv_seg = nn.Identity()
@@ -93,13 +91,18 @@ class CENDenseNetwork(BaseModule):
             layer = PerTask(convs.__next__, self.grid)
             setattr(self.decode_head.get_submodule(parent), child, layer)
         self.classifiers = PerTask(classifiers.__next__, self.grid)
-        self.decode_head._is_init = True  # done above, head by head
         wanted = exchange and self.grid.tasks > 1
         if wanted and not any(exchange_norms(self.decode_head)):
             raise ValueError(
                 f'{type(self.decode_head).__name__} has no CEN norm that could exchange between '
                 "tasks: give it norm_cfg=dict(type='CENBN'), or decoder=dict(exchange=False)"
             )
+
+    def init_weights(self) -> None:
+        """As mmseg's heads, whose classifiers are apart here."""
+        super().init_weights()
+        for conv in self.classifiers.copies if self.lock_step else ():
+            normal_init(conv, std=0.01)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Inputs ``(B, D, C, H, W)`` to T outputs ``(B, M, C', H, W)``."""
