@@ -8,7 +8,7 @@ Example:
     python tools/analysis_tools/task_grouping.py --metric MAE --budget 2 \\
         normal=work_dirs/n/translation_metric.json \\
         depth_euclidean=work_dirs/d/translation_metric.json \\
-        normal+depth_euclidean=work_dirs/nd/20261101_120000/vis_data/scalars.json
+        normal+depth_euclidean=work_dirs/both/20261101_120000/vis_data/scalars.json
 """
 
 from __future__ import annotations
