@@ -75,7 +75,7 @@ MILLIONS = {
     r'cycle_.*_independent': 163.3,
     r'cycle_.*_random': 124.2,
     r'[a-z-]*_to_[a-z]*(_official)?': 54.4,
-    r'[a-z-]*_to_[a-z]*-[a-z]*(_noexchange|_enc|_dec)?': 89.3,
+    r'[a-z-]*_to_[a-z]*-[a-z]*(_noexchange|_enc|_dec|_xtc|_cen-xtc)?': 89.3,
     r'[a-z]*_to_[a-z]*-[a-z]*_indiv': 108.8,
     r'[a-z]*-[a-z]*_to_[a-z]*-[a-z]*_indiv': 108.9,
     r'[a-z-]*_to_[a-z]*-[a-z]*-[a-z]*': 124.2,

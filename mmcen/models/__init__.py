@@ -2,7 +2,13 @@ from .backbones import CENResNet
 from .data_preprocessor import CENDataPreprocessor
 from .decode_heads import RefineNetHead
 from .generators import CENUNetGenerator
-from .multitask import CENDenseNetwork, CENMultiTask, ClassHead, ImageHead
+from .multitask import (
+    CENDenseNetwork,
+    CENMultiTask,
+    ClassHead,
+    CrossTaskConsistency,
+    ImageHead,
+)
 from .segmentors import CENEncoderDecoder, CENSegTTAModel
 from .translators import CENTranslator
 
@@ -16,6 +22,7 @@ __all__ = [
     'CENTranslator',
     'CENUNetGenerator',
     'ClassHead',
+    'CrossTaskConsistency',
     'ImageHead',
     'RefineNetHead',
 ]

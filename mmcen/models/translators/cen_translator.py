@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from mmengine.logging import MessageHub
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
@@ -49,6 +49,8 @@ class CENTranslator(CENMultiTask):
     Args:
         discriminator: config of one, mmagic's PatchDiscriminator; tasks with a ClassHead have none.
         gan_loss: config, mmagic's GANLoss on logits.
+        consistency: config of a CrossTaskConsistency without ``tasks``, X-TC of Table 7; it has an
+            optimizer of its own, ``consistency``.
         train_cfg: ``flow='all'`` trains all tasks in every step, ``'random'`` one drawn by the
             number of the step (CEN-random of Table 6), the same in all processes.
         kwargs: of :class:`CENMultiTask`.
@@ -64,6 +66,7 @@ class CENTranslator(CENMultiTask):
         network: dict,
         discriminator: dict,
         gan_loss: dict,
+        consistency: dict | None = None,
         train_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
@@ -80,6 +83,11 @@ class CENTranslator(CENMultiTask):
         self.flow = (train_cfg or {}).get('flow', 'all')
         if self.flow not in FLOWS:
             raise ValueError(f"flow must be one of {FLOWS}, got '{self.flow}'")
+        self.consistency: Any = None
+        if consistency is not None:
+            if self.flow != 'all':
+                raise ValueError("consistency needs all tasks in every step: set flow='all'")
+            self.consistency = MODELS.build(dict(consistency, tasks=self.judged))
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As in torch, without the names of distributed wrappers: one process saves and loads what
@@ -107,6 +115,8 @@ class CENTranslator(CENMultiTask):
         log = self._train_discriminators(domains, fakes, reals, optim_wrapper)
         with optim_wrapper['network'].optim_context(self.network):
             losses = self.loss(outputs, targets) | self._gan_losses(domains, fakes)
+            if self.consistency is not None:
+                losses |= self._triangle_losses(fakes, targets)
         of_ensemble = {key: losses.pop(key) for key in list(losses) if f'.{ENSEMBLE}.' in key}
         for name, part in (('network', losses), ('ensemble', of_ensemble)):
             loss, values = self.parse_losses(part)
@@ -115,6 +125,8 @@ class CENTranslator(CENMultiTask):
             else:
                 optim_wrapper[name].update_params(loss)
             log |= {name if key == 'loss' else key: value for key, value in values.items()}
+        if self.consistency is not None:
+            log |= self._train_consistency(targets, optim_wrapper['consistency'])
         return {'loss': log.pop('network'), 'loss_ensemble': log.pop('ensemble'), **log}
 
     def _in_flow(self, outputs: Outputs) -> Outputs:
@@ -158,6 +170,30 @@ class CENTranslator(CENMultiTask):
                 f'{task}.loss_gan': len(fakes[task]) * self.gan_loss(logits.float(), True)
                 for task, logits in discriminators(pairs).items()
             }
+
+    def _triangle_losses(self, fakes: Outputs, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Of X-TC, for all streams: a sum over them of means."""
+        streams = self.plan.grid.modalities
+        images = {task: torch.cat(list(by_stream.values())) for task, by_stream in fakes.items()}
+        repeated = {task: torch.cat([targets[task]] * streams) for task in images}
+        with _frozen(self.consistency) as module:
+            networks: Any = module
+            losses = [networks.weight * streams * loss for loss in networks(images, repeated)]
+            return networks.named(losses, 'triangle')
+
+    def _train_consistency(
+        self, targets: dict[str, Tensor], optimizer: OptimWrapper
+    ) -> dict[str, Tensor]:
+        """X-TC's networks learn from the targets."""
+        with optimizer.optim_context(self.consistency):
+            own = {task: targets[task] for task in self.judged}
+            losses = self.consistency(own, own)
+        wrapped = is_model_wrapper(self.consistency)
+        networks = self.consistency.module if wrapped else self.consistency
+        loss, log = self.parse_losses(networks.named(losses, 'cross'))
+        optimizer.update_params(loss)
+        log['loss_cross'] = log.pop('loss')
+        return log
 
     @property
     def tasks(self) -> Mapping[str, Sequence[str]]:

@@ -1,0 +1,11 @@
+# Table 7, CEN-dec with X-TC: decoders exchange, and predicted tasks must agree.
+_base_ = './taskonomy_texture_to_rgb-depth.py'
+model = dict(
+    consistency=dict(type='CrossTaskConsistency', network=dict(base_channels=16), weight=100.0),
+)
+optim_wrapper = dict(
+    consistency=dict(
+        type='OptimWrapper',
+        optimizer=dict(type='Adam', lr=2e-4, betas=(0.5, 0.999), fused=True),
+    )
+)
