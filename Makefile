@@ -13,8 +13,9 @@ STAMP_ONEDL := .venv-onedl/made-from-$(call hash,$(ONEDL))
 
 PYTEST := -m pytest -q -n auto --dist loadfile --durations=10
 # glibc hands large tensors back to the system after every operation, and the next one pays for the
-# same pages again; on a CPU keeping them is up to several times as fast.
-MEMORY := MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=17179869184
+# same pages again; on a CPU keeping them, in huge pages, is up to several times as fast.
+MALLOC := glibc.malloc
+MEMORY := GLIBC_TUNABLES=$(MALLOC).mmap_max=0:$(MALLOC).trim_threshold=17179869184:$(MALLOC).hugetlb=1
 # One thread for each worker: they share the cores already.
 TEST_ENV := $(MEMORY) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 

@@ -15,33 +15,36 @@ from ...layers.per_task import check_groups
 from ...streams import StreamGrid
 
 Groups = Sequence[int] | str
+FEW_PIXELS = 64
 
 
 class DownConv(nn.Conv2d):
-    """Convolution of 4x4, stride 2, padding 1, which from 2x2 to a single pixel is a matrix.
+    """Convolution of 4x4, stride 2, padding 1; a plain matrix product where pixels are few.
 
-    So it is in the innermost layer of a U-Net-256, and :class:`UpConv` back: the kernel's centre
-    alone is seen. oneDNN takes 64 MiB of scratch memory a frame for their gradients, and time.
+    There, as in :class:`UpConv` back, almost all of the work is reading the weights. oneDNN would
+    reorder them, and take scratch memory of up to 64 MiB a frame for their gradients.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if tuple(x.shape[-2:]) != (2, 2):
+        height, width = x.shape[-2:]
+        if height * width > 4 * FEW_PIXELS:
             return super().forward(x)
-        centre = self.weight[:, :, 1:3, 1:3]  # (C', C, 2, 2)
-        y = nn.functional.linear(x.flatten(1), centre.flatten(1), self.bias)  # (N, C')
-        return y[..., None, None]
+        patches = nn.functional.unfold(x, 4, padding=1, stride=2)  # (N, C*16, h*w)
+        y = nn.functional.linear(patches.transpose(1, 2), self.weight.flatten(1), self.bias)
+        return y.transpose(1, 2).unflatten(2, (height // 2, width // 2))
 
 
 class UpConv(nn.ConvTranspose2d):
-    """Transposed convolution of 4x4, stride 2, padding 1, which on a single pixel is a matrix."""
+    """Transposed convolution of 4x4, stride 2, padding 1; likewise."""
 
     bias: Tensor
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if tuple(x.shape[-2:]) != (1, 1):
+        height, width = x.shape[-2:]
+        if height * width > FEW_PIXELS:
             return super().forward(x, output_size)
-        centre = self.weight[:, :, 1:3, 1:3]  # (C, C', 2, 2)
-        y = (x.flatten(1) @ centre.flatten(1)).unflatten(1, centre.shape[1:])  # (N, C', 2, 2)
+        patches = self.weight.flatten(1).t() @ x.flatten(2)  # (N, C'*16, h*w)
+        y = nn.functional.fold(patches, (2 * height, 2 * width), 4, padding=1, stride=2)
         return y + self.bias.view(-1, 1, 1)
 
 
