@@ -39,12 +39,12 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from mmcen.datasets import MultiModalSegDataset, domains
 from mmcen.datasets.encodings import CLASSES, from_file, paint, to_file, to_image
 from mmcen.datasets.nyudv2 import colour_map
 from mmcen.datasets.transforms.reading import read_array
+from tools.dataset_converters.common import exit_status, make_folders, run_all, write
 
 DERIVED = (
     'rgb', 'depth_zbuffer', 'depth_euclidean', 'normal', 'reshading', 'edge_texture',
@@ -147,13 +147,6 @@ def depth_step(info: dict) -> float:
     return units[dtype.name] if dtype.kind in 'ui' else 0.0
 
 
-def write(path: Path, data: bytes) -> None:
-    """All or nothing: under the final name stands the whole file, or none."""
-    part = path.with_name(f'.{path.name}.part')
-    part.write_bytes(data)
-    os.replace(part, path)
-
-
 class Worker:
     """What a process keeps between frames: the data sets of the splits."""
 
@@ -232,10 +225,7 @@ def first_of_each(frames: Sequence[Frame], limit: int | None) -> list[Frame]:
 
 def prepare_out(job: Job) -> None:
     """Make the folders; refuse to mix frames of two sources, sizes or cameras in them."""
-    for folder in (*job.domains, 'splits'):
-        (job.out / folder).mkdir(parents=True, exist_ok=True)
-        for part in (job.out / folder).glob('.*.part'):
-            part.unlink()
+    make_folders(job.out, (*job.domains, 'splits'))
     note = job.out / 'source.json'
     camera = {'camera': job.camera, 'camera_size': job.camera_size}
     now = json.dumps({'sources': job.sources, 'size': job.size, **camera}, default=str)
@@ -249,22 +239,13 @@ def prepare_out(job: Job) -> None:
 
 def derive_all(job: Job, frames: Sequence[Frame], workers: int, console: Console) -> None:
     """Derive frames in processes, with a progress bar."""
-    columns = ('[progress.description]{task.description}', BarColumn(), MofNCompleteColumn())
-    with (
-        Progress(*columns, TimeRemainingColumn(), console=console) as progress,
-        ProcessPoolExecutor(workers, initializer=start_worker, initargs=(job,)) as pool,
-    ):
-        task = progress.add_task('frames', total=len(frames))
-        try:
-            for _ in pool.map(work, frames):
-                progress.advance(task)
-        except BrokenProcessPool as error:
-            raise ValueError(
-                'a worker died, perhaps for want of memory: run again with fewer --workers'
-            ) from error
-        except BaseException:  # Ctrl-C among them: finish the frames that are begun, no more
-            pool.shutdown(cancel_futures=True)
-            raise
+    pool = ProcessPoolExecutor(workers, initializer=start_worker, initargs=(job,))
+    try:
+        run_all(pool, work, frames, console)
+    except BrokenProcessPool as error:
+        raise ValueError(
+            'a worker died, perhaps for want of memory: run again with fewer --workers'
+        ) from error
 
 
 def write_sheet(job: Job, frames: Sequence[Frame], path: Path) -> None:
@@ -375,15 +356,7 @@ def stop(*_: object) -> None:
 def main() -> int:
     args = parse_args()
     signal.signal(signal.SIGTERM, stop)
-    try:
-        run(args, Console(highlight=False, soft_wrap=True))
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f'error: {error}\n')
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write('\nstopped: run the same command again to go on\n')
-        return 130
-    return 0
+    return exit_status(run, args)
 
 
 if __name__ == '__main__':

@@ -23,16 +23,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 import cv2
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 try:
     import h5py
     from scipy.io import loadmat
 except ImportError as error:
     sys.exit(f'the converter needs {error.name}: pip install h5py scipy')
+
+from tools.dataset_converters.common import exit_status, make_folders, run_all, write
 
 FOLDERS = ('rgb', 'depth', 'masks')
 DEPTHS = {'filled': 'depths', 'raw': 'rawDepths'}
@@ -150,19 +153,9 @@ def convert_frame(job: Job, frame: int) -> None:
         write(path, cv2.imencode('.png', picture)[1].tobytes())
 
 
-def write(path: Path, data: bytes) -> None:
-    """All or nothing: under the final name stands the whole file, or none."""
-    part = path.with_name(f'.{path.name}.part')
-    part.write_bytes(data)
-    os.replace(part, path)
-
-
 def prepare_out(job: Job, overwrite: bool) -> None:
     """Make the folders; refuse to mix frames of two sources in them."""
-    for folder in (*FOLDERS, 'splits'):
-        (job.out / folder).mkdir(parents=True, exist_ok=True)
-        for part in (job.out / folder).glob('.*.part'):
-            part.unlink()
+    make_folders(job.out, (*FOLDERS, 'splits'))
     note = job.out / 'source.json'
     source = json.dumps({'bytes': Path(job.mat).stat().st_size, 'depth': job.depths})
     if overwrite:  # a frame without its mask counts as not finished, now and after a stop
@@ -174,22 +167,6 @@ def prepare_out(job: Job, overwrite: bool) -> None:
             'choose another --out, or --overwrite'
         )
     write(note, source.encode())
-
-
-def convert(job: Job, frames: list[int], workers: int, console: Console) -> None:
-    """Convert frames with a progress bar. Threads serve: most of the time is PNG encoding."""
-    columns = ('[progress.description]{task.description}', BarColumn(), MofNCompleteColumn())
-    with (
-        Progress(*columns, TimeRemainingColumn(), console=console) as progress,
-        ThreadPoolExecutor(workers) as pool,
-    ):
-        task = progress.add_task('frames', total=len(frames))
-        try:
-            for _ in pool.map(partial(convert_frame, job), frames):
-                progress.advance(task)
-        except BaseException:  # Ctrl-C among them: finish the frames that are begun, no more
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def parse_args() -> argparse.Namespace:
@@ -227,7 +204,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     left = [frame for frame in frames if not job.finished(frame)]
     if len(left) < len(frames):
         console.print(f'{len(frames) - len(left)} frames are finished already')
-    convert(job, left, args.workers, console)
+    # threads serve: most of the time is PNG encoding
+    run_all(ThreadPoolExecutor(args.workers), partial(convert_frame, job), left, console)
     for name, of_split in splits.items():  # last, because they say that the set is whole
         lines = ''.join(f'{frame:06d}\n' for frame in of_split)
         write(args.out / 'splits' / f'{name}.txt', lines.encode())
@@ -236,16 +214,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
 
 def main() -> int:
-    args = parse_args()
-    try:
-        run(args, Console(highlight=False, soft_wrap=True))
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f'error: {error}\n')
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write('\nstopped: run the same command again to go on\n')
-        return 130
-    return 0
+    return exit_status(run, parse_args())
 
 
 if __name__ == '__main__':

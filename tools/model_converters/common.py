@@ -1,8 +1,10 @@
 """What converters of official checkpoints share: files, complaints, streams."""
 
+import argparse
 import os
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -70,3 +72,32 @@ def complain(what: str, names: list[str]) -> None:
     if names:
         more = f' and {len(names) - 3} more' if len(names) > 3 else ''
         raise ValueError(f'{what}: {", ".join(names[:3])}{more}')
+
+
+def main(
+    about: str | None,
+    convert: Callable[[Path], tuple[dict[str, Tensor], dict[str, Any], str]],
+    arguments: list[str] | None,
+) -> int:
+    """The command line of a converter.
+
+    Args:
+        about: its help.
+        convert: a file to a state dict, what to note about it, and a few words on it.
+        arguments: of the command line.
+    """
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('source', type=Path, help='official checkpoint')
+    parser.add_argument('destination', type=Path, help='checkpoint to write, as mmengine loads it')
+    args = parser.parse_args(arguments)
+    try:
+        state_dict, meta, words = convert(args.source)
+    except (ValueError, OSError) as error:
+        print(f'{args.source}: {error}', file=sys.stderr)
+        return 1
+    meta = dict(converted_from=args.source.name, **meta)
+    save({'state_dict': state_dict, 'meta': meta}, args.destination)
+    print(f'{args.destination}: {words}, {len(state_dict)} tensors')
+    return 0

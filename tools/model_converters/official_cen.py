@@ -11,11 +11,10 @@ the converted model gives the official outputs.
 Strict in both directions: every official tensor is used, and every tensor of the model is filled.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -173,25 +172,14 @@ def load(path: Path) -> Mapping[str, Tensor]:
     return state
 
 
+def convert_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    state_dict, arch = convert(load(path))
+    words = f'ResNet-{arch.depth}, {arch.streams} streams, {arch.num_classes} classes'
+    return state_dict, arch._asdict(), words
+
+
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('source', type=Path, help='official checkpoint')
-    parser.add_argument('destination', type=Path, help='checkpoint to write, as mmengine loads it')
-    args = parser.parse_args(arguments)
-    try:
-        state_dict, arch = convert(load(args.source))
-    except (ValueError, OSError) as error:
-        print(f'{args.source}: {error}', file=sys.stderr)
-        return 1
-    meta = dict(converted_from=args.source.name, **arch._asdict())
-    common.save({'state_dict': state_dict, 'meta': meta}, args.destination)
-    print(
-        f'{args.destination}: ResNet-{arch.depth}, {arch.streams} streams, '
-        f'{arch.num_classes} classes, {len(state_dict)} tensors'
-    )
-    return 0
+    return common.main(__doc__, convert_file, arguments)
 
 
 if __name__ == '__main__':

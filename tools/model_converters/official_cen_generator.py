@@ -12,11 +12,11 @@ Left out: the norms of the outermost and innermost layers, which the official fo
 and running statistics, which it never reads.
 """
 
-import argparse
 import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -96,22 +96,13 @@ def load(path: Path) -> Mapping[str, Tensor]:
     return state
 
 
+def convert_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    state_dict, streams = convert(load(path))
+    return state_dict, dict(streams=streams), f'generator of {streams} streams'
+
+
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('source', type=Path, help='official checkpoint')
-    parser.add_argument('destination', type=Path, help='checkpoint to write, as mmengine loads it')
-    args = parser.parse_args(arguments)
-    try:
-        state_dict, streams = convert(load(args.source))
-    except (ValueError, OSError) as error:
-        print(f'{args.source}: {error}', file=sys.stderr)
-        return 1
-    meta = dict(converted_from=args.source.name, streams=streams)
-    common.save({'state_dict': state_dict, 'meta': meta}, args.destination)
-    print(f'{args.destination}: generator of {streams} streams, {len(state_dict)} tensors')
-    return 0
+    return common.main(__doc__, convert_file, arguments)
 
 
 if __name__ == '__main__':
