@@ -143,11 +143,12 @@ def test_stops_at_a_bad_frame_and_goes_on_after_its_repair(archives: Path, fails
 def test_killed_and_run_again_equals_one_run(tmp_path: Path, sign: int, code: int) -> None:
     folder = write_archives(tmp_path / 'official', frames=800, train=500, height=30, width=40)
     counts = ('--expect-train', '500', '--expect-test', '300')
-    # at the lowest priority and slowly, so that it is still at work when the signal comes
     process = subprocess.Popen(
-        ['nice', '-n', '19', *command(folder, *counts, '--workers', '1')],
+        command(folder, *counts),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        # a shell's background processes ignore it, and so would their children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     while not list(folder.glob('out/masks/*.png')):
         assert process.poll() is None
