@@ -64,6 +64,39 @@ def sub_parts(grid: StreamGrid, channels: int, axis: str, region: str = 'disjoin
     return part.view(shape).expand(grid.tasks, grid.modalities, channels).contiguous()
 
 
+def spread_channels(region: Tensor, portion: float) -> Tensor:
+    """A part of a region that does not depend on gamma: evenly spread ("fixed 30 %" of Table 1).
+
+    Args:
+        region: boolean ``(T, M, C)``, see :func:`sub_parts`.
+        portion: of the C channels of each stream, at most its region.
+
+    Returns:
+        Boolean ``(T, M, C)``.
+
+    Raises:
+        ValueError: a portion beyond 0..1.
+
+    Example:
+        >>> spread_channels(torch.tensor([[[True] * 4 + [False] * 4]]), 0.25).int()
+        tensor([[[1, 0, 1, 0, 0, 0, 0, 0]]], dtype=torch.int32)
+    """
+    if not 0 <= portion <= 1:
+        raise ValueError(f'portion must be within 0..1, got {portion}')
+    size = region.sum(-1, keepdim=True)
+    count = torch.clamp(size, max=round(portion * region.shape[-1]))
+    place = region.cumsum(-1) - 1  # of each channel in the region
+    # place p is taken where p * count / size passes a whole number
+    taken = (place * count) // size.clamp(min=1) != ((place - 1) * count) // size.clamp(min=1)
+    return taken & region
+
+
+def draw_channels(region: Tensor, count: Tensor) -> Tensor:
+    """Random channels of a region, boolean ``(T, M, C)``: ``count`` ``(T, M)`` of each stream."""
+    rank = torch.rand(region.shape, device=region.device).masked_fill(~region, 2.0).argsort(-1)
+    return rank.argsort(-1) < count[..., None]
+
+
 def mean_of_others(x: Tensor, dim: int) -> Tensor:
     """Mean over the other entries along ``dim``, same shape as ``x`` (second case of Eq. 4).
 

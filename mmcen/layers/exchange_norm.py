@@ -15,8 +15,12 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..functional import exchange, sub_parts
+from ..functional import draw_channels, exchange, spread_channels, sub_parts
 from ..streams import StreamGrid
+from .partly_shared import SHARED, PartlySharedNorm
+from .stand_ins import make_stand_in
+
+SELECT = ('gamma', 'fixed', 'random')
 
 
 class ExchangeNorm(nn.Module):
@@ -35,14 +39,22 @@ class ExchangeNorm(nn.Module):
             or ``'all'`` (Tables 1 and 13).
         exchange: whether this norm exchanges and is penalised. Models decide which of their norms
             do by setting the attribute; False is a plain private norm.
+        select: which channels of the region are replaced (Table 1): ``'gamma'``: Eq. 4;
+            ``'fixed'``: a portion, evenly spread and always the same; ``'random'``: as many, drawn
+            in every training step, and the fixed ones at test. Without gamma nothing is penalised.
+        portion: of a stream's C channels, as far as its region reaches; for fixed and random.
+        replace: what a replaced channel becomes, a row of Table 12: ``'mean'`` of the others'
+            (Eq. 4), or another word of :class:`~mmcen.layers.stand_ins.StandIn`.
+        shared: what of the norm all streams share (Table 11): nothing (None), ``'affine'`` or
+            ``'statistics'``, see :class:`~mmcen.layers.partly_shared.PartlySharedNorm`.
         kwargs: arguments of the stock norm, such as ``eps`` and ``momentum``.
 
     Input and output: ``(B*T*M, C, H, W)``, batch-major, any layout and floating type.
 
     Raises:
-        ValueError: on a batch that is no multiple of T*M, a wrong number of channels, or a
-            checkpoint made for another number of streams. One stream's checkpoint (such as
-            ImageNet's) loads into all streams.
+        ValueError: on a batch that is no multiple of T*M, a wrong number of channels, an unknown
+            word, exchange by a gamma that is shared, or a checkpoint made for another number of
+            streams. One stream's checkpoint (such as ImageNet's) loads into all streams.
     """
 
     norm_type: type[nn.Module]
@@ -58,18 +70,29 @@ class ExchangeNorm(nn.Module):
         region: str = 'disjoint',
         penalty_region: str = 'disjoint',
         exchange: bool = True,
+        select: str = 'gamma',
+        portion: float = 0.3,
+        replace: str = 'mean',
+        shared: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__()
         if threshold < 0:
             raise ValueError(f'threshold must not be negative, got {threshold}')
+        for name, word, words in (('select', select, SELECT), ('shared', shared, SHARED)):
+            if word not in words:
+                raise ValueError(f"{name} must be one of {words}, got '{word}'")
         self.grid = StreamGrid(tasks, modalities)
         self.num_features = num_features
         self.axis = axis
         self.threshold = threshold
         self.exchange = exchange
         self.disjoint = region == 'disjoint'
-        self.norm: Any = self.norm_type(self.grid.size * num_features, **kwargs)
+        self.norm: Any = (
+            PartlySharedNorm(self.norm_type, self.grid.size, num_features, shared, **kwargs)
+            if shared
+            else self.norm_type(self.grid.size * num_features, **kwargs)
+        )
         # boolean (T, M, C); derived from the arguments, so no part of a checkpoint
         for name, where in (('exchangeable', region), ('penalised', penalty_region)):
             self.register_buffer(
@@ -77,6 +100,19 @@ class ExchangeNorm(nn.Module):
             )
         self.exchangeable: Tensor
         self.penalised: Tensor
+        self.select = select
+        if select != 'gamma':
+            self.penalised.zero_()
+            fixed = spread_channels(self.exchangeable, portion)
+            self.register_buffer('fixed', fixed, persistent=False)
+            self.fixed: Tensor
+            self.drawn = self.fixed  # of the last training step
+        self.stand_in = make_stand_in(replace, self.grid.length(axis), num_features)
+        if shared == 'affine' and self.exchanges:
+            raise ValueError(
+                "shared='affine' leaves one gamma for all streams, by which none can be told to "
+                'exchange: set exchange=False'
+            )
 
     @property
     def weight(self) -> Tensor:
@@ -96,12 +132,17 @@ class ExchangeNorm(nn.Module):
 
     def gamma(self) -> Tensor:
         """Scaling factors as (T, M, C), a view of the parameter."""
-        return self.norm.weight.view(self.exchangeable.shape)
+        gamma = self.norm.weight.view(-1, self.num_features)
+        return gamma.expand(self.grid.size, -1).view(self.exchangeable.shape)
 
     def exchange_mask(self) -> Tensor:
         """Which channels are replaced at present: boolean (T, M, C), Eq. 4 with |gamma| as the
-        official code."""
-        return (self.gamma().detach().abs() < self.threshold) & self.exchangeable & self.exchange
+        official code, or as selected otherwise."""
+        if self.select == 'gamma':
+            small = self.gamma().detach().abs() < self.threshold
+            return small & self.exchangeable & self.exchange
+        random = self.select == 'random' and self.training
+        return (self.drawn.to(self.fixed.device) if random else self.fixed) & self.exchange
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.num_features:
@@ -111,9 +152,17 @@ class ExchangeNorm(nn.Module):
             )
         streams = self.grid.unfold(self._normalise(x))  # (B, T, M, C, H, W)
         if self.exchanges:
-            dim = self.grid.dim(self.axis)
-            streams = exchange(streams, self.exchange_mask(), dim, self.disjoint)
+            streams = self._exchange(streams)
         return self.grid.fold(streams)  # (B*T*M, C, H, W)
+
+    def _exchange(self, streams: Tensor) -> Tensor:
+        if self.select == 'random' and self.training:
+            self.drawn = draw_channels(self.exchangeable, self.fixed.sum(-1))
+        dim, mask = self.grid.dim(self.axis), self.exchange_mask()
+        if self.stand_in is None:
+            return exchange(streams, mask, dim, self.disjoint)
+        others = self.stand_in(streams, self.gamma(), dim)
+        return torch.where(~mask[..., None, None], streams, others)
 
     def _normalise(self, x: Tensor) -> Tensor:
         batch = self.grid.unfold(x).shape[0]
@@ -145,17 +194,17 @@ class ExchangeNorm(nn.Module):
     ) -> None:
         # a stock norm's entries lie one level higher: bn1.weight instead of bn1.norm.weight
         for name, own in self.norm.state_dict().items():
-            key = f'{prefix}norm.{name}'
-            if key not in state_dict and prefix + name in state_dict:
-                state_dict[key] = state_dict.pop(prefix + name)
+            key, stock = f'{prefix}norm.{name}', prefix + name.removeprefix('statistics.')
+            if key not in state_dict and stock in state_dict:
+                state_dict[key] = state_dict.pop(stock)
             if key in state_dict and own.dim():
-                state_dict[key] = self._into_all_streams(state_dict[key], key)
+                state_dict[key] = self._into_all_streams(state_dict[key], key, own.numel())
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    def _into_all_streams(self, value: Tensor, key: str) -> Tensor:
+    def _into_all_streams(self, value: Tensor, key: str, wanted: int) -> Tensor:
         if value.numel() == self.num_features:
-            return value.repeat(self.grid.size)  # (T*M*C,)
-        if value.numel() != self.grid.size * self.num_features:
+            return value.repeat(wanted // self.num_features)  # (T*M*C,)
+        if value.numel() != wanted:
             raise ValueError(
                 f'{key} has {value.numel()} values, the model needs {self.num_features} '
                 f'(one stream) or {self.grid.size} x {self.num_features} ({self.grid.size} '

@@ -35,8 +35,9 @@ def check_private_norms(module: nn.Module, grid: StreamGrid, where: str) -> None
         ValueError: if a stock norm serves several streams, or an ExchangeNorm was built for another
             grid.
     """
-    private = {id(m.norm): m for m in module.modules() if isinstance(m, ExchangeNorm)}
-    other = [m for m in private.values() if m.grid != grid]
+    own = [m for m in module.modules() if isinstance(m, ExchangeNorm)]
+    private = {id(part) for norm in own for part in norm.modules()}
+    other = [m for m in own if m.grid != grid]
     if other:
         raise ValueError(
             f'{len(other)} norms of {where} are built for {other[0].grid}, the model has {grid}: '

@@ -37,6 +37,8 @@ class CENEncoderDecoder(EncoderDecoder):
             (:class:`CENDataPreprocessor`).
         test_cfg: as in mmseg, and ``streams`` (default True): predict each stream's own output
             besides the ensemble's, as ``sample.streams.<name>.pred_sem_seg``.
+        norms: ``'private'``, or ``'shared'`` for stock norms that serve all streams (a rival of
+            Table 1, not CEN).
         kwargs: further arguments of ``EncoderDecoder``.
 
     Input: ``(B, M*C, H, W)``, modality-major.
@@ -53,8 +55,11 @@ class CENEncoderDecoder(EncoderDecoder):
         neck: dict | None = None,
         auxiliary_head: dict | list[dict] | None = None,
         test_cfg: dict | None = None,
+        norms: str = 'private',
         **kwargs: Any,
     ) -> None:
+        if norms not in ('private', 'shared'):
+            raise ValueError(f"norms must be 'private' or 'shared', got '{norms}'")
         streams = tuple(data_preprocessor['modalities'])
         if ENSEMBLE in streams:
             raise ValueError(f"a modality cannot be named '{ENSEMBLE}': rename it")
@@ -71,9 +76,10 @@ class CENEncoderDecoder(EncoderDecoder):
             test_cfg=test_cfg,
             **kwargs,
         )
-        check_private_norms(self.backbone, grid, 'the backbone')
-        if self.with_neck:
-            check_private_norms(self.neck, grid, 'the neck')
+        if norms == 'private':
+            check_private_norms(self.backbone, grid, 'the backbone')
+            if self.with_neck:
+                check_private_norms(self.neck, grid, 'the neck')
         self.streams = streams
         self.grid = grid
         self.ensemble = StreamEnsemble(grid)

@@ -1,0 +1,255 @@
+"""What Tables 1, 11 and 12 change of an exchanging norm, against loops written for reading."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.registry import MODELS
+from torch import nn
+
+from mmcen.engine import SparsityHook
+from mmcen.functional import part_bounds
+from mmcen.layers import CENBN, CENIN, exchanged_shares
+from mmcen.layers.stand_ins import STAND_INS
+
+
+def part_of(channel, n, channels):
+    bounds = part_bounds(n, channels)
+    return max(p for p in range(n) if bounds[p] <= channel)
+
+
+def same_places(channel, n, channels):
+    """Channels at the place of one in the other sub-parts, Figure 10."""
+    bounds = part_bounds(n, channels)
+    own = part_of(channel, n, channels)
+    size = bounds[own + 1] - bounds[own]
+    found = []
+    for k in range(1, n):
+        other = (own + k) % n
+        place = (channel - bounds[own]) * (bounds[other + 1] - bounds[other]) // size
+        found.append(bounds[other] + place)
+    return found
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def stand_in(kind, x, gamma, m, i, norm):
+    """Of channel i of stream m; x is n of (B, C, H, W), gamma (n, C)."""
+    n, channels = gamma.shape
+    others = [x[(m + k) % n] for k in range(1, n)]
+    places = same_places(i, n, channels)
+    if kind == 'mean':
+        return mean([y[:, i] for y in others])
+    if kind == 'zero':
+        return torch.zeros_like(x[m][:, i])
+    if kind == 'another':
+        return x[(m + 1) % n][:, i]
+    if kind == 'same_spaced':
+        return mean([x[m][:, c] for c in places])
+    if kind == 'same_random':
+        drawn = int(norm.stand_in.drawn[i])
+        assert part_of(drawn, n, channels) != part_of(i, n, channels)
+        return x[m][:, drawn]
+    if kind == 'others_spaced':
+        return mean([y[:, c] for y in others for c in places])
+    if kind == 'others_both':
+        return mean([y[:, c] for y in others for c in [i, *places]])
+    if kind == 'others_largest':
+        chosen = []
+        for k in range(1, n):
+            j = (m + k) % n
+            rest = [c for c in range(channels) if c != i]
+            strongest = sorted(rest, key=lambda c, j=j: -abs(float(gamma[j, c])))[: n - 1]
+            chosen += [x[j][:, c] for c in strongest]
+        return mean(chosen)
+    if n == 2:  # "Same with CEN"
+        return others[0][:, i]
+    own = norm.stand_in
+    weights = own.scores[m].softmax(0) if kind == 'weighted' else own.weight[i]
+    return sum(w * y[:, i] for w, y in zip(weights, others, strict=True))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    kind=st.sampled_from(STAND_INS),
+    n=st.integers(2, 4),
+    channels=st.integers(4, 9),
+    axis=st.sampled_from(['modalities', 'tasks']),
+    seed=st.integers(0, 99),
+)
+def test_stand_ins_are_those_of_table_12(kind, n, channels, axis, seed):
+    torch.manual_seed(seed)
+    norm = CENIN(channels, **{axis: n}, replace=kind, threshold=0.3)
+    with torch.no_grad():
+        norm.weight.copy_(torch.rand(n * channels))
+        for parameter in norm.stand_in.parameters() if norm.stand_in is not None else ():
+            parameter.add_(torch.rand_like(parameter))
+    x = torch.randn(2 * n, channels, 3, 4, requires_grad=True)
+    before = norm.norm(x.view(2, n * channels, 3, 4)).view(2, n, channels, 3, 4)
+    streams, gamma = before.unbind(1), norm.weight.view(n, channels)
+    mask = norm.exchange_mask().view(n, channels)
+    wanted = torch.stack(
+        [
+            torch.stack(
+                [
+                    stand_in(kind, streams, gamma, m, i, norm) if mask[m, i] else streams[m][:, i]
+                    for i in range(channels)
+                ],
+                1,
+            )
+            for m in range(n)
+        ],
+        1,
+    )
+    found = norm(x).view(wanted.shape)
+    torch.testing.assert_close(found, wanted)
+    weights = torch.randn_like(found)
+    parameters = [x, norm.weight]
+    for ours, oracle in zip(
+        torch.autograd.grad((found * weights).sum(), parameters, retain_graph=True),
+        torch.autograd.grad((wanted * weights).sum(), parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, oracle)
+
+
+@pytest.mark.parametrize('kind', ['same_random', 'weighted', 'concat'])
+def test_what_is_drawn_or_learned_is_saved(kind):
+    first, second = (CENBN(12, modalities=3, replace=kind) for _ in range(2))
+    assert first.state_dict().keys() != CENBN(12, modalities=3).state_dict().keys()
+    second.load_state_dict(first.state_dict())
+    x = torch.randn(6, 12, 4, 4)
+    torch.testing.assert_close(first(x), second(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('region', ['disjoint', 'all'])
+def test_a_fixed_portion(region):
+    norm = CENBN(20, modalities=2, select='fixed', portion=0.3, region=region)
+    mask = norm.exchange_mask()[0]
+    assert mask.sum(1).tolist() == [6, 6]  # 30 % of 20
+    if region == 'disjoint':
+        assert not mask[0, 10:].any()
+        assert not mask[1, :10].any()
+    assert torch.equal(mask, norm.exchange_mask()[0])
+    with torch.no_grad():
+        norm.weight.zero_()  # gamma has no say
+    assert torch.equal(mask, norm.exchange_mask()[0])
+    assert not norm.penalised.any()
+    capped = CENBN(20, modalities=4, select='fixed', portion=0.3)
+    assert capped.exchange_mask().sum(-1).tolist() == [[5] * 4]  # all of the sub-part
+    assert exchanged_shares(nn.Sequential(capped))['0'].tolist() == [[0.25] * 4]
+
+
+def test_random_channels_are_drawn_in_training_alone():
+    norm = CENBN(40, modalities=2, select='random', portion=0.3)
+    x = torch.randn(4, 40, 3, 3)
+    masks = []
+    for _ in range(5):
+        norm(x)
+        masks.append(norm.exchange_mask())
+        assert masks[-1].sum(-1).tolist() == [[12, 12]]
+        assert not masks[-1][0, 0, 20:].any()
+    assert any(not torch.equal(masks[0], mask) for mask in masks)
+    norm.eval()
+    fixed = CENBN(40, modalities=2, select='fixed', portion=0.3).exchange_mask()
+    assert torch.equal(norm.exchange_mask(), fixed)
+    assert torch.equal(norm(x), norm(x))
+    SparsityHook(1e-2).attach(norm, optimizer := torch.optim.SGD(norm.parameters(), lr=1.0))
+    norm.weight.grad = torch.zeros_like(norm.weight)
+    optimizer.step()
+    assert (norm.weight == 1).all()
+
+
+def test_random_mask_is_what_the_output_shows():
+    norm = CENBN(40, modalities=2, select='random')
+    x = torch.randn(4, 40, 3, 3)
+    y = norm(x).view(2, 2, 40, 3, 3)
+    own = norm.norm(x.view(2, 80, 3, 3)).view(2, 2, 40, 3, 3)
+    changed = (y != own).any(0).flatten(2).any(2)
+    assert torch.equal(changed, norm.exchange_mask()[0])
+
+
+@pytest.mark.parametrize('kind', [CENBN, CENIN])
+@pytest.mark.parametrize('shared', ['affine', 'statistics'])
+@pytest.mark.parametrize('train', [True, False])
+def test_half_of_a_norm_is_shared(kind, shared, train):
+    torch.manual_seed(0)
+    norm = kind(6, modalities=3, shared=shared, exchange=False, track_running_stats=True)
+    with torch.no_grad():
+        for parameter in norm.parameters():
+            parameter.copy_(torch.rand_like(parameter))
+    affine, measured = (6, 18) if shared == 'affine' else (18, 6)
+    assert [p.numel() for p in norm.parameters()] == [affine, affine]
+    assert norm.norm.statistics.running_mean.numel() == measured
+    stock = nn.BatchNorm2d if kind is CENBN else nn.InstanceNorm2d
+    options = dict(affine=False, track_running_stats=True)
+    x = torch.randn(6, 6, 5, 4)
+    streams = x.view(2, 3, 6, 5, 4)
+    norm.train()
+    norm(x)
+    norm.train(train)
+    y = norm(x).view(streams.shape)
+    if shared == 'affine':
+        alone = [stock(6, **options) for _ in range(3)]
+        normal = []
+        for m, one in enumerate(alone):
+            one(streams[:, m])
+            normal.append(one.train(train)(streams[:, m]))
+    else:
+        one = stock(6, **options)
+        one(x)
+        normal = one.train(train)(x).view(streams.shape).unbind(1)
+    for m in range(3):
+        part = slice(0, 6) if shared == 'affine' else slice(6 * m, 6 * m + 6)
+        weight, bias = (p[part].view(-1, 1, 1) for p in (norm.weight, norm.bias))
+        torch.testing.assert_close(y[:, m], normal[m] * weight + bias)
+
+
+def test_a_stock_norm_loads_into_a_partly_shared_one():
+    stock = nn.BatchNorm2d(6)
+    nn.init.uniform_(stock.weight)
+    stock.running_mean.uniform_()
+    for shared in ('affine', 'statistics'):
+        model = nn.Sequential(CENBN(6, modalities=2, shared=shared, exchange=False)).eval()
+        model.load_state_dict({f'0.{k}': v for k, v in stock.state_dict().items()})
+        x = torch.randn(4, 6, 3, 3)
+        torch.testing.assert_close(model(x), stock.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ('options', 'text'),
+    [
+        (dict(select='best'), r"select must be one of \('gamma', 'fixed', 'random'\), got 'best'"),
+        (dict(replace='median'), "replace must be one of .*, got 'median'"),
+        (dict(shared='all'), "shared must be one of .*, got 'all'"),
+        (dict(shared='affine'), "shared='affine' leaves one gamma .* set exchange=False"),
+        (dict(select='fixed', portion=2), 'portion must be within 0..1, got 2'),
+    ],
+)
+def test_errors(options, text):
+    with pytest.raises(ValueError, match=text):
+        CENBN(8, modalities=2, **options)
+
+
+def test_streams_of_a_segmenter_may_share_stock_norms():
+    cfg = dict(
+        type='CENEncoderDecoder',
+        data_preprocessor=dict(
+            type='CENDataPreprocessor',
+            modalities={name: dict(mean=[0.0], std=[1.0]) for name in 'ab'},
+        ),
+        backbone=dict(type='CENResNet', depth=18, norm_cfg=dict(type='BN'), in_channels=1),
+        decode_head=dict(
+            type='mmseg.FCNHead', in_channels=512, in_index=3, channels=8, num_classes=3
+        ),
+    )
+    with pytest.raises(ValueError, match='would be shared by 2 streams'):
+        MODELS.build(cfg)
+    with pytest.raises(ValueError, match="norms must be 'private' or 'shared', got 'own'"):
+        MODELS.build(cfg | dict(norms='own'))
+    model = MODELS.build(cfg | dict(norms='shared')).eval()
+    x = torch.randn(1, 1, 64, 64)
+    logits = model(torch.cat([x, x], 1), mode='tensor')
+    torch.testing.assert_close(logits['a'], logits['b'])
