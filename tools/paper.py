@@ -1,0 +1,174 @@
+#!/usr/bin/env python
+"""The paper's tables: list them, show one, train its rows, write it.
+
+    python tools/paper.py list
+    python tools/paper.py show table2
+    python tools/paper.py run table2 --rows cen concat-late --dataset synthetic --seeds 0 1 2
+
+``run`` trains each row with the ordinary runner, in a folder of its own below --work-dir, and goes
+on where it stopped. A row that fails does not stop the others. The tables hold what was run and
+nothing else, beside what the paper prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+# A clone runs without being installed, and runs its own package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmengine.config import DictAction
+from rich.console import Console
+from rich.table import Table as Grid
+
+from tools.paper_tables import report, running
+from tools.paper_tables.experiments import DATASETS
+from tools.paper_tables.plan import Plan, Settings
+from tools.paper_tables.rows import TABLES, Row, Table
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest='command', required=True)
+    commands.add_parser('list', help='all tables and how many of their rows can be run')
+    show = commands.add_parser('show', help='a table: published figures, and what was run of it')
+    run = commands.add_parser('run', help='train rows of a table and write it')
+    for command in (show, run):
+        add = command.add_argument
+        add('table', help='table1 to table14')
+        add('--rows', nargs='+', metavar='ROW', help='names of rows; default all that can be run')
+        add('--dataset', choices=DATASETS, default='synthetic', help='default: %(default)s')
+        add('--epochs', type=int, help="default: the data set's own schedule")
+        add('--seeds', nargs='+', type=int, default=[0], help='default: 0')
+        add('--extractor', metavar='FILE', help='Inception weights, for FID and KID')
+        add('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+            help='settings of all rows to change')  # fmt: skip
+        add('--work-dir', type=Path, default=Path('work_dirs/paper'), help='default: %(default)s')
+    run.add_argument('--jobs', type=int, default=1, help='trainings at a time; default: 1')
+    run.add_argument('--out', type=Path, help='folder of the tables; default: the work dir')
+    args = parser.parse_args()
+    if args.command != 'list':
+        if args.table not in TABLES:
+            parser.error(f'no table {args.table}: there are {", ".join(TABLES)}')
+        unknown = [name for name in args.rows or () if name not in TABLES[args.table].rows]
+        if unknown:
+            parser.error(
+                f'{args.table} has no row {unknown[0]}: it has {", ".join(TABLES[args.table].rows)}'
+            )
+        if min(args.epochs or 1, getattr(args, 'jobs', 1)) < 1:
+            parser.error('--epochs and --jobs are at least 1')
+    return args
+
+
+def list_tables(console: Console) -> None:
+    grid = Grid('table', 'page', 'title', 'rows', 'can be run on')
+    for name, table in TABLES.items():
+        kinds = {kind for row in table.rows.values() for kind in row.datasets()}
+        runnable = sum(bool(row.runs) for row in table.rows.values())
+        where = ', '.join(d for d in DATASETS if d in kinds) or '-'
+        grid.add_row(name, str(table.page), table.title, f'{runnable} of {len(table.rows)}', where)
+    console.print(grid)
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    return Settings(
+        args.dataset, args.epochs, tuple(args.seeds), args.extractor, args.cfg_options,
+        args.work_dir,
+    )  # fmt: skip
+
+
+def chosen_rows(table: Table, names: list[str] | None) -> dict[str, Row]:
+    return {name: row for name, row in table.rows.items() if not names or name in names}
+
+
+def command_of(args: argparse.Namespace, row: str) -> str:
+    """The command that runs one row as now."""
+    words = [
+        'python',
+        'tools/paper.py',
+        'run',
+        args.table,
+        '--rows',
+        row,
+        '--dataset',
+        args.dataset,
+    ]
+    if args.epochs:
+        words += ['--epochs', str(args.epochs)]
+    words += ['--seeds', *map(str, args.seeds)]
+    if args.extractor:
+        words += ['--extractor', args.extractor]
+    if args.cfg_options:
+        words += ['--cfg-options', *(f'{k}={v}' for k, v in args.cfg_options.items())]
+    return shlex.join(words)
+
+
+def lines_of(args: argparse.Namespace, plan: Plan) -> list[report.Line]:
+    return [
+        plan.line(name, row, command_of(args, name))
+        for name, row in chosen_rows(plan.table, args.rows).items()
+    ]
+
+
+def show(args: argparse.Namespace, console: Console) -> None:
+    table = TABLES[args.table]
+    lines = lines_of(args, Plan(table, settings_of(args)))
+    columns = report.columns_of(lines)
+    title = f'{args.table}, page {table.page}: {table.title} (in brackets: published)'
+    grid = Grid('row', *columns, 'state', title=title)
+    for line in lines:
+        grid.add_row(line.name, *(report.cell(line, column) for column in columns), line.note)
+    console.print(grid)
+    console.print(f'a row: {command_of(args, next(iter(table.rows)))}', soft_wrap=True)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Train what is not finished and write the tables; 1 if something failed."""
+    table = TABLES[args.table]
+    plan = Plan(table, settings_of(args))
+    rows = chosen_rows(table, args.rows)
+    folders = {}
+    for name, row in rows.items():
+        for why in plan.missing(row):
+            console.print(f'{name}: {why}', soft_wrap=True)
+        folders |= {folder.path: folder for folder in plan.folders(name, row)}
+    out = args.out or args.work_dir / args.dataset
+    title = f'{args.table}: {table.title}, on {args.dataset}'
+    try:
+        with running.lock(args.work_dir):
+            running.run_all(list(folders.values()), args.jobs, console)
+    finally:
+        paths = report.write_all(out, args.table, title, lines_of(args, plan))
+        console.print('written: ' + ', '.join(map(str, paths)), soft_wrap=True)
+    failed = [folder for folder in folders.values() if folder.state == 'failed']
+    for folder in failed:
+        console.print(f'failed: {folder.path} (its log.txt says why); run again to retry')
+    return 1 if failed else 0
+
+
+def main() -> int:
+    args = parse_args()
+    console = Console(highlight=False)
+    try:
+        if args.command == 'list':
+            list_tables(console)
+        elif args.command == 'show':
+            show(args, console)
+        else:
+            return run(args, console)
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f'error: {error}\n')
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write('\nstopped: run the same command again to go on\n')
+        return 130
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

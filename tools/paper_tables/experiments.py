@@ -1,0 +1,144 @@
+"""From a row of a table to the config that is trained, on the paper's data or on smaller ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'cen'
+SEGMENTATION, TRANSLATION = 'segmentation', 'translation'
+# Config that lends its data, schedule and sizes; None where the row's own config has them.
+DATASETS: dict[str, dict[str, str | None]] = {
+    'synthetic': {
+        SEGMENTATION: 'rooms_lwrefinenet_r18.py',
+        TRANSLATION: 'rooms_rgb-shade_to_normal.py',
+    },
+    'nyuv2': {SEGMENTATION: None, TRANSLATION: 'nyuv2_rgb-edge_to_depth.py'},
+    'nyuv2-cpu': {SEGMENTATION: 'nyud_lwrefinenet_r18_cpu.py'},
+    'taskonomy': {TRANSLATION: None},
+}
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+EVALUATORS = ('val_evaluator', 'test_evaluator')
+SCHEDULE = ('param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'default_hooks')
+FEATURE_METRICS = {'FID', 'KID'}
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """A fusion baseline of Tables 2 and 4.
+
+    Args:
+        type: of the layer, such as ConcatFusion.
+        stage: 'early', 'middle', 'late' or 'all'.
+        merge: the commonly used setting, one network after the fusion.
+    """
+
+    type: str
+    stage: str
+    merge: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a config of configs/cen/ and what a row changes in it.
+
+    Args:
+        config: file name.
+        options: as --cfg-options, dotted keys.
+        fusion: in place of exchange.
+    """
+
+    config: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    fusion: Fusion | None = None
+
+    @property
+    def kind(self) -> str:
+        return SEGMENTATION if self.config.startswith('nyud_') else TRANSLATION
+
+
+def load(run: Run, dataset: str, extractor: str | None = None) -> Config:
+    """The config of a run on a data set.
+
+    Args:
+        run: what to train.
+        dataset: a key of :data:`DATASETS`.
+        extractor: Inception weights; without them FID and KID are left out. MAE and RMSE are
+            measured for every task.
+
+    Raises:
+        ValueError: the data set does not serve this kind of run.
+    """
+    if run.kind not in DATASETS[dataset]:
+        raise ValueError(f'{dataset} serves no {run.kind}')
+    cfg = Config.fromfile(CONFIGS / run.config)
+    lender = DATASETS[dataset][run.kind]
+    if lender is not None:
+        small = Config.fromfile(CONFIGS / lender)
+        cfg = (_small_segmenter if run.kind == SEGMENTATION else _small_translator)(cfg, small)
+    if run.kind == TRANSLATION:
+        _choose_metrics(cfg, extractor)
+    if run.fusion is not None:
+        _fuse(cfg, run.fusion)
+    cfg.merge_from_dict(dict(run.options))
+    return cfg
+
+
+def _fuse(cfg: Config, fusion: Fusion) -> None:
+    """Fuse after stages 2, 3, 4 of a ResNet or layers 1, 4, 8 of a U-Net-256, or after all."""
+    if 'backbone' in cfg.model:
+        places = dict(early=(2,), middle=(3,), late=(4,), all=(1, 2, 3, 4))
+        encoder = cfg.model.backbone
+        encoder.norm_cfg.exchange = False
+    else:
+        last = cfg.model.network.get('downs', 8)
+        places = dict(early=(1,), middle=(last // 2,), late=(last,), all=tuple(range(1, last + 1)))
+        encoder = cfg.model.network.setdefault('encoder', {})
+        encoder['exchange'] = False
+    encoder['fusion'] = dict(type=fusion.type, after=places[fusion.stage], merge=fusion.merge)
+
+
+def _small_segmenter(cfg: Config, small: Config) -> Config:
+    """The small config, with the row's modalities and its settings of exchange."""
+    lent = small.model.data_preprocessor.modalities
+    kept = {name: lent[name] for name in cfg.model.data_preprocessor.modalities}
+    small.model.data_preprocessor.modalities = kept
+    small.model.backbone.norm_cfg = cfg.model.backbone.norm_cfg
+    return small
+
+
+def _small_translator(cfg: Config, small: Config) -> Config:
+    """The row's model, with the sizes, the data and the schedule of the small config."""
+    metrics, domains = cfg.val_evaluator.metrics, cfg.train_dataloader.dataset.modalities
+    sizes = {key: small.model.network[key] for key in ('downs', 'base_channels')}
+    cfg.model.network.update(sizes)
+    cfg.model.discriminator = small.model.discriminator
+    if 'consistency' in cfg.model:
+        cfg.model.consistency.network.downs = sizes['downs']
+    for key in (*LOADERS, *EVALUATORS, *SCHEDULE):
+        cfg[key] = small[key]
+    for key in LOADERS:
+        cfg[key].dataset.modalities = domains
+    for key in EVALUATORS:
+        cfg[key].metrics = metrics
+    # parts that the small schedule does not know, such as AdaShare's policy, keep their own
+    own = {key: part for key, part in cfg.optim_wrapper.items() if key not in small.optim_wrapper}
+    cfg.optim_wrapper = {**small.optim_wrapper, **own}
+    lent = {hook['type']: hook for hook in small.custom_hooks}
+    cfg.custom_hooks = [lent.get(hook['type'], hook) for hook in cfg.custom_hooks]
+    return cfg
+
+
+def _choose_metrics(cfg: Config, extractor: str | None) -> None:
+    """MAE and RMSE of every image task; FID and KID as the row asks, where there are weights."""
+    for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+        for task, names in evaluator.metrics.items():
+            of_features = [name for name in names if name in FEATURE_METRICS]
+            evaluator.metrics[task] = ['MAE', 'RMSE', *(of_features if extractor else ())]
+        evaluator.pop('extractor', None)
+        if extractor:
+            evaluator.extractor = extractor

@@ -1,0 +1,101 @@
+"""What a table's rows are to train with the settings at hand, and how far that has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from .experiments import DATASETS, Run, load
+from .report import COSTS, Line
+from .rows import Row, Table
+from .store import Folder, folder
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of a command line.
+
+    Args:
+        dataset: a key of DATASETS.
+        epochs: None for the data set's own schedule.
+        seeds: of the trainings of each row.
+        extractor: Inception weights, for FID and KID.
+        options: changes to the configs of all rows.
+        work_dir: where the runs are.
+    """
+
+    dataset: str
+    epochs: int | None
+    seeds: tuple[int, ...]
+    extractor: str | None
+    options: Mapping[str, Any]
+    work_dir: Path
+
+
+class Plan:
+    """A table with settings."""
+
+    def __init__(self, table: Table, settings: Settings) -> None:
+        self.table = table
+        self.settings = settings
+
+    def missing(self, row: Row) -> Iterator[str]:
+        """Why a row, or a part of it, is not run."""
+        if not row.runs:
+            yield row.why
+        elif not self.runs(row):
+            where = ', '.join(name for name in DATASETS if name in row.datasets())
+            yield f'needs --dataset {where}, not {self.settings.dataset}'
+        elif row.why:
+            yield row.why
+
+    def runs(self, row: Row) -> dict[str, Run]:
+        """Those that the data set serves."""
+        return row.runs if self.settings.dataset in row.datasets() else {}
+
+    def config(self, run: Run, seed: int) -> Config:
+        cfg = load(run, self.settings.dataset, self.settings.extractor)
+        if self.settings.epochs:
+            cfg.train_cfg.max_epochs = self.settings.epochs
+            cfg.train_cfg.val_interval = self.settings.epochs
+        cfg.randomness = dict(seed=seed)
+        cfg.merge_from_dict(dict(self.settings.options))
+        return cfg
+
+    def of_seeds(self, name: str, part: str, run: Run) -> list[Folder]:
+        """The folders of a run, one a seed."""
+        label = '_'.join(filter(None, [self.table.name, name.replace('/', '.'), part]))
+        where = self.settings.work_dir / self.settings.dataset / 'runs'
+        return [
+            folder(where, f'{label}_seed{seed}', self.config(run, seed))
+            for seed in self.settings.seeds
+        ]
+
+    def folders(self, name: str, row: Row) -> list[Folder]:
+        """All folders of a row."""
+        return [f for part, run in self.runs(row).items() for f in self.of_seeds(name, part, run)]
+
+    def line(self, name: str, row: Row, command: str) -> Line:
+        """The row with what was measured of it."""
+        line = Line(name, dict(row.published), note='; '.join(self.missing(row)))
+        states: list[str] = []
+        for part, run in self.runs(row).items():
+            found = self.of_seeds(name, part, run)
+            states += [one.state for one in found]
+            results = [one.result for one in found]
+            for result in filter(None, results):
+                for metric, value in result['metrics'].items():
+                    column = f'{part}/{metric}' if part else metric
+                    if row.shows(column, metric):
+                        line.measured.setdefault(column, []).append(value)
+                line.costs.update({k: result[k] for k in COSTS if not part or part == row.main})
+        if states:
+            counts = {s: states.count(s) for s in dict.fromkeys(states)}
+            words = ', '.join(f'{n} {state}' for state, n in counts.items())
+            line.note = '; '.join(filter(None, [words, line.note]))
+            line.command = command if line.measured else ''
+        return line
