@@ -147,7 +147,9 @@ def run(args: argparse.Namespace, console: Console) -> int:
         console.print('written: ' + ', '.join(map(str, paths)), soft_wrap=True)
     failed = [folder for folder in folders.values() if folder.state == 'failed']
     for folder in failed:
-        console.print(f'failed: {folder.path} (its log.txt says why); run again to retry')
+        console.print(f'failed: {folder.path}: {folder.why}', soft_wrap=True)
+    if failed:
+        console.print('run the same command again to retry what failed')
     return 1 if failed else 0
 
 

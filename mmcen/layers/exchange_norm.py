@@ -155,6 +155,16 @@ class ExchangeNorm(nn.Module):
             streams = self._exchange(streams)
         return self.grid.fold(streams)  # (B*T*M, C, H, W)
 
+    def single(self) -> 'ExchangeNorm':
+        """A norm like this one of a single stream, with fresh values."""
+        stock = {
+            name: getattr(self.norm, name)
+            for name in ('eps', 'momentum', 'track_running_stats')
+            if hasattr(self.norm, name)
+        }
+        norm = type(self)(self.num_features, threshold=self.threshold, exchange=False, **stock)
+        return norm.requires_grad_(self.norm.weight.requires_grad)
+
     def _exchange(self, streams: Tensor) -> Tensor:
         if self.select == 'random' and self.training:
             self.drawn = draw_channels(self.exchangeable, self.fixed.sum(-1))

@@ -88,3 +88,13 @@ def _is_cen(cfg: Any) -> bool:
     kind = cfg.get('type')
     cls = MODELS.get(kind) if isinstance(kind, str) else kind
     return isinstance(cls, type) and issubclass(cls, ExchangeNorm)
+
+
+def single_stream(module: nn.Module) -> None:
+    """Make every ExchangeNorm below a module, fresh from its construction, one of a single stream:
+    streams have merged before it."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, ExchangeNorm):
+            setattr(module, name, child.single())
+        else:
+            single_stream(child)

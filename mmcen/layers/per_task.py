@@ -5,12 +5,16 @@ layers of all tasks still run side by side, so that their norms can exchange aft
 """
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..streams import StreamGrid
+from .fusion.base import Fusion
+
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 def check_groups(groups: Sequence[int] | str, tasks: int) -> tuple[int, ...]:
@@ -51,8 +55,8 @@ class PerTask(nn.Module):
         groups: the copy of each task, see :func:`check_groups`. With one copy the layer runs on
             all streams at once.
 
-    Input ``(B*T*M, C, H, W)``, output alike, batch-major. A checkpoint of a single copy loads into
-    all.
+    Input ``(B*T*M, C, H, W)``, output alike, batch-major. A checkpoint of a single copy, or of the
+    layer alone, loads into all.
 
     Raises:
         ValueError: on unusable ``groups``, or a checkpoint with another number of copies.
@@ -93,6 +97,8 @@ class PerTask(nn.Module):
     ) -> None:
         count = len(self.copies)
         for name in self.copies[0].state_dict():
+            if prefix + name in state_dict:  # of a layer that had no copies, such as ImageNet's
+                state_dict[f'{prefix}copies.0.{name}'] = state_dict.pop(prefix + name)
             given = [k for k in state_dict if _is_copy(k, f'{prefix}copies.', name)]
             if len(given) == 1:
                 first = state_dict[given[0]]
@@ -106,6 +112,30 @@ class PerTask(nn.Module):
 
     def extra_repr(self) -> str:
         return f'groups={self.groups}'
+
+
+def private_copies(conv: nn.Module, streams: int) -> PerTask:
+    """Copies of a convolution for streams in the batch, each with values of its own.
+
+    For this, streams are tasks: a fold of S streams is one of S tasks with a modality each.
+    """
+
+    def make() -> nn.Module:
+        copy: Any = deepcopy(conv)
+        copy.reset_parameters()
+        return copy
+
+    return PerTask(make, StreamGrid(tasks=streams))
+
+
+def unshare(module: nn.Module, streams: int) -> None:
+    """Give every convolution below a module a copy for each stream, in place: "unshared" of Tables
+    1 and 10."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, CONVOLUTIONS):
+            setattr(module, name, private_copies(child, streams))
+        elif not isinstance(child, Fusion):  # it is what the streams have in common
+            unshare(child, streams)
 
 
 def _is_copy(key: str, prefix: str, name: str) -> bool:

@@ -92,14 +92,18 @@ def _fuse(cfg: Config, fusion: Fusion) -> None:
     """Fuse after stages 2, 3, 4 of a ResNet or layers 1, 4, 8 of a U-Net-256, or after all."""
     if 'backbone' in cfg.model:
         places = dict(early=(2,), middle=(3,), late=(4,), all=(1, 2, 3, 4))
-        encoder = cfg.model.backbone
+        owner, encoder = cfg.model, cfg.model.backbone
         encoder.norm_cfg.exchange = False
     else:
-        last = cfg.model.network.get('downs', 8)
+        owner = cfg.model.network
+        last = owner.get('downs', 8)
         places = dict(early=(1,), middle=(last // 2,), late=(last,), all=tuple(range(1, last + 1)))
-        encoder = cfg.model.network.setdefault('encoder', {})
+        encoder = owner.setdefault('encoder', {})
         encoder['exchange'] = False
-    encoder['fusion'] = dict(type=fusion.type, after=places[fusion.stage], merge=fusion.merge)
+    merge = fusion.merge
+    if fusion.type == 'AlignFusion' and merge:  # keeps two whole networks
+        owner['convs'], merge = 'private', False
+    encoder['fusion'] = dict(type=fusion.type, after=places[fusion.stage], merge=merge)
 
 
 def _small_segmenter(cfg: Config, small: Config) -> Config:

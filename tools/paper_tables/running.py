@@ -23,7 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from .store import LOG, ROOT, Folder
+from .store import ERRORS, LOG, ROOT, Folder
 
 SCRIPT = Path(__file__).with_name('train_run.py')
 
@@ -73,7 +73,7 @@ def run_all(folders: Sequence[Folder], jobs: int, console: Console) -> None:
                 progress.advance(bar)
                 folder = futures[future]
                 if folder.state == 'failed':
-                    console.print(f'failed: {folder.path.name}, see {folder.path / LOG}')
+                    console.print(f'failed: {folder.path.name}: {folder.why}', soft_wrap=True)
         except BaseException:
             processes.stop()
             pool.shutdown(cancel_futures=True)
@@ -100,9 +100,9 @@ class Processes:
         folder.prepare()
         bar = progress.add_task(f'  {folder.path.name}', total=None)
         command = [sys.executable, '-W', 'ignore', str(SCRIPT), str(folder.path)]
-        with (folder.path / LOG).open('a') as log:
+        with (folder.path / LOG).open('a') as log, (folder.path / ERRORS).open('w') as errors:
             process = subprocess.Popen(
-                command, cwd=ROOT, env=self.env, text=True, stdout=subprocess.PIPE, stderr=log
+                command, cwd=ROOT, env=self.env, text=True, stdout=subprocess.PIPE, stderr=errors
             )
             self.running.add(process)
             for line in process.stdout or ():
@@ -115,7 +115,7 @@ class Processes:
             self.running.discard(process)
         progress.remove_task(bar)
         if status and not self.stopping.is_set():
-            folder.fail(_last_words(folder.path / LOG, status))
+            folder.fail(_last_words(folder.path / ERRORS, status))
 
     def stop(self) -> None:
         """End all, without a word about failures."""
@@ -124,6 +124,7 @@ class Processes:
             process.send_signal(signal.SIGTERM)
 
 
-def _last_words(log: Path, status: int) -> str:
-    lines = [line for line in log.read_text().splitlines() if line.strip()]
-    return f'exit status {status}\n' + '\n'.join(lines[-3:])
+def _last_words(errors: Path, status: int) -> str:
+    """Of Python that is the exception."""
+    lines = [line for line in errors.read_text().splitlines() if line.strip()]
+    return lines[-1] if lines else f'exit status {status}'

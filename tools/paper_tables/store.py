@@ -17,7 +17,7 @@ from typing import Any
 from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULT, FAILED, LOG = 'result.json', 'failed.txt', 'log.txt'
+RESULT, FAILED, LOG, ERRORS = 'result.json', 'failed.txt', 'log.txt', 'errors.txt'
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class Folder:
         if (self.path / FAILED).exists():
             return 'failed'
         return 'half-finished' if (self.path / 'last_checkpoint').exists() else 'not run'
+
+    @property
+    def why(self) -> str:
+        """The last words of a run that failed."""
+        return (self.path / FAILED).read_text()
 
     def prepare(self) -> None:
         """Make the folder with its config, for ``tools/train.py`` as well."""

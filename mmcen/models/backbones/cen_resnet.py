@@ -12,9 +12,11 @@ from typing import Any
 from mmengine.registry import MODELS
 from mmseg.models.backbones import ResNet
 from mmseg.models.backbones.resnet import BasicBlock, Bottleneck
-from torch import nn
+from torch import Tensor, nn
 
-from ...layers import ExchangeNorm
+from ...layers import ExchangeNorm, private_copies, unshare
+from ...layers.fusion import check_no_exchange, check_places, first_modality
+from ...layers.norms import single_stream
 
 
 def norms_after_3x3(block: BasicBlock | Bottleneck) -> Iterator[nn.Module]:
@@ -37,12 +39,18 @@ class CENResNet(ResNet):
             ImageNet weights. Set it to False to train from scratch.
         zero_init_residual: start each block as the identity, by a zero gamma in its last norm. None
             does so where that norm does not exchange: in Bottlenecks.
+        fusion: a rival in place of exchange (Table 2): config of a
+            :class:`~mmcen.layers.fusion.Fusion` with ``after``, the stages that it follows, of 1 to
+            4. With ``merge=True`` streams have convolutions of their own up to the last of them,
+            and one stream goes on; features of earlier stages are the first stream's.
         kwargs: other arguments of :class:`mmseg.models.backbones.ResNet`.
 
-    Input: ``(B*T*M, 3, H, W)``. Output: features ``(B*T*M, C_i, H/s, W/s)``, s = 4, 8, 16, 32.
+    Input: ``(B*T*M, 3, H, W)``. Output: features ``(B*T*M, C_i, H/s, W/s)``, s = 4, 8, 16, 32; of
+    merged streams ``(B*T, ...)``.
 
     Raises:
-        ValueError: if ``zero_init_residual=True`` would start exchanging norms at gamma 0.
+        ValueError: if ``zero_init_residual=True`` would start exchanging norms at gamma 0; fusion
+            beside exchange, or after a stage that there is not.
 
     Example:
         >>> import torch
@@ -51,6 +59,8 @@ class CENResNet(ResNet):
         [(6, 64, 16, 16), (6, 128, 8, 8), (6, 256, 4, 4), (6, 512, 2, 2)]
     """
 
+    conv1: Any
+
     def __init__(
         self,
         depth: int,
@@ -58,6 +68,7 @@ class CENResNet(ResNet):
         norm_cfg: dict | None = None,
         norm_eval: bool = True,
         zero_init_residual: bool | None = None,
+        fusion: dict | None = None,
         **kwargs: Any,
     ) -> None:
         if zero_init_residual is None:
@@ -76,6 +87,34 @@ class CENResNet(ResNet):
                 'the exchange threshold, so that whole sub-parts are exchanged from the first '
                 'step: set it to False'
             )
+        self.grid = next(m.grid for m in self.modules() if isinstance(m, ExchangeNorm))
+        self.apart: set[int] = set()  # stages whose output has streams that merge later
+        if fusion is not None:
+            check_no_exchange(exchanging)
+            self._fuse(dict(fusion))
+
+    def _fuse(self, cfg: dict) -> None:
+        after = check_places(cfg.pop('after', ()), self.num_stages, 'stage')
+        stages = [getattr(self, name) for name in self.res_layers]
+        if cfg.get('merge'):
+            stem = [self.stem] if self.deep_stem else []
+            unshare(nn.ModuleList([*stem, *stages[: after[-1]]]), self.grid.size)
+            if not self.deep_stem:
+                self.conv1 = private_copies(self.conv1, self.grid.size)
+            single_stream(nn.ModuleList(stages[after[-1] :]))
+            self.apart = set(range(after[-1] - 1))
+        for stage in after:
+            channels = self.feat_dim >> (self.num_stages - stage)
+            own = dict(cfg, channels=channels, grid=self.grid, last=stage == after[-1])
+            stages[stage - 1].add_module('fusion', MODELS.build(own))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Features of all stages that are asked for."""
+        features = super().forward(x)
+        return tuple(
+            first_modality(y, self.grid) if stage in self.apart else y
+            for stage, y in zip(self.out_indices, features, strict=True)
+        )
 
     def _restrict_exchange(self) -> list[ExchangeNorm]:
         """Stop exchange everywhere but after 3x3 convs; return the norms that still exchange."""

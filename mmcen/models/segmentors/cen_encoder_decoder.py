@@ -11,7 +11,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
-from ...layers import StreamEnsemble, check_private_norms, set_grid
+from ...layers import StreamEnsemble, check_private_norms, fusion_losses, set_grid, unshare
 from ...streams import StreamGrid
 
 ENSEMBLE = 'ensemble'
@@ -39,6 +39,8 @@ class CENEncoderDecoder(EncoderDecoder):
             besides the ensemble's, as ``sample.streams.<name>.pred_sem_seg``.
         norms: ``'private'``, or ``'shared'`` for stock norms that serve all streams (a rival of
             Table 1, not CEN).
+        convs: ``'shared'``, or ``'private'`` for a copy of all of them for each stream ("unshared"
+            of Table 1).
         kwargs: further arguments of ``EncoderDecoder``.
 
     Input: ``(B, M*C, H, W)``, modality-major.
@@ -56,17 +58,22 @@ class CENEncoderDecoder(EncoderDecoder):
         auxiliary_head: dict | list[dict] | None = None,
         test_cfg: dict | None = None,
         norms: str = 'private',
+        convs: str = 'shared',
         **kwargs: Any,
     ) -> None:
-        if norms not in ('private', 'shared'):
-            raise ValueError(f"norms must be 'private' or 'shared', got '{norms}'")
+        for what, word in (('norms', norms), ('convs', convs)):
+            if word not in ('private', 'shared'):
+                raise ValueError(f"{what} must be 'private' or 'shared', got '{word}'")
         streams = tuple(data_preprocessor['modalities'])
         if ENSEMBLE in streams:
             raise ValueError(f"a modality cannot be named '{ENSEMBLE}': rename it")
         grid = StreamGrid(tasks=1, modalities=len(streams))
         encoder, heads = deepcopy([backbone, neck]), deepcopy([decode_head, auxiliary_head])
         set_grid(encoder, grid)
-        set_grid(heads, grid, exchange=False)
+        # a fusion that merges its streams leaves one
+        merged = (backbone.get('fusion') or {}).get('merge', False)
+        out_grid = StreamGrid() if merged else grid
+        set_grid(heads, out_grid, exchange=False)
         super().__init__(
             encoder[0],
             heads[0],
@@ -76,28 +83,30 @@ class CENEncoderDecoder(EncoderDecoder):
             test_cfg=test_cfg,
             **kwargs,
         )
-        if norms == 'private':
+        if norms == 'private' and not merged:
             check_private_norms(self.backbone, grid, 'the backbone')
             if self.with_neck:
                 check_private_norms(self.neck, grid, 'the neck')
-        self.streams = streams
-        self.grid = grid
-        self.ensemble = StreamEnsemble(grid)
+        if convs == 'private':
+            for part in self.children():
+                unshare(part, grid.size)
+        self.streams = ('fused',) if merged else streams
+        self.in_grid, self.grid = grid, out_grid
+        self.ensemble = StreamEnsemble(out_grid)
         self.predict_streams = (test_cfg or {}).get('streams', True)
-        if (
-            self.predict_streams
-        ):  # ensemble and streams side by side in the channels: slide inference serves
-            self.out_channels *= 1 + grid.modalities
+        if self.predict_streams:
+            # ensemble and streams side by side in the channels: slide inference serves
+            self.out_channels *= 1 + out_grid.modalities
 
     def extract_feat(self, inputs: Tensor) -> list[Tensor]:
         """Fold ``(B, M*C, H, W)`` and encode it: features ``(B*M, C', h, w)``."""
-        modalities = self.grid.modalities
+        modalities = self.in_grid.modalities
         if inputs.dim() != 4 or inputs.shape[1] % modalities:
             raise ValueError(
                 f'expected (B, {modalities} * C, H, W) for the modalities {list(self.streams)}, '
                 f'got {tuple(inputs.shape)}'
             )
-        return super().extract_feat(self.grid.fold(inputs.unflatten(1, (1, modalities, -1))))
+        return super().extract_feat(self.in_grid.fold(inputs.unflatten(1, (1, modalities, -1))))
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Logits ``(B, (1+M)*K, H, W)``: the ensemble's, then each stream's if asked for."""
@@ -122,7 +131,7 @@ class CENEncoderDecoder(EncoderDecoder):
         for name, logits in self._outputs(self.decode_head(inputs)).items():
             loss = self.decode_head.loss_by_feat(logits, data_samples)
             losses.update(add_prefix(loss, f'decode.{name}'))
-        return losses
+        return losses | fusion_losses(self)
 
     def _auxiliary_head_forward_train(self, inputs: list[Tensor], data_samples: list) -> dict:
         heads = self.auxiliary_head

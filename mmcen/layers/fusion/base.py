@@ -1,0 +1,93 @@
+"""What the fusion baselines of Tables 2 and 4 have in common."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ...streams import StreamGrid
+
+
+class Fusion(nn.Module):
+    """A layer that fuses the modalities of a task, with the interface of exchange: folded features
+    in and out.
+
+    In the paper's own setting ("same setting" of Table 2) every stream goes on, with what one
+    module of weights makes of its features and the others'. In the commonly used setting one stream
+    goes on: the first takes the fused features, the others stay as they are, and leave after the
+    last fusion of a network.
+
+    Args:
+        channels: C.
+        grid: sizes T and M, at least two modalities.
+        merge: the commonly used setting.
+        last: of the fusions of a network; where streams merge, the others leave here.
+
+    Input ``(B*T*M, C, H, W)``. Output alike, or ``(B*T, C, H, W)`` after the last merge.
+
+    Raises:
+        ValueError: a single modality.
+    """
+
+    def __init__(
+        self, channels: int, grid: StreamGrid, merge: bool = False, last: bool = True
+    ) -> None:
+        super().__init__()
+        if grid.modalities < 2:
+            raise ValueError(
+                f'{type(self).__name__} fuses two modalities or more, there is '
+                f'{grid.modalities}: leave it out'
+            )
+        self.grid = grid
+        self.channels = channels
+        self.merge, self.last = merge, last
+
+    def fuse(self, group: Tensor) -> Tensor:
+        """A stream's features and the others' behind them, ``(N, M, C, H, W)``, to ``(N, C, H,
+        W)``."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        streams = self.grid.unfold(x)  # (B, T, M, C, H, W)
+        if not self.merge:
+            count = self.grid.modalities
+            # [m, k] is stream m + k: own first, the others in turn
+            groups = torch.stack([streams.roll(-k, 2) for k in range(count)], 3)
+            return self.fuse(groups.flatten(0, 2))
+        fused = self.fuse(streams.flatten(0, 1))  # (B*T, C, H, W)
+        if self.last:
+            return fused
+        kept = streams[:, :, 1:]
+        return self.grid.fold(torch.cat([fused.view_as(streams[:, :, :1]), kept], 2))
+
+
+def first_modality(x: Tensor, grid: StreamGrid) -> Tensor:
+    """The first stream of each task, ``(B*T*M, ...)`` to ``(B*T, ...)``."""
+    return grid.unfold(x)[:, :, 0].flatten(0, 1)
+
+
+def check_places(after: Sequence[int], count: int, kind: str) -> list[int]:
+    """Where a network fuses: numbers from 1, in order.
+
+    Raises:
+        ValueError: none, or one that there is not.
+    """
+    places = sorted(set(after))
+    if not places or places[0] < 1 or places[-1] > count:
+        raise ValueError(
+            f'fusion after {kind} {list(after)}: give numbers of 1 to {count}, such as after=(2,)'
+        )
+    return places
+
+
+def check_no_exchange(exchanging: Sequence[nn.Module]) -> None:
+    """Fusion stands in the place of exchange.
+
+    Raises:
+        ValueError: there are norms that exchange.
+    """
+    if exchanging:
+        raise ValueError(
+            f'fusion is there in place of exchange, and {len(exchanging)} norms exchange: set '
+            'exchange=False, in norm_cfg of a backbone or in encoder of a generator'
+        )
