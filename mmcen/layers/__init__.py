@@ -8,7 +8,7 @@ from .fusion import (
     fusion_losses,
 )
 from .learned_per_task import LearnedPerTask, SharingPolicy, find_policy
-from .norms import check_private_norms, exchange_norms, exchanged_shares, set_grid
+from .norms import check_private_norms, exchange_norms, exchanged_shares, set_grid, single_stream
 from .per_task import PerTask, private_copies, unshare
 from .stream_ensemble import StreamEnsemble
 
@@ -33,5 +33,6 @@ __all__ = [
     'fusion_losses',
     'private_copies',
     'set_grid',
+    'single_stream',
     'unshare',
 ]

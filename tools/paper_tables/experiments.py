@@ -15,7 +15,7 @@ SEGMENTATION, TRANSLATION = 'segmentation', 'translation'
 DATASETS: dict[str, dict[str, str | None]] = {
     'synthetic': {
         SEGMENTATION: 'rooms_lwrefinenet_r18.py',
-        TRANSLATION: 'rooms_rgb-shade_to_normal.py',
+        TRANSLATION: '../../tools/paper_tables/configs/rooms_translation.py',
     },
     'nyuv2': {SEGMENTATION: None, TRANSLATION: 'nyuv2_rgb-edge_to_depth.py'},
     'nyuv2-cpu': {SEGMENTATION: 'nyud_lwrefinenet_r18_cpu.py'},

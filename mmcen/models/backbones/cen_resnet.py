@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ...layers import ExchangeNorm, private_copies, unshare
 from ...layers.fusion import check_no_exchange, check_places, first_modality
 from ...layers.norms import single_stream
+from ...streams import AXES, StreamGrid
 
 
 def norms_after_3x3(block: BasicBlock | Bottleneck) -> Iterator[nn.Module]:
@@ -87,7 +88,7 @@ class CENResNet(ResNet):
                 'the exchange threshold, so that whole sub-parts are exchanged from the first '
                 'step: set it to False'
             )
-        self.grid = next(m.grid for m in self.modules() if isinstance(m, ExchangeNorm))
+        self.grid = StreamGrid(*(self.norm_cfg.get(axis, 1) for axis in AXES))
         self.apart: set[int] = set()  # stages whose output has streams that merge later
         if fusion is not None:
             check_no_exchange(exchanging)

@@ -10,7 +10,16 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ...layers import LearnedPerTask, PerTask, SharingPolicy, exchange_norms, set_grid
+from ...layers import (
+    LearnedPerTask,
+    PerTask,
+    SharingPolicy,
+    exchange_norms,
+    set_grid,
+    single_stream,
+    unshare,
+)
+from ...layers.fusion import check_no_exchange, check_places, first_modality
 from ...layers.per_task import check_groups
 from ...streams import StreamGrid
 
@@ -69,17 +78,24 @@ class CENUNetGenerator(BaseModule):
             ``groups``: ``'shared'``, ``'task'`` (one copy each) or a copy's number per task;
             ``exchange``: bool. Defaults: shared encoder; shared decoder for one task, else one per
             task; both exchange.
+            The encoder's ``fusion`` is a rival in place of exchange (Table 4): config of a
+            :class:`~mmcen.layers.fusion.Fusion` with ``after``, the layers that it follows, of 1 to
+            N. With ``merge=True`` streams have convolutions of their own up to the last of them,
+            and one stream goes on; skip connections of earlier layers are the first stream's.
             The encoder's ``groups='learned'`` lets each task choose among the ``copies`` (2) of
             every layer, see below.
         norm_cfg: a CEN norm: private to each stream. ``threshold`` is theta of Eq. 4. Of a stock
             norm one layer serves all streams of a shared or learned encoder; give
             ``decoder_norm_cfg`` then.
+        convs: ``'shared'``, or ``'private'`` for copies of all of them for each stream, of one task
+            ("unshared" of Table 10).
         decoder_norm_cfg: of the decoder; a stock norm, such as ``dict(type='IN2d',
             affine=True)``, is shared by the streams that share its convolution. Default:
             ``norm_cfg``.
         init_cfg: as in mmengine; default normal(0, 0.02) for convolutions, as pix2pix.
 
-    Input ``(B, D, C, H, W)``. Output: T tensors ``(B, M, C', H, W)``, before any activation.
+    Input ``(B, D, C, H, W)``. Output: T tensors ``(B, M, C', H, W)``, before any activation; with
+    merged streams ``(B, 1, C', H, W)``.
 
     AdaShare of Table 8 is ``encoder=dict(groups='learned', copies=2)``, stock norms in the encoder
     and a decoder as ever; ``sharing`` beside ``copies`` is the weight of its sharing loss. Where it
@@ -105,6 +121,7 @@ class CENUNetGenerator(BaseModule):
         decoder: Mapping[str, Any] | None = None,
         norm_cfg: Mapping[str, Any] | None = None,
         decoder_norm_cfg: Mapping[str, Any] | None = None,
+        convs: str = 'shared',
         init_cfg: dict | None = None,
     ) -> None:
         init_cfg = init_cfg or dict(type='Normal', layer=['Conv2d', 'ConvTranspose2d'], std=0.02)
@@ -134,8 +151,38 @@ class CENUNetGenerator(BaseModule):
             )
         widths = [base_channels * min(2**i, 8) for i in range(downs)]
         norm_cfg = norm_cfg or dict(type='CENIN', threshold=1e-2)
+        fusion = dict(encoder.get('fusion') or {})
+        self.out_grid = StreamGrid(tasks) if fusion.get('merge') else self.grid
         self._make_encoder(in_channels, widths, encoder, norm_cfg)
         self._make_decoder(widths, decoder, decoder_norm_cfg or norm_cfg, dropout_ratio)
+        self._check_convs(convs, fusion)
+        if convs == 'private':
+            unshare(self, self.grid.size)
+        self.fusions = nn.ModuleDict()
+        self.apart: set[int] = set()  # layers whose output has streams that merge later
+        if fusion:
+            check_no_exchange([norm for _, norm in exchange_norms(self.down_norms)])
+            self._fuse(fusion, widths)
+
+    def _check_convs(self, convs: str, fusion: Mapping[str, Any]) -> None:
+        if convs not in ('shared', 'private'):
+            raise ValueError(f"convs must be 'shared' or 'private', got '{convs}'")
+        own = convs == 'private' or fusion.get('merge')
+        if own and (self.grid.tasks > 1 or self.policy is not None):
+            raise ValueError(
+                "convs='private', and fusion with merge=True, are for one task: leave them out"
+            )
+
+    def _fuse(self, cfg: dict, widths: list[int]) -> None:
+        after = check_places(cfg.pop('after', ()), self.downs, 'layer')
+        last = after[-1]
+        if cfg.get('merge'):
+            unshare(self.down_convs[:last], self.grid.size)
+            single_stream(self.down_norms[last:])
+            self.apart = set(range(last - 1))
+        for layer in after:
+            own = dict(cfg, channels=widths[layer - 1], grid=self.grid, last=layer == last)
+            self.fusions[str(layer - 1)] = MODELS.build(own)
 
     def _make_encoder(self, channels: int, widths: list[int], part: dict, norm_cfg: Any) -> None:
         last = len(widths) - 1
@@ -151,7 +198,7 @@ class CENUNetGenerator(BaseModule):
                 else PerTask(_maker(DownConv, channels, width), self.grid, groups)
             )
             self.down_norms.append(
-                self._norm(norm_cfg, width, 'modalities', part['exchange'], groups)
+                self._norm(norm_cfg, width, self.grid, 'modalities', part['exchange'], groups)
                 if 0 < i < last
                 else nn.Identity()
             )
@@ -171,36 +218,44 @@ class CENUNetGenerator(BaseModule):
     def _make_decoder(
         self, widths: list[int], part: dict, norm_cfg: Any, dropout_ratio: float
     ) -> None:
-        groups = check_groups(part['groups'], self.grid.tasks)
+        groups = check_groups(part['groups'], self.out_grid.tasks)
         self.up_convs, self.up_norms = nn.ModuleList(), nn.ModuleList()
         self.dropouts = nn.ModuleList()
         channels = widths[-1]
         for i, width in enumerate(widths[-2::-1]):
-            self.up_convs.append(PerTask(_maker(UpConv, channels, width), self.grid, groups))
-            self.up_norms.append(self._norm(norm_cfg, width, 'tasks', part['exchange'], groups))
+            self.up_convs.append(PerTask(_maker(UpConv, channels, width), self.out_grid, groups))
+            self.up_norms.append(
+                self._norm(norm_cfg, width, self.out_grid, 'tasks', part['exchange'], groups)
+            )
             self.dropouts.append(
                 nn.Dropout(dropout_ratio) if i < 3 and dropout_ratio else nn.Identity()
             )
             channels = 2 * width  # with the skip connection
-        if part['exchange'] and self.grid.tasks > 1 and not any(exchange_norms(self.up_norms)):
+        if part['exchange'] and self.out_grid.tasks > 1 and not any(exchange_norms(self.up_norms)):
             raise ValueError(
                 'the decoder cannot exchange between tasks: its norms are not private. Set '
                 'decoder=dict(exchange=False), or leave out decoder_norm_cfg'
             )
         if len(set(self.out_channels)) > 1:
-            groups = tuple(range(self.grid.tasks))
+            groups = tuple(range(self.out_grid.tasks))
         sizes = iter([self.out_channels[groups.index(g)] for g in range(max(groups) + 1)])
-        self.output = PerTask(lambda: UpConv(channels, next(sizes), 4, 2, 1), self.grid, groups)
+        self.output = PerTask(lambda: UpConv(channels, next(sizes), 4, 2, 1), self.out_grid, groups)
 
     def _norm(
-        self, cfg: Any, width: int, axis: str, exchange: bool, groups: tuple[int, ...]
+        self,
+        cfg: Any,
+        width: int,
+        grid: StreamGrid,
+        axis: str,
+        exchange: bool,
+        groups: tuple[int, ...],
     ) -> nn.Module:
         holder = {'norm_cfg': deepcopy(dict(cfg))}
-        set_grid(holder, self.grid, axis=axis, exchange=exchange)
+        set_grid(holder, grid, axis=axis, exchange=exchange)
         own = holder['norm_cfg']
         if 'modalities' in own:  # a CEN norm has all streams in one layer
             return build_norm_layer(own, width)[1]
-        return PerTask(lambda: build_norm_layer(own, width)[1], self.grid, groups)
+        return PerTask(lambda: build_norm_layer(own, width)[1], grid, groups)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Inputs ``(B, D, C, H, W)`` to T outputs ``(B, M, C', H, W)``."""
@@ -223,10 +278,14 @@ class CENUNetGenerator(BaseModule):
             if self.common and i == 1:
                 y = self._part(y)
             y = norm(y)
+            if str(i) in self.fusions:
+                y = self.fusions[str(i)](y)
             if i + 1 < self.downs:  # in place: skip connections carry the activated features
                 y = nn.functional.leaky_relu(y, 0.2, inplace=True)
             features.append(self._part(y) if self.common and i == 0 else y)
-        return features
+        return [
+            first_modality(y, self.grid) if i in self.apart else y for i, y in enumerate(features)
+        ]
 
     def _part(self, y: Tensor) -> Tensor:
         """Features of the inputs, ``(B*D, ...)``, to those of the streams, ``(B*T*M, ...)``."""

@@ -12,9 +12,9 @@ from mmengine.structures import BaseDataElement
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from ...layers import StreamEnsemble, find_policy
+from ...layers import StreamEnsemble, find_policy, fusion_losses
 from .heads import to_image
-from .plan import ENSEMBLE, Plan
+from .plan import ENSEMBLE, FUSED, Plan
 
 Outputs = dict[str, dict[str, Tensor]]
 
@@ -75,7 +75,8 @@ class CENMultiTask(BaseModel):
         self.policy: Any = getattr(self.network, 'policy', None)  # it may have its own optimizer
         if self.policy is not None:
             self.network.register_module('policy', None)
-        self.ensemble = StreamEnsemble(self.plan.grid)
+        # of fewer streams than there are inputs, where a fusion merges them
+        self.ensemble = StreamEnsemble(getattr(self.network, 'out_grid', self.plan.grid))
         self.streams = self.plan.streams
         self.test_cfg = dict(streams=True, dropout=False) | (test_cfg or {})
 
@@ -126,11 +127,16 @@ class CENMultiTask(BaseModel):
             for task, y in zip(self.plan.tasks, results, strict=True)
         }
         return {
-            task: {ENSEMBLE: ensemble, **dict(zip(self.plan.tasks[task], y.unbind(1), strict=True))}
+            task: {ENSEMBLE: ensemble, **dict(zip(self.names_of(task), y.unbind(1), strict=True))}
             for (task, y), ensemble in zip(
                 activated.items(), self.ensemble(list(activated.values())), strict=True
             )
         }
+
+    def names_of(self, task: str) -> tuple[str, ...]:
+        """The streams of a task by name: its inputs, or what they are fused to."""
+        merged = len(self.ensemble.alpha[0]) < len(self.plan.tasks[task])
+        return (FUSED,) if merged else tuple(self.plan.tasks[task])
 
     def targets(
         self, domains: dict[str, Tensor], data_samples: list[SegDataSample] | None
@@ -142,12 +148,16 @@ class CENMultiTask(BaseModel):
         """Losses of the heads, named ``<task>.<stream or ensemble>.<loss>``, and of a policy."""
         policy = find_policy(self)
         shared = {} if policy is None else {'policy.loss_sharing': policy.loss()}
-        return shared | {
-            f'{task}.{name}.{key}': value
-            for task, by_stream in outputs.items()
-            for name, x in by_stream.items()
-            for key, value in self.heads[task].loss(x, targets[task]).items()
-        }
+        return (
+            shared
+            | fusion_losses(self)
+            | {
+                f'{task}.{name}.{key}': value
+                for task, by_stream in outputs.items()
+                for name, x in by_stream.items()
+                for key, value in self.heads[task].loss(x, targets[task]).items()
+            }
+        )
 
     def predict(
         self, domains: dict[str, Tensor], data_samples: list[SegDataSample] | None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ...streams import StreamGrid
 
-ENSEMBLE = 'ensemble'
+ENSEMBLE, FUSED = 'ensemble', 'fused'
 
 
 @dataclass(frozen=True)

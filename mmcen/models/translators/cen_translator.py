@@ -149,7 +149,12 @@ class CENTranslator(CENMultiTask):
         with optimizer.optim_context(self.discriminators):
             # real and generated in one batch: instance norms keep them apart
             pairs = {
-                task: torch.cat([_pairs(domains, fakes[task]).detach(), _pairs(domains, real)])
+                task: torch.cat(
+                    [
+                        self._pairs(domains, task, fakes[task]).detach(),
+                        self._pairs(domains, task, real),
+                    ]
+                )
                 for task, real in reals.items()
             }
             losses = {}
@@ -164,7 +169,7 @@ class CENTranslator(CENMultiTask):
         return log
 
     def _gan_losses(self, domains: dict[str, Tensor], fakes: Outputs) -> dict[str, Tensor]:
-        pairs = {task: _pairs(domains, images) for task, images in fakes.items()}
+        pairs = {task: self._pairs(domains, task, images) for task, images in fakes.items()}
         with _frozen(self.discriminators) as discriminators:
             return {
                 f'{task}.loss_gan': len(fakes[task]) * self.gan_loss(logits.float(), True)
@@ -195,6 +200,12 @@ class CENTranslator(CENMultiTask):
         log['loss_cross'] = log.pop('loss')
         return log
 
+    def _pairs(self, domains: dict[str, Tensor], task: str, images: dict[str, Tensor]) -> Tensor:
+        """Input and image of each stream, ``(M*B, 6, H, W)``; a fused stream is the first's."""
+        inputs = list(self.plan.tasks[task])[: len(images)]
+        conditions = torch.cat([domains[name] for name in inputs])
+        return torch.cat([conditions, torch.cat(list(images.values()))], 1)
+
     @property
     def tasks(self) -> Mapping[str, Sequence[str]]:
         """Target to its inputs."""
@@ -203,12 +214,6 @@ class CENTranslator(CENMultiTask):
 
 def _iteration() -> int:
     return MessageHub.get_current_instance().get_info('iter', 0)
-
-
-def _pairs(domains: dict[str, Tensor], images: dict[str, Tensor]) -> Tensor:
-    """Input and image of each stream, ``(M*B, 6, H, W)``."""
-    inputs = torch.cat([domains[name] for name in images])
-    return torch.cat([inputs, torch.cat(list(images.values()))], 1)
 
 
 @contextmanager
