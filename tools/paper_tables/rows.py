@@ -181,10 +181,7 @@ CASES = {
 }
 NETWORK = 'model.network'
 PLAIN: Options = {f'{NETWORK}.encoder': dict(exchange=False)}
-RUNNING: Options = {
-    f'{NETWORK}.norm_cfg.exchange': False,
-    f'{NETWORK}.norm_cfg.track_running_stats': True,
-}
+RUNNING: Options = PLAIN | {f'{NETWORK}.norm_cfg.track_running_stats': True}
 SHARING: dict[str, Options] = {
     'unshared': PLAIN | {f'{NETWORK}.convs': 'private'},
     'shared': PLAIN | {f'{NETWORK}.norm_cfg': dict(_delete_=True, type='IN2d', affine=True)},
