@@ -38,7 +38,8 @@ class ExchangeNorm(nn.Module):
         penalty_region: whose gamma is penalised: ``'disjoint'`` (the paper and the official code)
             or ``'all'`` (Tables 1 and 13).
         exchange: whether this norm exchanges and is penalised. Models decide which of their norms
-            do by setting the attribute; False is a plain private norm.
+            do by setting the attribute; False is a plain private norm. What ``replace`` draws or
+            learns goes when it is set to False, and starts anew when it is set to True.
         select: which channels of the region are replaced (Table 1): ``'gamma'``: Eq. 4;
             ``'fixed'``: a portion, evenly spread and always the same; ``'random'``: as many, drawn
             in every training step, and the fixed ones at test. Without gamma nothing is penalised.
@@ -86,7 +87,8 @@ class ExchangeNorm(nn.Module):
         self.num_features = num_features
         self.axis = axis
         self.threshold = threshold
-        self.exchange = exchange
+        self.replace = replace
+        self.shared = shared
         self.disjoint = region == 'disjoint'
         self.norm: Any = (
             PartlySharedNorm(self.norm_type, self.grid.size, num_features, shared, **kwargs)
@@ -107,12 +109,27 @@ class ExchangeNorm(nn.Module):
             self.register_buffer('fixed', fixed, persistent=False)
             self.fixed: Tensor
             self.drawn = self.fixed  # of the last training step
-        self.stand_in = make_stand_in(replace, self.grid.length(axis), num_features)
-        if shared == 'affine' and self.exchanges:
+        self.exchange = exchange
+
+    @property
+    def exchange(self) -> bool:
+        """Whether this norm is told to exchange."""
+        return self._told
+
+    @exchange.setter
+    def exchange(self, told: bool) -> None:
+        streams = self.grid.length(self.axis)
+        if told and streams > 1 and self.shared == 'affine':
             raise ValueError(
                 "shared='affine' leaves one gamma for all streams, by which none can be told to "
                 'exchange: set exchange=False'
             )
+        if told == getattr(self, '_told', None):
+            return  # what is drawn or learned stays
+        self._told = told
+        # weights that nothing uses would stop a distributed wrapper, and be counted
+        stand_in = make_stand_in(self.replace, streams if told else 1, self.num_features)
+        self.stand_in = stand_in and stand_in.to(self.exchangeable.device)
 
     @property
     def weight(self) -> Tensor:
@@ -157,11 +174,8 @@ class ExchangeNorm(nn.Module):
 
     def single(self) -> 'ExchangeNorm':
         """A norm like this one of a single stream, with fresh values."""
-        stock = {
-            name: getattr(self.norm, name)
-            for name in ('eps', 'momentum', 'track_running_stats')
-            if hasattr(self.norm, name)
-        }
+        own = getattr(self.norm, 'statistics', self.norm)  # of a partly shared one
+        stock = {name: getattr(own, name) for name in ('eps', 'momentum', 'track_running_stats')}
         norm = type(self)(self.num_features, threshold=self.threshold, exchange=False, **stock)
         return norm.requires_grad_(self.norm.weight.requires_grad)
 
@@ -215,10 +229,12 @@ class ExchangeNorm(nn.Module):
         if value.numel() == self.num_features:
             return value.repeat(wanted // self.num_features)  # (T*M*C,)
         if value.numel() != wanted:
+            streams = wanted // self.num_features
+            several = f' or {streams} x {self.num_features} ({streams} streams)'
             raise ValueError(
                 f'{key} has {value.numel()} values, the model needs {self.num_features} '
-                f'(one stream) or {self.grid.size} x {self.num_features} ({self.grid.size} '
-                'streams): the checkpoint was made for another number of streams or another width'
+                f'(one stream){several if streams > 1 else ""}: the checkpoint was made for '
+                "another number of streams, another width or another 'shared'"
             )
         return value
 

@@ -126,7 +126,8 @@ class StandIn(nn.Module):
         ]
 
     def _convolved(self, others: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-        by_channel = self.weight[..., None, None].unbind(1)  # n - 1 of (C, 1, 1)
+        weight = self.weight.to(others[0][0].dtype)  # as autocast does for convolutions
+        by_channel = weight[..., None, None].unbind(1)  # n - 1 of (C, 1, 1)
         return [
             sum((w * x for w, x in zip(by_channel[1:], xs[1:], strict=True)), by_channel[0] * xs[0])
             for xs in others

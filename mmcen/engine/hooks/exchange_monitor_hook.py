@@ -1,6 +1,7 @@
 """How much is exchanged, where, and whether that is too little or too much."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -10,7 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from ...layers import StreamEnsemble, exchange_norms, exchanged_shares
+from ...layers import ExchangeNorm, StreamEnsemble, exchange_norms, exchanged_shares
 
 
 @HOOKS.register_module()
@@ -63,18 +64,20 @@ class ExchangeMonitorHook(Hook):
             for name, value in zip(names, share.flatten().tolist(), strict=True)
         }
         runner.visualizer.add_scalars(scalars, step=runner.iter)
-        masks = [norm.exchange_mask() for norm in norms.values()]
-        exchanged = sum(int(mask.sum()) for mask in masks)
-        possible = sum(int(norm.exchangeable.sum()) for norm in norms.values())
-        self._warn(runner, exchanged, possible, norms)
+        # how many a fixed or random choice exchanges is told to it, not learned
+        by_gamma = [norm for norm in norms.values() if norm.select == 'gamma']
+        if by_gamma:
+            self._warn(runner, by_gamma)
 
-    def _warn(self, runner: Runner, exchanged: int, possible: int, norms: dict) -> None:
+    def _warn(self, runner: Runner, norms: Sequence[ExchangeNorm]) -> None:
         if self._warned:
             return
+        exchanged = sum(int(norm.exchange_mask().sum()) for norm in norms)
+        possible = sum(int(norm.exchangeable.sum()) for norm in norms)
         if exchanged == 0 and runner.iter + 1 >= self.patience * runner.max_iters:
-            gammas = (norm.gamma().detach()[norm.exchangeable] for norm in norms.values())
+            gammas = (norm.gamma().detach()[norm.exchangeable] for norm in norms)
             smallest = min(float(gamma.abs().min()) for gamma in gammas)
-            threshold = max(norm.threshold for norm in norms.values())
+            threshold = max(norm.threshold for norm in norms)
             message = (
                 f'nothing is exchanged after {runner.iter + 1} iterations: the smallest |gamma| is '
                 f'{smallest:.3g}, the threshold {threshold:.3g}. Raise the coefficient of '

@@ -46,7 +46,8 @@ class AlignFusion(Fusion):
         y = self.conv2(self.conv1(x).relu())
         self.loss = None
         if self.training:
-            cells = nn.functional.adaptive_avg_pool2d(y.float(), 4)
+            # of a copy: pooling keeps its input, and activations behind this layer work in place
+            cells = nn.functional.adaptive_avg_pool2d(y.float().clone(), 4)
             streams = self.grid.unfold(cells).flatten(-2)  # (B, T, M, C, 16)
             samples = [s.permute(0, 1, 3, 2).flatten(0, 2) for s in streams.unbind(2)]
             pairs = list(combinations(samples, 2))
