@@ -14,7 +14,7 @@ SEGMENTATION, TRANSLATION = 'segmentation', 'translation'
 # Config that lends its data, schedule and sizes; None where the row's own config has them.
 DATASETS: dict[str, dict[str, str | None]] = {
     'synthetic': {
-        SEGMENTATION: 'rooms_lwrefinenet_r18.py',
+        SEGMENTATION: '../../tools/paper_tables/configs/rooms_segmentation.py',
         TRANSLATION: '../../tools/paper_tables/configs/rooms_translation.py',
     },
     'nyuv2': {SEGMENTATION: None, TRANSLATION: 'nyuv2_rgb-edge_to_depth.py'},
