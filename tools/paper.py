@@ -60,8 +60,10 @@ def parse_args() -> argparse.Namespace:
             parser.error(
                 f'{args.table} has no row {unknown[0]}: it has {", ".join(TABLES[args.table].rows)}'
             )
-        if min(args.epochs or 1, getattr(args, 'jobs', 1)) < 1:
-            parser.error('--epochs and --jobs are at least 1')
+        if args.epochs is not None and args.epochs < 2:
+            parser.error('--epochs is at least 2: the first of some schedules warms up')
+        if getattr(args, 'jobs', 1) < 1:
+            parser.error('--jobs is at least 1')
     return args
 
 
@@ -139,12 +141,12 @@ def run(args: argparse.Namespace, console: Console) -> int:
         folders |= {folder.path: folder for folder in plan.folders(name, row)}
     out = args.out or args.work_dir / args.dataset
     title = f'{args.table}: {table.title}, on {args.dataset}'
-    try:
-        with running.lock(args.work_dir):
+    with running.lock(args.work_dir):
+        try:
             running.run_all(list(folders.values()), args.jobs, console)
-    finally:
-        paths = report.write_all(out, args.table, title, lines_of(args, plan))
-        console.print('written: ' + ', '.join(map(str, paths)), soft_wrap=True)
+        finally:
+            paths = report.write_all(out, args.table, title, lines_of(args, plan))
+            console.print('written: ' + ', '.join(map(str, paths)), soft_wrap=True)
     failed = [folder for folder in folders.values() if folder.state == 'failed']
     for folder in failed:
         console.print(f'failed: {folder.path}: {folder.why}', soft_wrap=True)

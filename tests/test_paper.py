@@ -1,0 +1,174 @@
+"""tools/paper.py: every row is listed and builds; runs, failures, kills and tables."""
+
+import csv
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+
+from tools import paper
+from tools.paper_tables.experiments import SEGMENTATION, load
+from tools.paper_tables.rows import TABLES
+
+ROOT = Path(__file__).parents[1]
+ROWS = [(name, key) for name, table in TABLES.items() for key in table.rows]
+TINY = (
+    '--epochs', '2', '--cfg-options', 'train_dataloader.dataset.length=16',
+    'val_dataloader.dataset.length=8',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(('table', 'key'), ROWS)
+def test_every_row_builds_or_says_why_not(table, key):
+    row = TABLES[table].rows[key]
+    assert row.runs or row.why
+    if any(run.kind != SEGMENTATION for run in row.runs.values()):
+        pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    for dataset in row.datasets():
+        for run in row.runs.values():
+            with torch.device('meta'):
+                model = MODELS.build(load(run, dataset).model)
+            assert sum(p.numel() for p in model.parameters()) > 1e5
+
+
+def test_published_figures():
+    published = {name: table.rows for name, table in TABLES.items()}
+    assert list(published) == [f'table{i}' for i in range(1, 15)]
+    counts = [len(rows) for rows in published.values()]
+    assert counts == [13, 15, 18, 85, 7, 20, 25, 15, 16, 12, 8, 10, 2, 12]
+    cen = {'rgb/mIoU': 49.7, 'depth/mIoU': 45.1, 'mIoU': 51.1}
+    assert published['table1']['cen'].published == cen
+    assert published['table2']['cen'].published['mIoU'] == 51.1
+    assert published['table3']['cen-pspnet-r152'].published['nyudv2/mIoU'] == 52.5
+    both = ('shade-texture_to_rgb+cen', 'depth-normal-texture-shade')
+    assert published['table4'][both[0]].published['rgb/FID'] == 62.63
+    assert published['table5'][both[1]].published['rgb/FID'] == 57.19
+    for rows in published.values():
+        for row in rows.values():
+            for column, value in row.published.items():
+                assert value is None or 0 < value < (150 if 'FID' in column else 100)
+                if column.endswith('/FID') and value is not None:
+                    assert 5 < row.published[column[:-3] + 'KID'] * 10 < value
+                if column.endswith('/MAE') and row.published.get(column[:-3] + 'RMSE'):
+                    assert value < row.published[column[:-3] + 'RMSE']
+
+
+def call(monkeypatch, *words):
+    monkeypatch.setattr(sys, 'argv', ['paper.py', *words])
+    return paper.main()
+
+
+def test_list_and_show(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv('COLUMNS', '200')
+    assert call(monkeypatch, 'list') == 0
+    out = capsys.readouterr().out
+    assert 'versions of CEN' in out
+    assert '0 of 12' in out  # saliency
+    assert call(monkeypatch, 'show', 'table3', '--work-dir', str(tmp_path)) == 0
+    out = capsys.readouterr().out
+    assert 'needs --dataset nyuv2, not synthetic' in out
+    assert '(52.5)' in out
+    assert call(monkeypatch, 'show', 'table1', '--rows', 'cen', '--work-dir', str(tmp_path)) == 0
+    assert '1 not run' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('words', 'text'),
+    [
+        (('show', 'table99'), 'no table table99: there are table1, table2'),
+        (('run', 'table1', '--rows', 'best'), 'table1 has no row best: it has unshared, shared'),
+        (('run', 'table1', '--dataset', 'imagenet'), "invalid choice: 'imagenet'"),
+        (('run', 'table1', '--epochs', '1'), '--epochs is at least 2: the first of some'),
+        (('run', 'table1', '--jobs', '0'), '--jobs is at least 1'),
+    ],
+)
+def test_wrong_names(monkeypatch, capsys, words, text):
+    with pytest.raises(SystemExit, match='2'):
+        call(monkeypatch, *words)
+    assert text in capsys.readouterr().err
+
+
+def command(folder, *words):
+    tool = [sys.executable, '-W', 'ignore', str(ROOT / 'tools' / 'paper.py')]
+    return [*tool, *words, '--work-dir', str(folder)]
+
+
+def read(folder, name):
+    with (folder / 'synthetic' / f'{name}.csv').open() as file:
+        return {row['row']: row for row in csv.DictReader(file)}
+
+
+def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
+    rows = ('--rows', 'fixed', 'cen', '--seeds', '0', '1', '--jobs', '2')
+    # a portion that the row 'fixed' alone looks at
+    wrong = (*TINY, 'model.backbone.norm_cfg.portion=2')
+    first = subprocess.run(
+        command(tmp_path, 'run', 'table1', *rows, *wrong), capture_output=True, text=True
+    )
+    assert first.returncode == 1
+    assert 'portion must be within 0..1, got 2' in first.stdout
+    assert 'run the same command again to retry what failed' in first.stdout
+    table = read(tmp_path, 'table1')
+    assert set(table) == {'fixed', 'cen'}
+    assert table['fixed']['mIoU mean'] == ''
+    assert '2 failed' in table['fixed']['note']
+    assert table['fixed']['mIoU published'] == '47.2'
+    results = [json.loads(f.read_text()) for f in tmp_path.rglob('*_cen_*/result.json')]
+    assert len(results) == 2
+    scores = [result['metrics']['mIoU'] for result in results]
+    assert float(table['cen']['mIoU mean']) == pytest.approx(statistics.fmean(scores))
+    assert float(table['cen']['mIoU deviation']) == pytest.approx(statistics.stdev(scores))
+    assert scores[0] != scores[1]
+    assert table['cen']['seeds'] == '2'
+    assert float(table['cen']['parameters']) == results[0]['parameters'] > 1e6
+    assert results[0]['multiply_adds'] > 1e8
+    assert '--rows cen --dataset synthetic --epochs 2 --seeds 0 1' in table['cen']['command']
+    text = (tmp_path / 'synthetic' / 'table1.md').read_text()
+    mean, deviation = statistics.fmean(scores), statistics.stdev(scores)
+    assert f'| {mean:.2f} ± {deviation:.2f} (51.1) |' in text
+    assert r'\begin{tabular}' in (tmp_path / 'synthetic' / 'table1.tex').read_text()
+    # the same training under the name of another table, and nothing is done twice
+    stamps = {f: f.stat().st_mtime_ns for f in tmp_path.rglob('result.json')}
+    again = ('run', 'table2', '--rows', 'cen', '--seeds', '0', '1', *wrong)
+    assert subprocess.run(command(tmp_path, *again)).returncode == 0
+    assert stamps == {f: f.stat().st_mtime_ns for f in tmp_path.rglob('result.json')}
+    assert float(read(tmp_path, 'table2')['cen']['mIoU mean']) == pytest.approx(mean)
+
+
+def test_killed_and_taken_up_again(tmp_path, monkeypatch, capsys):
+    words = ('run', 'table1', '--rows', 'cen', *TINY, 'train_dataloader.dataset.length=48')
+    with subprocess.Popen(
+        command(tmp_path, *words), start_new_session=True, stdout=subprocess.PIPE
+    ) as process:
+        while not list(tmp_path.rglob('epoch_1.pth')) and process.poll() is None:
+            time.sleep(0.05)
+        second = subprocess.run(command(tmp_path, *words), capture_output=True, text=True)
+        os.killpg(process.pid, signal.SIGKILL)
+    if not list(tmp_path.rglob('result.json')):  # it was still at work
+        assert 'another tools/paper.py works in' in second.stderr
+        monkeypatch.setenv('COLUMNS', '200')
+        shown = command(tmp_path, 'show', *words[1:])[4:]
+        assert call(monkeypatch, *shown) == 0
+        assert '1 half-finished' in capsys.readouterr().out
+    assert subprocess.run(command(tmp_path, *words)).returncode == 0
+    (log,) = tmp_path.rglob('log.txt')
+    assert 'resumed epoch: 1' in log.read_text() or 'resumed epoch: 2' in log.read_text()
+    assert read(tmp_path, 'table1')['cen']['mIoU mean']
+
+
+def test_a_translated_row_shows_what_can_be_measured(tmp_path):
+    pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    words = ('run', 'table5', '--rows', 'depth-normal', *TINY, 'model.network.base_channels=8')
+    assert subprocess.run(command(tmp_path, *words)).returncode == 0
+    row = read(tmp_path, 'table5')['depth-normal']
+    assert float(row['rgb/RMSE mean']) > float(row['rgb/MAE mean']) > 0
+    assert row['rgb/FID mean'] == ''  # no weights were named
+    assert float(row['rgb/FID published']) == 84.33
