@@ -41,8 +41,9 @@ def test_every_row_builds_or_says_why_not(table, key):
 
 def test_published_figures():
     published = {name: table.rows for name, table in TABLES.items()}
-    assert list(published) == [f'table{i}' for i in range(1, 15)]
-    counts = [len(rows) for rows in published.values()]
+    names = [f'table{i}' for i in range(1, 14)]
+    assert list(published) == [*names, 'figure9', 'table14']
+    counts = [len(published[name]) for name in [*names, 'table14']]
     assert counts == [13, 15, 18, 85, 7, 20, 25, 15, 16, 12, 8, 10, 2, 12]
     cen = {'rgb/mIoU': 49.7, 'depth/mIoU': 45.1, 'mIoU': 51.1}
     assert published['table1']['cen'].published == cen
@@ -55,10 +56,32 @@ def test_published_figures():
         for row in rows.values():
             for column, value in row.published.items():
                 assert value is None or 0 < value < (150 if 'FID' in column else 100)
-                if column.endswith('/FID') and value is not None:
+                if column[:-3] + 'KID' in row.published and value is not None:
                     assert 5 < row.published[column[:-3] + 'KID'] * 10 < value
                 if column.endswith('/MAE') and row.published.get(column[:-3] + 'RMSE'):
                     assert value < row.published[column[:-3] + 'RMSE']
+
+
+def test_sweeps_of_figure_9():
+    pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    rows = TABLES['figure9'].rows
+    assert len(rows) == 36
+    for kind, part in (('segmentation', 'backbone'), ('translation', 'network')):
+        plain, lower, higher = (
+            load(rows[f'{kind}+zero+{sweep}'].runs[''], 'synthetic')
+            for sweep in ('default', 'theta-x0.1', 'lambda-x10')
+        )
+        norms = [cfg.model[part].norm_cfg for cfg in (plain, lower, higher)]
+        assert norms[0].replace == 'zero'
+        assert norms[1].threshold == pytest.approx(0.1 * norms[0].threshold)
+        assert norms[2] == norms[0]
+        coefficients = [
+            hook.coefficient
+            for cfg in (plain, lower, higher)
+            for hook in cfg.custom_hooks
+            if hook.type == 'SparsityHook'
+        ]
+        assert coefficients == pytest.approx([coefficients[0]] * 2 + [10 * coefficients[0]])
 
 
 def call(monkeypatch, *words):

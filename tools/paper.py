@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.config import DictAction
 from rich.console import Console
+from rich.table import Column
 from rich.table import Table as Grid
 
 from tools.paper_tables import report, running
@@ -40,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     run = commands.add_parser('run', help='train rows of a table and write it')
     for command in (show, run):
         add = command.add_argument
-        add('table', help='table1 to table14')
+        add('table', help='table1 to table14, or figure9')
         add('--rows', nargs='+', metavar='ROW', help='names of rows; default all that can be run')
         add('--dataset', choices=DATASETS, default='synthetic', help='default: %(default)s')
         add('--epochs', type=int, help="default: the data set's own schedule")
@@ -122,7 +123,7 @@ def show(args: argparse.Namespace, console: Console) -> None:
     lines = lines_of(args, Plan(table, settings_of(args)))
     columns = report.columns_of(lines)
     title = f'{args.table}, page {table.page}: {table.title} (in brackets: published)'
-    grid = Grid('row', *columns, 'state', title=title)
+    grid = Grid(Column('row', no_wrap=True), *columns, 'state', title=title)
     for line in lines:
         grid.add_row(line.name, *(report.cell(line, column) for column in columns), line.note)
     console.print(grid)

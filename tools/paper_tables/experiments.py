@@ -50,11 +50,13 @@ class Run:
         config: file name.
         options: as --cfg-options, dotted keys.
         fusion: in place of exchange.
+        times: ``lambda`` and ``theta``, factors on the config's own.
     """
 
     config: str
     options: Mapping[str, Any] = field(default_factory=dict)
     fusion: Fusion | None = None
+    times: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -84,6 +86,12 @@ def load(run: Run, dataset: str, extractor: str | None = None) -> Config:
         _choose_metrics(cfg, extractor)
     if run.fusion is not None:
         _fuse(cfg, run.fusion)
+    for hook in cfg.custom_hooks:
+        if hook['type'] == 'SparsityHook':
+            hook['coefficient'] *= run.times.get('lambda', 1)
+    norm_cfg = (cfg.model.get('backbone') or cfg.model.network).norm_cfg
+    if 'theta' in run.times:
+        norm_cfg.threshold *= run.times['theta']
     cfg.merge_from_dict(dict(run.options))
     return cfg
 

@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from .experiments import DATASETS, Run, load
 from .report import COSTS, Line
-from .rows import Row, Table
+from .rows import EXCHANGED, Row, Table
 from .store import Folder, folder
 
 
@@ -88,7 +88,10 @@ class Plan:
             states += [one.state for one in found]
             results = [one.result for one in found]
             for result in filter(None, results):
-                for metric, value in result['metrics'].items():
+                values = dict(result['metrics'])
+                if result['exchanged'] is not None:
+                    values[EXCHANGED] = 100 * result['exchanged']
+                for metric, value in values.items():
                     column = f'{part}/{metric}' if part else metric
                     if row.shows(column, metric):
                         line.measured.setdefault(column, []).append(value)

@@ -58,7 +58,7 @@ def cell(line: Line, column: str, plus_minus: str = ' ± ') -> str:
         mean, deviation = mean_and_deviation(values)
         parts.append(f'{mean:.2f}' + (f'{plus_minus}{deviation:.2f}' if deviation else ''))
     if (published := line.published.get(column)) is not None:
-        parts.append(f'({published:g})')
+        parts.append(f'({published})')
     return ' '.join(parts)
 
 

@@ -26,6 +26,7 @@ FUSIONS = {
     'selfatt': 'SelfAttentionFusion',
     'cbn': 'CBNFusion',
 }
+EXCHANGED = 'exchanged %'  # of the channels of the norms that exchange
 Published = Mapping[str, float | None]
 Options = dict[str, Any]
 
@@ -62,6 +63,8 @@ class Row:
 
     def shows(self, column: str, metric: str) -> bool:
         """Whether a measured figure has a place: published, or an error of a translated task."""
+        if metric == EXCHANGED:
+            return True
         of_task = metric.count('/') == 1 and metric.endswith(('/MAE', '/RMSE'))
         return self.published.get(column) is not None or column == 'mIoU' or of_task
 
@@ -220,6 +223,18 @@ def table13(key: str, published: Published) -> Row:
     return of_inputs(lambda word: {} if word == 'cen' else everywhere, published, key)
 
 
+def figure9(key: str, published: Published) -> Row:
+    kind, how, sweep = key.split('+')
+    config, norm = {
+        'segmentation': (SEGMENTER, NORM),
+        'translation': ('taskonomy_shade-texture_to_rgb.py', f'{NETWORK}.norm_cfg'),
+    }[kind]
+    options = {f'{norm}.replace': 'zero'} if how == 'zero' else {}
+    name, _, factor = sweep.partition('-x')
+    times = {name: float(factor)} if factor else {}
+    return Row(published, {'': Run(config, options, times=times)})
+
+
 def table14(key: str, published: Published) -> Row:
     return Row(published, why=CITED if key != 'cen' else 'RGB-D saliency is not here yet')
 
@@ -238,6 +253,7 @@ MAKERS: dict[str, Callable[[str, Published], Row]] = {
     'table11': sharing,
     'table12': table12,
     'table13': table13,
+    'figure9': figure9,
     'table14': table14,
 }
 
