@@ -52,6 +52,9 @@ class Plan:
             yield f'needs --dataset {where}, not {self.settings.dataset}'
         elif row.why:
             yield row.why
+        of_features = any(c.endswith(('/FID', '/KID')) and v for c, v in row.published.items())
+        if self.runs(row) and of_features and not self.settings.extractor:
+            yield 'FID and KID want --extractor'
 
     def runs(self, row: Row) -> dict[str, Run]:
         """Those that the data set serves."""

@@ -18,7 +18,7 @@ class AlignFusion(Fusion):
     al., ECCV 2016), 11 Gaussian kernels.
 
     The samples of the distributions are cells of a grid on the features, 4x4 in each frame. The
-    loss of the last pass in training is in ``loss``; the model adds it, see :func:`fusion_losses`.
+    loss of a pass in training waits in ``loss`` for the model, see :func:`fusion_losses`.
 
     Args:
         channels, grid: of :class:`Fusion`.
@@ -73,7 +73,10 @@ def discrepancy(a: Tensor, b: Tensor, kernels: int = KERNELS) -> Tensor:
 
 
 def fusion_losses(model: nn.Module) -> dict[str, Tensor]:
-    """The losses of a model's alignments, of its last pass in training; none where there are
-    none."""
-    found = [m.loss for m in model.modules() if isinstance(m, AlignFusion) and m.loss is not None]
-    return {'fusion.loss_align': torch.stack(found).sum()} if found else {}
+    """Take the losses of a model's alignments, of its last pass in training; nothing where there
+    are none."""
+    layers = [m for m in model.modules() if isinstance(m, AlignFusion) and m.loss is not None]
+    losses: list[Any] = [layer.loss for layer in layers]
+    for layer in layers:
+        layer.loss = None  # it holds on to the graph
+    return {'fusion.loss_align': torch.stack(losses).sum()} if losses else {}
