@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.table import Column
 from rich.table import Table as Grid
 
+from tools.common import exit_status
 from tools.paper_tables import report, running
 from tools.paper_tables.experiments import DATASETS
 from tools.paper_tables.plan import Plan, Settings
@@ -156,23 +157,15 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 1 if failed else 0
 
 
+def work(args: argparse.Namespace, console: Console) -> int | None:
+    if args.command == 'list':
+        return list_tables(console)
+    return show(args, console) if args.command == 'show' else run(args, console)
+
+
 def main() -> int:
     args = parse_args()
-    console = Console(highlight=False)
-    try:
-        if args.command == 'list':
-            list_tables(console)
-        elif args.command == 'show':
-            show(args, console)
-        else:
-            return run(args, console)
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f'error: {error}\n')
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write('\nstopped: run the same command again to go on\n')
-        return 130
-    return 0
+    return exit_status(lambda: work(args, Console(highlight=False)))
 
 
 if __name__ == '__main__':

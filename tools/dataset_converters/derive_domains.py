@@ -44,7 +44,8 @@ from mmcen.datasets import MultiModalSegDataset, domains
 from mmcen.datasets.encodings import CLASSES, from_file, paint, to_file, to_image
 from mmcen.datasets.nyudv2 import colour_map
 from mmcen.datasets.transforms.reading import read_array
-from tools.dataset_converters.common import exit_status, make_folders, run_all, write
+from tools.common import exit_status, write
+from tools.dataset_converters.common import make_folders, run_all
 
 DERIVED = (
     'rgb', 'depth_zbuffer', 'depth_euclidean', 'normal', 'reshading', 'edge_texture',
@@ -356,7 +357,7 @@ def stop(*_: object) -> None:
 def main() -> int:
     args = parse_args()
     signal.signal(signal.SIGTERM, stop)
-    return exit_status(run, args)
+    return exit_status(lambda: run(args, Console(highlight=False, soft_wrap=True)))
 
 
 if __name__ == '__main__':

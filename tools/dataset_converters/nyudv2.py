@@ -35,7 +35,8 @@ try:
 except ImportError as error:
     sys.exit(f'the converter needs {error.name}: pip install h5py scipy')
 
-from tools.dataset_converters.common import exit_status, make_folders, run_all, write
+from tools.common import exit_status, write
+from tools.dataset_converters.common import make_folders, run_all
 
 FOLDERS = ('rgb', 'depth', 'masks')
 DEPTHS = {'filled': 'depths', 'raw': 'rawDepths'}
@@ -214,7 +215,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
 
 def main() -> int:
-    return exit_status(run, parse_args())
+    args = parse_args()
+    return exit_status(lambda: run(args, Console(highlight=False, soft_wrap=True)))
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .store import write
+from tools.common import write
 
 COSTS = {'parameters': 'params M', 'fusion_parameters': 'fusion M', 'multiply_adds': 'GMAC'}
 UNITS = {'parameters': 1e6, 'fusion_parameters': 1e6, 'multiply_adds': 1e9}

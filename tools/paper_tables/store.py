@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+
+from tools.common import write
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT, FAILED, LOG, ERRORS = 'result.json', 'failed.txt', 'log.txt', 'errors.txt'
@@ -67,13 +68,6 @@ def folder(work_dir: Path, name: str, cfg: Config) -> Folder:
     tag = hashlib.sha256(cfg.pretty_text.encode()).hexdigest()[:10]
     found = sorted(work_dir.glob(f'*-{tag}'))
     return Folder(found[0] if found else work_dir / f'{name}-{tag}', cfg)
-
-
-def write(path: Path, text: str) -> None:
-    """All or nothing: under the final name stands the whole file, or none."""
-    part = path.with_name(f'.{path.name}.part')
-    part.write_text(text)
-    os.replace(part, path)
 
 
 def commit() -> str:

@@ -26,7 +26,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmcen.engine.launch import build_runner
 from mmcen.layers import exchanged_shares
-from tools.paper_tables import store
+from tools.common import write
+from tools.paper_tables.store import commit
 
 
 class TellProgress(Hook):
@@ -83,9 +84,9 @@ def main() -> int:
         'seconds': time.monotonic() - start,
         'threads': torch.get_num_threads(),
         'torch': torch.__version__,
-        'commit': store.commit(),
+        'commit': commit(),
     }
-    store.write(folder / 'result.json', json.dumps(result, indent=1))
+    write(folder / 'result.json', json.dumps(result, indent=1))
     return 0
 
 
