@@ -76,7 +76,9 @@ class CENMultiTask(BaseModel):
         if self.policy is not None:
             self.network.register_module('policy', None)
         # of fewer streams than there are inputs, where a fusion merges them
-        self.ensemble = StreamEnsemble(getattr(self.network, 'out_grid', self.plan.grid))
+        out_grid = getattr(self.network, 'out_grid', self.plan.grid)
+        self.merged = out_grid.modalities < self.plan.grid.modalities
+        self.ensemble = StreamEnsemble(out_grid)
         self.streams = self.plan.streams
         self.test_cfg = dict(streams=True, dropout=False) | (test_cfg or {})
 
@@ -135,8 +137,7 @@ class CENMultiTask(BaseModel):
 
     def names_of(self, task: str) -> tuple[str, ...]:
         """The streams of a task by name: its inputs, or what they are fused to."""
-        merged = len(self.ensemble.alpha[0]) < len(self.plan.tasks[task])
-        return (FUSED,) if merged else tuple(self.plan.tasks[task])
+        return (FUSED,) if self.merged else tuple(self.plan.tasks[task])
 
     def targets(
         self, domains: dict[str, Tensor], data_samples: list[SegDataSample] | None
