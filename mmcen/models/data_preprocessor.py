@@ -75,6 +75,19 @@ class CENDataPreprocessor(SegDataPreProcessor):
         """Names in the order of the streams."""
         return list(self._channels)
 
+    @property
+    def channels(self) -> dict[str, int]:
+        """Channels of each modality as it comes, before they are repeated."""
+        return dict(self._channels)
+
+    def normalisation(self, name: str) -> tuple[Tensor, Tensor, int]:
+        """Mean and deviation of a modality, ``(C, 1, 1)`` each, and how often its own channels are
+        repeated to C."""
+        i, common = self.modalities.index(name), self.mean.shape[0] // len(self._channels)
+        part = slice(i * common, (i + 1) * common)
+        mean = self.mean - self.shift * self.std  # the value of padding is no part of it
+        return mean[part].clone(), self.std[part].clone(), self._repeats[name]
+
     def _register_normalisation(self, modalities: Mapping[str, Mapping[str, Any]]) -> None:
         """Buffers over all M*C channels, which the parent normalises by.
 

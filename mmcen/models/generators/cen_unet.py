@@ -262,27 +262,31 @@ class CENUNetGenerator(BaseModule):
         self._check(x)
         if self.policy is not None:
             self.policy()
-        skips = self._encode(x)
+        y = x.flatten(0, 1) if self.common else self._to_streams(x)
+        return tuple(self.output.by_task(self._decode(self._encode(y, self.common))))
+
+    def _decode(self, skips: list[Tensor]) -> Tensor:
+        """Features of the encoder, finest first, to what the output takes."""
         y = skips.pop()
         for conv, norm, dropout in zip(self.up_convs, self.up_norms, self.dropouts, strict=True):
             y = dropout(norm(conv(y.relu_())))
             y = torch.cat([y, skips.pop()], 1)  # (B*T*M, 2C, h, w)
-        return tuple(self.output.by_task(y.relu_()))
+        return y.relu_()
 
-    def _encode(self, x: Tensor) -> list[Tensor]:
-        """Features of all stages, ``(B*T*M, C', h, w)`` each, finest first."""
-        y = x.flatten(0, 1) if self.common else self._to_streams(x)
+    def _encode(self, y: Tensor, common: bool = False) -> list[Tensor]:
+        """Streams, or with ``common`` the domains that they share at first, to features of all
+        stages, ``(B*T*M, C', h, w)`` each, finest first."""
         features: list[Tensor] = []
         for i, (conv, norm) in enumerate(zip(self.down_convs, self.down_norms, strict=True)):
             y = conv(y)
-            if self.common and i == 1:
+            if common and i == 1:
                 y = self._part(y)
             y = norm(y)
             if str(i) in self.fusions:
                 y = self.fusions[str(i)](y)
             if i + 1 < self.downs:  # in place: skip connections carry the activated features
                 y = nn.functional.leaky_relu(y, 0.2, inplace=True)
-            features.append(self._part(y) if self.common and i == 0 else y)
+            features.append(self._part(y) if common and i == 0 else y)
         return [
             first_modality(y, self.grid) if i in self.apart else y for i, y in enumerate(features)
         ]

@@ -1,0 +1,3 @@
+from .network import DeployedNetwork, deploy
+
+__all__ = ['DeployedNetwork', 'deploy']

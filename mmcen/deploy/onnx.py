@@ -1,0 +1,150 @@
+"""ONNX files of a trained model, checked against PyTorch, that say what they are."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..version import __version__
+from .network import DeployedNetwork, as_it_is, deploy
+
+TOLERANCE = 1e-4  # of the largest output, or of 1
+METADATA = 'mmcen'
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | Path,
+    outputs: Sequence[str] | None = None,
+    size: tuple[int, int] = (256, 256),
+    whole: bool = False,
+    about: dict[str, Any] | None = None,
+) -> float:
+    """Write a model for ONNX Runtime, with dynamic batch, height and width, and compare the two.
+
+    Args:
+        model: a trained CENEncoderDecoder, CENMultiTask or CENTranslator.
+        path: the file to write; it is there whole and checked, or not at all.
+        outputs: as for :func:`deploy`.
+        size: (height, width) of the frame to trace with and to compare on; a second comparison is
+            on two frames of half that size.
+        whole: leave the model folded, for parts that :func:`deploy` cannot take apart.
+        about: what else the file says of itself (JSON), such as the config and the classes.
+
+    Returns:
+        The largest difference, relative to the largest output, or to 1 if that is smaller.
+
+    Raises:
+        ImportError: onnx, onnxscript or onnxruntime is missing.
+        ValueError: as :func:`deploy`; ``size`` does not fit; or the comparison fails.
+    """
+    onnx, _ = import_onnx()
+    network = (as_it_is if whole else deploy)(model, outputs)
+    divisor = network.divisor
+    if min(size) < 2 * divisor or size[0] % divisor or size[1] % divisor:
+        raise ValueError(
+            f'size {tuple(size)} must be multiples of {divisor}, and at least twice that: the '
+            'network halves its input'
+        )
+    frames = _frames(network, 2, size)  # a batch of 1 would be taken for a constant
+    free = torch.export.Dim.DYNAMIC
+    program = torch.onnx.export(
+        network,
+        frames,
+        input_names=list(network.inputs),
+        output_names=list(network.outputs),
+        dynamo=True,
+        dynamic_shapes={'modalities': tuple({0: free, 2: free, 3: free} for _ in frames)},
+        verbose=False,
+    )
+    assert program is not None
+    proto = program.model_proto
+    facts = {
+        'version': __version__,
+        'inputs': network.inputs,
+        'outputs': network.outputs,
+        'divisor': divisor,
+        **(about or {}),
+    }
+    onnx.helper.set_model_props(proto, {METADATA: json.dumps(facts)})
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f'{path.name}.partial')
+    try:
+        onnx.save(proto, partial)
+        half = (size[0] // 2 // divisor * divisor, size[1] // 2 // divisor * divisor)
+        worst = max(
+            _difference(network, partial, _frames(network, batch, shape))
+            for batch, shape in ((1, size), (2, half))
+        )
+        if worst > TOLERANCE:
+            raise ValueError(
+                f'ONNX Runtime and PyTorch differ by {worst:.1e} of the largest output, more than '
+                f'{TOLERANCE:.0e}: the file was not written'
+            )
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return worst
+
+
+def import_onnx() -> tuple[Any, Any]:
+    """onnx and onnxruntime.
+
+    Raises:
+        ImportError: one of them, or onnxscript, is missing.
+    """
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401, what torch writes ONNX with
+    except ImportError as error:
+        raise ImportError(
+            f"{error.name} is not installed, which ONNX needs: pip install -e '.[onnx]'"
+        ) from error
+    return onnx, onnxruntime
+
+
+def session(path: str | Path, threads: int = 0) -> Any:
+    """An ONNX Runtime session on the CPU; ``threads`` 0 takes all cores."""
+    _, runtime = import_onnx()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return runtime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+
+
+def facts_of(running: Any, path: str | Path) -> dict[str, Any]:
+    """What a file of :func:`export_onnx` says of itself.
+
+    Raises:
+        ValueError: another program wrote it.
+    """
+    written = running.get_modelmeta().custom_metadata_map.get(METADATA)
+    if written is None:
+        raise ValueError(f'{path} is not of mmcen: write it by tools/export.py')
+    return json.loads(written)
+
+
+def _frames(network: DeployedNetwork, batch: int, size: tuple[int, int]) -> tuple:
+    """Frames of colour and of anything else, in the range of colour."""
+    generator = torch.Generator().manual_seed(0)
+    return tuple(
+        255 * torch.rand(batch, channels, *size, generator=generator)
+        for channels in network.inputs.values()
+    )
+
+
+def _difference(network: DeployedNetwork, path: Path, frames: tuple) -> float:
+    fed = {name: frame.numpy() for name, frame in zip(network.inputs, frames, strict=True)}
+    found = session(path).run(None, fed)
+    with torch.no_grad():
+        wanted = [y.numpy() for y in network(*frames)]
+    return max(
+        float(np.abs(y - ours).max() / max(1.0, np.abs(ours).max()))
+        for y, ours in zip(found, wanted, strict=True)
+    )

@@ -1,0 +1,185 @@
+"""Plain layers of one stream: what the unrolled network is made of."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..layers import ExchangeNorm
+from ..layers.partly_shared import PartlySharedNorm
+
+
+class Normalise(nn.Module):
+    """A modality in the units of the sample, ``(B, C_m, H, W)``, to what the network takes, ``(B,
+    C, H, W)``."""
+
+    def __init__(self, mean: Tensor, std: Tensor, repeats: int = 1) -> None:
+        super().__init__()
+        self.register_buffer('mean', mean)
+        self.register_buffer('std', std)
+        self.repeats = repeats
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.repeat(1, self.repeats, 1, 1) - self.mean) / self.std
+
+
+class WeightedSum(nn.Module):
+    """The ensemble of one task, by scores that are fixed now."""
+
+    def __init__(self, scores: Sequence[float]) -> None:
+        super().__init__()
+        self.scores = list(scores)
+
+    def forward(self, *streams: Tensor) -> Tensor:
+        total = streams[0] * self.scores[0]
+        for stream, score in zip(streams[1:], self.scores[1:], strict=True):
+            total = total + stream * score
+        return total
+
+
+class ResizeLike(nn.Module):
+    """Bilinear, to the height and width of the input."""
+
+    def __init__(self, align_corners: bool) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
+        return nn.functional.interpolate(
+            x, like.shape[2:], mode='bilinear', align_corners=self.align_corners
+        )
+
+
+class Activate(nn.Module):
+    """What a task's head makes of the network's output; images in 0..255."""
+
+    def __init__(self, head: Any) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.head.activate(x)
+        return (y + 1) * 127.5 if self.head.of_images else y
+
+
+class Exchange(nn.Module):
+    """Eq. 4 for one stream, the choice of channels being fixed: its own channels where they are
+    kept, the mean of the others' elsewhere.
+
+    Args:
+        replaced: boolean (C,), True where the stream takes the others'.
+        own: place of the stream among the sources.
+        sources: number of the streams that exchange.
+
+    Inputs: normalised features of the sources, ``(B, C, H, W)`` each; or, after :meth:`compress`,
+    those of their channels that anybody reads.
+    """
+
+    def __init__(self, replaced: Tensor, own: int, sources: int) -> None:
+        super().__init__()
+        kept, taken = (~replaced).nonzero().flatten(), replaced.nonzero().flatten()
+        self.own = own
+        self.channels = len(replaced)
+        # which channels of each source are read, and where they go
+        self.reads = [kept if i == own else taken for i in range(sources)]
+        self.register_buffer('order', torch.cat([kept, taken]).argsort())
+        self._write([None] * sources)
+
+    def _write(self, there: Sequence[Tensor | None]) -> None:
+        for i, (reads, computed) in enumerate(zip(self.reads, there, strict=True)):
+            place = reads
+            if computed is not None:
+                number = torch.full((self.channels,), -1)
+                number[computed] = torch.arange(len(computed))
+                place = number[reads]
+            self.register_buffer(f'index{i}', place)
+
+    def compress(self, there: Sequence[Tensor]) -> None:
+        """From now on source i has the channels ``there[i]`` alone."""
+        self._write(there)
+
+    def forward(self, *sources: Tensor) -> Tensor:
+        read = [x.index_select(1, self.get_buffer(f'index{i}')) for i, x in enumerate(sources)]
+        kept = read.pop(self.own)
+        taken = read[0]
+        for other in read[1:]:
+            taken = taken + other
+        if len(read) > 1:
+            taken = taken / len(read)
+        return torch.cat([kept, taken], 1).index_select(1, self.order)
+
+
+def norm_of_stream(norm: ExchangeNorm, stream: int) -> nn.Module:
+    """The stock norm that one stream has, with its values.
+
+    Raises:
+        ValueError: a norm that streams share in part.
+    """
+    stock: Any = norm.norm
+    if isinstance(stock, PartlySharedNorm):
+        raise ValueError(
+            f"norms with shared='{norm.shared}' cannot be deployed: they belong to no stream alone"
+        )
+    features = norm.num_features
+    part = slice(stream * features, (stream + 1) * features)
+    kind = nn.InstanceNorm2d if isinstance(stock, nn.InstanceNorm2d) else nn.BatchNorm2d
+    measured = stock.running_mean is not None
+    own: Any = kind(features, stock.eps, affine=True, track_running_stats=measured)
+    with torch.no_grad():
+        own.weight.copy_(stock.weight[part])
+        own.bias.copy_(stock.bias[part])
+        if measured:
+            own.running_mean.copy_(stock.running_mean[part])
+            own.running_var.copy_(stock.running_var[part])
+    return own.eval()
+
+
+def take_channels(layer: nn.Module, channels: Tensor) -> nn.Module:
+    """A convolution or norm that computes some of its output channels only."""
+    new: Any
+    if isinstance(layer, nn.Conv2d):
+        new = nn.Conv2d(
+            layer.in_channels, len(channels), layer.kernel_size, layer.stride, layer.padding,
+            layer.dilation, bias=layer.bias is not None,
+        )  # fmt: skip
+    else:
+        old: Any = layer
+        new = type(old)(
+            len(channels), old.eps, affine=True, track_running_stats=old.running_mean is not None
+        )
+    state = {k: v[channels] if v.dim() else v for k, v in layer.state_dict().items()}
+    new.load_state_dict(state)
+    return new.eval()
+
+
+def fold_norm(conv: nn.Module, norm: nn.Module) -> nn.Module | None:
+    """Convolution with the frozen statistics and scale of the norm behind it; None where the norm
+    measures its input."""
+    if isinstance(norm, nn.BatchNorm2d) or getattr(norm, 'running_mean', None) is not None:
+        transposed = isinstance(conv, nn.ConvTranspose2d)
+        stock: Any = norm
+        scale = stock.weight * torch.rsqrt(stock.running_var + stock.eps)
+        shape = (1, -1, 1, 1) if transposed else (-1, 1, 1, 1)
+        new = plain_conv(conv, bias=True)
+        with torch.no_grad():
+            old = 0 if conv.bias is None else conv.bias
+            new.weight.copy_(conv.weight * scale.view(shape))
+            new.bias.copy_((old - stock.running_mean) * scale + stock.bias)
+        return new
+    return None
+
+
+def plain_conv(conv: Any, bias: bool | None = None) -> Any:
+    """A stock convolution with the values of one that may be a subclass."""
+    kind = nn.ConvTranspose2d if isinstance(conv, nn.ConvTranspose2d) else nn.Conv2d
+    with_bias = conv.bias is not None if bias is None else bias
+    new = kind(
+        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
+        dilation=conv.dilation, groups=conv.groups, bias=with_bias,
+    )  # fmt: skip
+    with torch.no_grad():
+        new.weight.copy_(conv.weight)
+        if with_bias and conv.bias is not None:
+            new.bias.copy_(conv.bias)
+    return new.eval()

@@ -1,0 +1,281 @@
+"""From folded streams to a graph of plain layers, each stream with its own.
+
+What a folded layer does to the batch it does to each stream alone, so that the graph of the folded
+network, traced once, is the graph of every stream. Streams meet at the norms that exchange, and
+nowhere else.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from ..layers import ExchangeNorm, LearnedPerTask, PerTask
+from ..layers.fusion.base import Fusion
+from ..models.decode_heads.refinenet_head import max_pool
+from ..streams import StreamGrid
+from .parts import Exchange, fold_norm, norm_of_stream, plain_conv, take_channels
+
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+
+
+class _Tracer(fx.Tracer):
+    """Layers that know of streams, and those that a framework has subclassed, stay whole."""
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_functions=(max_pool,))
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        whole = (ExchangeNorm, PerTask, LearnedPerTask, Fusion, *CONVOLUTIONS)
+        return isinstance(m, whole) or super().is_leaf_module(m, module_qualified_name)
+
+
+def trace(body: nn.Module) -> fx.Graph:
+    """Graph of a folded network.
+
+    Raises:
+        ValueError: its forward depends on the values or the shape of its input.
+    """
+    try:
+        return _Tracer().trace(body)
+    except fx.proxy.TraceError as error:
+        raise ValueError(
+            f'the network cannot be taken apart ({error}): export it as it is, without deploying'
+        ) from error
+
+
+class Unroller:
+    """Builds a graph, stream by stream.
+
+    Args:
+        grid: of the streams.
+    """
+
+    def __init__(self, grid: StreamGrid) -> None:
+        self.grid = grid
+        self.graph = fx.Graph()
+        self.parts = nn.Module()
+        self._count = 0
+        self._shared: dict[int, str] = {}
+
+    def add(self, part: nn.Module, *args: Any) -> fx.Node:
+        """Call a layer on nodes; a layer that is called twice has its weights once."""
+        if id(part) not in self._shared:
+            self._shared[id(part)] = f'part{self._count}'
+            self._count += 1
+            self.parts.add_module(self._shared[id(part)], part)
+        return self.graph.call_module(self._shared[id(part)], args)
+
+    def part(self, node: fx.Node) -> nn.Module | None:
+        """The layer that a node calls."""
+        return self.parts.get_submodule(str(node.target)) if node.op == 'call_module' else None
+
+    def unroll(self, body: nn.Module, inputs: Sequence[fx.Node]) -> list[Any]:
+        """Copy the graph of a folded network for every stream.
+
+        Args:
+            body: folded features to outputs, ``(B*T*M, C, H, W)`` to any structure of such.
+            inputs: the input of each stream, T*M nodes.
+
+        Returns:
+            What the network gives, of each stream.
+
+        Raises:
+            ValueError: a layer that mixes streams in another way than by exchange.
+        """
+        streams = range(self.grid.size)
+        values: list[dict[fx.Node, Any]] = [{} for _ in streams]
+        results: list[Any] = []
+        plain: dict[int, nn.Module] = {}
+        for node in trace(body).nodes:
+            if node.op == 'placeholder':
+                made = list(inputs)
+            elif node.op == 'output':
+                results = [fx.map_arg(node.args[0], values[s].__getitem__) for s in streams]
+                continue
+            elif node.op == 'call_module':
+                layer = body.get_submodule(str(node.target))
+                own = [fx.map_arg(node.args, values[s].__getitem__) for s in streams]
+                made = self._layer(layer, own, plain)
+            else:
+                made = [self._copy(node, values[s].__getitem__) for s in streams]
+            for s in streams:
+                values[s][node] = made[s]
+        return results
+
+    def _copy(self, node: fx.Node, of_stream: Callable[[fx.Node], Any]) -> fx.Node:
+        if node.op == 'get_attr':
+            raise ValueError(f"the network's own tensor {node.target} is of no layer")
+        new = self.graph.node_copy(node, of_stream)
+        # streams may share what a norm gives: nothing is changed in place
+        if new.op == 'call_method':
+            new.target = str(new.target).removesuffix('_')
+        new.kwargs = (
+            {key: key != 'inplace' and v for key, v in new.kwargs.items()}
+            if ('inplace' in new.kwargs)
+            else new.kwargs
+        )
+        return new
+
+    def _layer(
+        self, layer: nn.Module, own: list[Any], plain: dict[int, nn.Module]
+    ) -> list[fx.Node]:
+        if isinstance(layer, (Fusion, LearnedPerTask)):
+            raise ValueError(
+                f'{type(layer).__name__} is not exchange and cannot be deployed: export the model '
+                'as it is, without deploying'
+            )
+        if isinstance(layer, ExchangeNorm):
+            return self._exchange(layer, own)
+        if isinstance(layer, PerTask):
+            copies = [layer.copies[layer.groups[self._place(layer.grid, s)[0]]] for s in self._all]
+        else:
+            copies = [layer] * len(own)
+        return [
+            self.add(self._plain(copy, plain), *args)
+            for copy, args in zip(copies, own, strict=True)
+        ]
+
+    @property
+    def _all(self) -> range:
+        return range(self.grid.size)
+
+    def _plain(self, layer: nn.Module, plain: dict[int, nn.Module]) -> nn.Module:
+        if id(layer) not in plain:
+            plain[id(layer)] = (
+                plain_conv(layer)
+                if isinstance(layer, CONVOLUTIONS)
+                else nn.ReLU()
+                if isinstance(layer, nn.ReLU)
+                else layer
+            )
+        return plain[id(layer)]
+
+    def _place(self, grid: StreamGrid, stream: int) -> tuple[int, int]:
+        """(t, m) of a stream in the grid of a layer, which may be that of a single task, or one
+        whose tasks are all streams."""
+        t, m = divmod(stream, self.grid.modalities)
+        if grid == self.grid:
+            return t, m
+        if grid.size == 1:
+            return 0, 0
+        if grid.tasks == self.grid.size and grid.modalities == 1:
+            return stream, 0
+        if grid == StreamGrid(1, self.grid.modalities):
+            return 0, m
+        raise ValueError(f'a layer is built for {grid}, the model has {self.grid}')
+
+    def _exchange(self, norm: ExchangeNorm, own: list[Any]) -> list[fx.Node]:
+        places = [self._place(norm.grid, s) for s in self._all]
+        numbers = [t * norm.grid.modalities + m for t, m in places]
+        sources = [
+            self.add(norm_of_stream(norm, number), *args)
+            for number, args in zip(numbers, own, strict=True)
+        ]
+        if not norm.exchanges:
+            return sources
+        if norm.stand_in is not None:
+            raise ValueError(
+                f"replace='{norm.replace}' is an ablation and cannot be deployed: only 'mean' can"
+            )
+        mask = norm.exchange_mask().flatten(0, 1)  # (T*M, C)
+        axis = 0 if norm.axis == 'tasks' else 1
+        made = []
+        for s, place in enumerate(places):
+            group = [
+                k for k, other in enumerate(places)
+                if other[1 - axis] == place[1 - axis] and self._same_task(norm, s, k)
+            ]  # fmt: skip
+            nodes = [sources[k] for k in group]
+            replaced = mask[numbers[s]].cpu()
+            made.append(
+                self.add(Exchange(replaced, group.index(s), len(group)), *nodes)
+                if replaced.any()
+                else sources[s]
+            )
+        return made
+
+    def _same_task(self, norm: ExchangeNorm, s: int, k: int) -> bool:
+        """Layers of a single task exchange inside the task."""
+        if norm.grid == self.grid:
+            return True
+        return s // self.grid.modalities == k // self.grid.modalities
+
+    def finish(self, outputs: Sequence[fx.Node]) -> fx.GraphModule:
+        """Leave out what no output needs, fold norms into convolutions, and compute no channel that
+        nobody reads."""
+        self.graph.output(tuple(outputs))
+        self.graph.eliminate_dead_code(lambda node: node.op in ('placeholder', 'output'))
+        self._fold_norms()
+        self._leave_out_channels()
+        self.graph.lint()
+        used = {str(n.target) for n in self.graph.nodes if n.op == 'call_module'}
+        for name in [name for name, _ in self.parts.named_children() if name not in used]:
+            delattr(self.parts, name)
+        return fx.GraphModule(self.parts, self.graph)
+
+    def _fold_norms(self) -> None:
+        for node in list(self.graph.nodes):
+            norm = self.part(node)
+            if not isinstance(norm, (nn.BatchNorm2d, nn.InstanceNorm2d)):
+                continue
+            before = node.args[0]
+            conv = self.part(before) if isinstance(before, fx.Node) else None
+            if not isinstance(conv, CONVOLUTIONS) or len(before.users) > 1:
+                continue
+            folded = fold_norm(conv, norm)
+            if folded is not None:
+                with self.graph.inserting_before(node):
+                    new = self.add(folded, *before.args)
+                node.replace_all_uses_with(new)
+                self.graph.erase_node(node)
+                self.graph.erase_node(before)
+
+    def _leave_out_channels(self) -> None:
+        """Sources that exchange layers alone read compute what these read."""
+        computed: dict[fx.Node, Tensor] = {}
+        for node in list(self.graph.nodes):
+            readers = [self.part(user) for user in node.users]
+            if not readers or not all(isinstance(reader, Exchange) for reader in readers):
+                continue
+            reads = [
+                reader.reads[i]  # type: ignore[union-attr]
+                for user, reader in zip(node.users, readers, strict=True)
+                for i, source in enumerate(user.args)
+                if source is node
+            ]
+            channels = torch.cat(reads).unique() if any(map(len, reads)) else torch.zeros(1).long()
+            new = self._narrow(node, channels)
+            if new is not None:
+                computed[new] = channels
+        for node in self.graph.nodes:
+            reader = self.part(node)
+            if isinstance(reader, Exchange):
+                every = torch.arange(reader.channels)
+                reader.compress([computed.get(source, every) for source in node.args])
+
+    def _narrow(self, node: fx.Node, channels: Tensor) -> fx.Node | None:
+        """The layer of a source, with some of its channels alone: a convolution, or an instance
+        norm behind one."""
+        chain = [node]
+        while not isinstance(self.part(chain[-1]), nn.Conv2d):
+            before = chain[-1].args[0] if chain[-1].args else None
+            of_norm = isinstance(self.part(chain[-1]), nn.InstanceNorm2d)
+            if not of_norm or not isinstance(before, fx.Node) or len(before.users) > 1:
+                return None
+            chain.append(before)
+        conv = self.part(chain[-1])
+        if conv.groups > 1:  # type: ignore[union-attr]
+            return None
+        args = chain[-1].args
+        with self.graph.inserting_before(node):
+            for old in reversed(chain):
+                part = self.part(old)
+                assert part is not None
+                new = self.add(take_channels(part, channels), *args)
+                args = (new,)
+        node.replace_all_uses_with(new)
+        for old in chain:
+            self.graph.erase_node(old)
+        return new
