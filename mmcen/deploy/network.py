@@ -10,13 +10,15 @@ from ..models.data_preprocessor import CENDataPreprocessor
 from ..models.generators import CENUNetGenerator
 from ..models.multitask import CENMultiTask
 from ..models.multitask.dense_network import CENDenseNetwork
+from ..models.multitask.heads import to_image
 from ..models.segmentors.cen_encoder_decoder import ENSEMBLE, CENEncoderDecoder
+from ..streams import StreamGrid
 from .parts import Activate, Normalise, ResizeLike, WeightedSum
 from .unroll import Unroller
 
 
 class DeployedNetwork(nn.Module):
-    """What :func:`deploy` makes.
+    """What :func:`deploy` and :func:`as_it_is` make.
 
     Attributes:
         inputs: names of the modalities, with their numbers of channels.
@@ -30,7 +32,7 @@ class DeployedNetwork(nn.Module):
     """
 
     def __init__(
-        self, layers: fx.GraphModule, inputs: dict[str, int], outputs: Sequence[str], divisor: int
+        self, layers: nn.Module, inputs: dict[str, int], outputs: Sequence[str], divisor: int
     ) -> None:
         super().__init__()
         self.layers = layers
@@ -63,6 +65,24 @@ def deploy(model: nn.Module, outputs: Sequence[str] | None = None) -> DeployedNe
         >>> network = deploy(model, outputs=['ensemble'])  # doctest: +SKIP
         >>> logits, = network(rgb, depth)  # doctest: +SKIP
     """
+    plan, wanted = _plan_of(model, outputs)
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            return DeployedNetwork(plan.apart(wanted), plan.inputs, wanted, plan.divisor).eval()
+    finally:
+        model.train(training)
+
+
+def as_it_is(model: nn.Module, outputs: Sequence[str] | None = None) -> DeployedNetwork:
+    """A model, folded as it is, behind the interface of a deployed one: for what :func:`deploy`
+    cannot take apart. Arguments and errors as there."""
+    plan, wanted = _plan_of(model, outputs)
+    return DeployedNetwork(_Whole(plan, wanted), plan.inputs, wanted, plan.divisor).eval()
+
+
+def _plan_of(model: nn.Module, outputs: Sequence[str] | None) -> tuple['_Plan', list[str]]:
     if isinstance(model, CENEncoderDecoder):
         plan: _Plan = _Segmentor(model)
     elif isinstance(model, CENMultiTask):
@@ -76,72 +96,92 @@ def deploy(model: nn.Module, outputs: Sequence[str] | None = None) -> DeployedNe
     unknown = [name for name in wanted if name not in plan.names]
     if unknown or not wanted:
         raise ValueError(f'outputs {unknown or wanted} are unknown: choose of {plan.names}')
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            return plan.build(wanted).eval()
-    finally:
-        model.train(training)
+    return plan, wanted
 
 
 class _Plan:
-    """How a kind of model goes from modalities to outputs."""
+    """How a kind of model goes from modalities to outputs.
+
+    Attributes:
+        names: of all outputs.
+        inputs: modalities and their channels.
+        grid: of the streams.
+        divisor: of height and width.
+    """
 
     names: list[str]
+    grid: StreamGrid
+    divisor = 1
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, modalities: Sequence[str]) -> None:
         self.model = model
+        channels = getattr(model.data_preprocessor, 'channels', {})
+        self.inputs = {name: channels.get(name, 3) for name in modalities}
 
-    def build(self, wanted: list[str]) -> DeployedNetwork:
-        raise NotImplementedError
-
-    def placeholders(self, unroller: Unroller, names: Sequence[str]) -> dict[str, fx.Node]:
-        return {name: unroller.graph.placeholder(name) for name in names}
-
-    def normalised(self, unroller: Unroller, given: dict[str, fx.Node]) -> dict[str, fx.Node]:
-        """Every modality by its own mean and deviation, of equal channel counts."""
-        return {
-            name: unroller.add(Normalise(*self._normalisation(name)), node)
-            for name, node in given.items()
-        }
-
-    def _normalisation(self, name: str) -> tuple[Tensor, Tensor, int]:
+    def normalise(self, name: str) -> Normalise:
+        """A modality by its own mean and deviation, of as many channels as all."""
         preprocessor = self.model.data_preprocessor
         if isinstance(preprocessor, CENDataPreprocessor):
-            return preprocessor.normalisation(name)
-        mean, std = (preprocessor.get_buffer(name).view(-1, 1, 1) for name in ('mean', 'std'))
-        return mean, std, 1  # mmagic's: one for all images
+            return Normalise(*preprocessor.normalisation(name))
+        # mmagic's has one mean for all images
+        return Normalise(*(preprocessor.get_buffer(key).view(-1, 1, 1) for key in ('mean', 'std')))
 
-    def network(
-        self, unroller: Unroller, given: dict[str, fx.Node], made: dict[str, fx.Node], divisor: int
-    ) -> DeployedNetwork:
-        channels = getattr(self.model.data_preprocessor, 'channels', {})
-        return DeployedNetwork(
-            unroller.finish(list(made.values())),
-            {name: channels.get(name, 3) for name in given},
-            list(made),
-            divisor,
-        )
+    def apart(self, wanted: Sequence[str]) -> fx.GraphModule:
+        """Plain layers of each stream."""
+        unroller = Unroller(self.grid)
+        given = {name: unroller.graph.placeholder(name) for name in self.inputs}
+        normalised = {name: unroller.add(self.normalise(name), x) for name, x in given.items()}
+        made = self.outputs(unroller, normalised, next(iter(given.values())))
+        return unroller.finish([made[name] for name in wanted])
+
+    def outputs(
+        self, unroller: Unroller, x: dict[str, fx.Node], like: fx.Node
+    ) -> dict[str, fx.Node]:
+        """Normalised modalities to outputs by name, as large as ``like``, as a graph."""
+        raise NotImplementedError
+
+    def folded(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The same by the model itself."""
+        raise NotImplementedError
+
+
+class _Whole(nn.Module):
+    """A plan's model, folded."""
+
+    def __init__(self, plan: _Plan, wanted: Sequence[str]) -> None:
+        super().__init__()
+        self.model = plan.model
+        self.normalise = nn.ModuleList(plan.normalise(name) for name in plan.inputs)
+        self.plan, self.wanted = plan, wanted
+
+    def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
+        normalised = [f(x) for f, x in zip(self.normalise, modalities, strict=True)]
+        outputs = self.plan.folded(dict(zip(self.plan.inputs, normalised, strict=True)))
+        return tuple(outputs[name] for name in self.wanted)
 
 
 class _Segmentor(_Plan):
     def __init__(self, model: CENEncoderDecoder) -> None:
-        super().__init__(model)
+        super().__init__(model, model.data_preprocessor.modalities)
         self.names = [ENSEMBLE, *model.streams]
+        self.grid = model.in_grid
+        self.resize = ResizeLike(model.align_corners)
 
-    def build(self, wanted: list[str]) -> DeployedNetwork:
-        model = self.model
-        unroller = Unroller(model.in_grid)
-        given = self.placeholders(unroller, model.data_preprocessor.modalities)
-        normalised = self.normalised(unroller, given)
-        logits = unroller.unroll(_EncodeDecode(model), list(normalised.values()))
-        by_name = dict(zip(model.streams, logits, strict=True))
-        by_name[ENSEMBLE] = unroller.add(WeightedSum(model.ensemble.scores()[0].tolist()), *logits)
-        like = next(iter(given.values()))
-        resize = ResizeLike(model.align_corners)
-        made = {name: unroller.add(resize, by_name[name], like) for name in wanted}
-        return self.network(unroller, given, made, 1)
+    def outputs(
+        self, unroller: Unroller, x: dict[str, fx.Node], like: fx.Node
+    ) -> dict[str, fx.Node]:
+        logits = unroller.unroll(_EncodeDecode(self.model), list(x.values()))
+        ensemble = WeightedSum(self.model.ensemble.scores()[0].tolist())
+        found = [unroller.add(ensemble, *logits), *logits]
+        return {
+            name: unroller.add(self.resize, y, like)
+            for name, y in zip(self.names, found, strict=True)
+        }
+
+    def folded(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        like = next(iter(x.values()))
+        found = self.model._forward(torch.cat(list(x.values()), 1))
+        return {name: self.resize(y, like) for name, y in found.items()}
 
 
 class _EncodeDecode(nn.Module):
@@ -156,33 +196,29 @@ class _EncodeDecode(nn.Module):
 
 class _MultiTask(_Plan):
     def __init__(self, model: CENMultiTask) -> None:
-        super().__init__(model)
-        self.names = [
-            f'{task}/{name}'
-            for task in model.plan.tasks
-            for name in (ENSEMBLE, *model.names_of(task))
-        ]
+        super().__init__(model, model.plan.domains)
+        self.streams = {task: model.names_of(task) for task in model.plan.tasks}
+        self.names = [f'{t}/{n}' for t, own in self.streams.items() for n in (ENSEMBLE, *own)]
+        self.grid = model.plan.grid
+        self.divisor = 2 ** getattr(model.network, 'downs', 0)
 
-    def build(self, wanted: list[str]) -> DeployedNetwork:
-        model, plan = self.model, self.model.plan
-        unroller = Unroller(plan.grid)
-        given = self.placeholders(unroller, plan.domains)
-        normalised = list(self.normalised(unroller, given).values())
-        streams = [normalised[i] for row in plan.inputs for i in row]
+    def outputs(
+        self, unroller: Unroller, x: dict[str, fx.Node], like: fx.Node
+    ) -> dict[str, fx.Node]:
+        model, given = self.model, list(x.values())
+        streams = [given[i] for row in model.plan.inputs for i in row]
         results = self._results(unroller, streams)  # T*M
-        like = next(iter(given.values()))
         if isinstance(model.network, CENDenseNetwork):
             resize = ResizeLike(model.network.align_corners)
             results = [unroller.add(resize, node, like) for node in results]
-        made, count = {}, plan.grid.modalities
-        for t, task in enumerate(plan.tasks):
+        made: dict[str, fx.Node] = {}
+        for t, (task, names) in enumerate(self.streams.items()):
             activate = Activate(model.heads[task])
-            own = [unroller.add(activate, node) for node in results[t * count : (t + 1) * count]]
-            made |= {f'{task}/{n}': y for n, y in zip(model.names_of(task), own, strict=True)}
-            scores = model.ensemble.scores()[t].tolist()
-            made[f'{task}/{ENSEMBLE}'] = unroller.add(WeightedSum(scores), *own)
-        divisor = 2 ** getattr(model.network, 'downs', 0)
-        return self.network(unroller, given, {name: made[name] for name in wanted}, divisor)
+            own = [unroller.add(activate, y) for y in results[t * len(names) :][: len(names)]]
+            ensemble = WeightedSum(model.ensemble.scores()[t].tolist())
+            made[f'{task}/{ENSEMBLE}'] = unroller.add(ensemble, *own)
+            made |= {f'{task}/{name}': y for name, y in zip(names, own, strict=True)}
+        return made
 
     def _results(self, unroller: Unroller, streams: list[fx.Node]) -> list[fx.Node]:
         network = self.model.network
@@ -191,8 +227,15 @@ class _MultiTask(_Plan):
         results = unroller.unroll(_Dense(network), streams)
         if network.lock_step:
             return results
-        count = network.grid.modalities  # every head ran on every stream: take the task's own
-        return [heads[s // count] for s, heads in enumerate(results)]
+        # every head ran on every stream: take the task's own, the others fall away
+        return [heads[s // self.grid.modalities] for s, heads in enumerate(results)]
+
+    def folded(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {
+            f'{task}/{name}': to_image(y) if self.model.heads[task].of_images else y
+            for task, outputs in self.model.outputs(x).items()
+            for name, y in outputs.items()
+        }
 
 
 class _UNet(nn.Module):

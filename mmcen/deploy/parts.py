@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..layers import ExchangeNorm
 from ..layers.partly_shared import PartlySharedNorm
+from ..models.multitask.heads import to_image
 
 
 class Normalise(nn.Module):
@@ -18,6 +19,8 @@ class Normalise(nn.Module):
         super().__init__()
         self.register_buffer('mean', mean)
         self.register_buffer('std', std)
+        self.mean: Tensor
+        self.std: Tensor
         self.repeats = repeats
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,7 +63,7 @@ class Activate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.head.activate(x)
-        return (y + 1) * 127.5 if self.head.of_images else y
+        return to_image(y) if self.head.of_images else y
 
 
 class Exchange(nn.Module):
@@ -84,6 +87,7 @@ class Exchange(nn.Module):
         # which channels of each source are read, and where they go
         self.reads = [kept if i == own else taken for i in range(sources)]
         self.register_buffer('order', torch.cat([kept, taken]).argsort())
+        self.order: Tensor
         self._write([None] * sources)
 
     def _write(self, there: Sequence[Tensor | None]) -> None:
@@ -137,14 +141,14 @@ def norm_of_stream(norm: ExchangeNorm, stream: int) -> nn.Module:
 
 def take_channels(layer: nn.Module, channels: Tensor) -> nn.Module:
     """A convolution or norm that computes some of its output channels only."""
+    old: Any = layer
     new: Any
     if isinstance(layer, nn.Conv2d):
         new = nn.Conv2d(
-            layer.in_channels, len(channels), layer.kernel_size, layer.stride, layer.padding,
-            layer.dilation, bias=layer.bias is not None,
+            old.in_channels, len(channels), old.kernel_size, old.stride, old.padding,
+            old.dilation, bias=old.bias is not None,
         )  # fmt: skip
     else:
-        old: Any = layer
         new = type(old)(
             len(channels), old.eps, affine=True, track_running_stats=old.running_mean is not None
         )
@@ -153,7 +157,7 @@ def take_channels(layer: nn.Module, channels: Tensor) -> nn.Module:
     return new.eval()
 
 
-def fold_norm(conv: nn.Module, norm: nn.Module) -> nn.Module | None:
+def fold_norm(conv: Any, norm: nn.Module) -> nn.Module | None:
     """Convolution with the frozen statistics and scale of the norm behind it; None where the norm
     measures its input."""
     if isinstance(norm, nn.BatchNorm2d) or getattr(norm, 'running_mean', None) is not None:
@@ -163,9 +167,9 @@ def fold_norm(conv: nn.Module, norm: nn.Module) -> nn.Module | None:
         shape = (1, -1, 1, 1) if transposed else (-1, 1, 1, 1)
         new = plain_conv(conv, bias=True)
         with torch.no_grad():
-            old = 0 if conv.bias is None else conv.bias
+            own = 0 if conv.bias is None else conv.bias
             new.weight.copy_(conv.weight * scale.view(shape))
-            new.bias.copy_((old - stock.running_mean) * scale + stock.bias)
+            new.bias.copy_((own - stock.running_mean) * scale + stock.bias)
         return new
     return None
 
@@ -174,7 +178,7 @@ def plain_conv(conv: Any, bias: bool | None = None) -> Any:
     """A stock convolution with the values of one that may be a subclass."""
     kind = nn.ConvTranspose2d if isinstance(conv, nn.ConvTranspose2d) else nn.Conv2d
     with_bias = conv.bias is not None if bias is None else bias
-    new = kind(
+    new: Any = kind(
         conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
         dilation=conv.dilation, groups=conv.groups, bias=with_bias,
     )  # fmt: skip

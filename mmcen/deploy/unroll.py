@@ -236,11 +236,11 @@ class Unroller:
         """Sources that exchange layers alone read compute what these read."""
         computed: dict[fx.Node, Tensor] = {}
         for node in list(self.graph.nodes):
-            readers = [self.part(user) for user in node.users]
+            readers: list[Any] = [self.part(user) for user in node.users]
             if not readers or not all(isinstance(reader, Exchange) for reader in readers):
                 continue
             reads = [
-                reader.reads[i]  # type: ignore[union-attr]
+                reader.reads[i]
                 for user, reader in zip(node.users, readers, strict=True)
                 for i, source in enumerate(user.args)
                 if source is node
@@ -265,8 +265,8 @@ class Unroller:
             if not of_norm or not isinstance(before, fx.Node) or len(before.users) > 1:
                 return None
             chain.append(before)
-        conv = self.part(chain[-1])
-        if conv.groups > 1:  # type: ignore[union-attr]
+        conv: Any = self.part(chain[-1])
+        if conv.groups > 1:
             return None
         args = chain[-1].args
         with self.graph.inserting_before(node):
