@@ -4,8 +4,9 @@ SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
-UPSTREAM := requirements/openmmlab.txt requirements/translation.txt requirements/dev.txt
-ONEDL := requirements/onedl.txt requirements/dev.txt
+COMMON := requirements/deploy.txt requirements/dev.txt
+UPSTREAM := requirements/openmmlab.txt requirements/translation.txt $(COMMON)
+ONEDL := requirements/onedl.txt $(COMMON)
 # An environment carries the hash of what it was made from in the name of its stamp.
 hash = $(shell cat $(1) setup.py mmcen/version.py | cksum | cut -d ' ' -f 1)
 STAMP := .venv/made-from-$(call hash,$(UPSTREAM))

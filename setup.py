@@ -51,6 +51,7 @@ TRANSLATION = [
     'torchmetrics',
     'transformers<4.41',
 ]
+ONNX = ['onnx', 'onnxruntime', 'onnxscript']
 DEV = ['codespell', 'hypothesis', 'mypy', 'pytest', 'pytest-cov', 'pytest-xdist', 'ruff']
 
 setup(
@@ -68,8 +69,9 @@ setup(
         'segmentation': SEGMENTATION,
         'onedl': ONEDL,
         'translation': TRANSLATION,
+        'onnx': ONNX,
         'dev': DEV,
-        'all': SEGMENTATION + TRANSLATION + DEV,
+        'all': SEGMENTATION + TRANSLATION + ONNX + DEV,
     },
     zip_safe=False,
 )

@@ -23,7 +23,7 @@ def exit_status(work: Callable[[], int | None]) -> int:
     """
     try:
         return work() or 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.stderr.write(f'error: {error}\n')
         return 1
     except KeyboardInterrupt:

@@ -24,6 +24,7 @@ class DeployedNetwork(nn.Module):
         inputs: names of the modalities, with their numbers of channels.
         outputs: names: ``ensemble`` and the streams' of a segmentor, ``<task>/ensemble`` and
             ``<task>/<stream>`` of several tasks.
+        images: those of the outputs that are images, not logits of classes.
         divisor: height and width must be multiples of it.
 
     Input: a tensor ``(B, C_m, H, W)`` of each modality, in the units of the sample (colour 0..255,
@@ -32,11 +33,17 @@ class DeployedNetwork(nn.Module):
     """
 
     def __init__(
-        self, layers: nn.Module, inputs: dict[str, int], outputs: Sequence[str], divisor: int
+        self,
+        layers: nn.Module,
+        inputs: dict[str, int],
+        outputs: Sequence[str],
+        images: Sequence[str] = (),
+        divisor: int = 1,
     ) -> None:
         super().__init__()
         self.layers = layers
-        self.inputs, self.outputs, self.divisor = inputs, tuple(outputs), divisor
+        self.inputs, self.outputs = dict(inputs), tuple(outputs)
+        self.images, self.divisor = tuple(images), divisor
 
     def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
         return self.layers(*modalities)
@@ -70,7 +77,7 @@ def deploy(model: nn.Module, outputs: Sequence[str] | None = None) -> DeployedNe
     model.eval()
     try:
         with torch.no_grad():
-            return DeployedNetwork(plan.apart(wanted), plan.inputs, wanted, plan.divisor).eval()
+            return plan.around(plan.apart(wanted), wanted)
     finally:
         model.train(training)
 
@@ -79,7 +86,7 @@ def as_it_is(model: nn.Module, outputs: Sequence[str] | None = None) -> Deployed
     """A model, folded as it is, behind the interface of a deployed one: for what :func:`deploy`
     cannot take apart. Arguments and errors as there."""
     plan, wanted = _plan_of(model, outputs)
-    return DeployedNetwork(_Whole(plan, wanted), plan.inputs, wanted, plan.divisor).eval()
+    return plan.around(_Whole(plan, wanted), wanted)
 
 
 def _plan_of(model: nn.Module, outputs: Sequence[str] | None) -> tuple['_Plan', list[str]]:
@@ -104,12 +111,14 @@ class _Plan:
 
     Attributes:
         names: of all outputs.
+        images: those that are images.
         inputs: modalities and their channels.
         grid: of the streams.
         divisor: of height and width.
     """
 
     names: list[str]
+    images: Sequence[str] = ()
     grid: StreamGrid
     divisor = 1
 
@@ -117,6 +126,11 @@ class _Plan:
         self.model = model
         channels = getattr(model.data_preprocessor, 'channels', {})
         self.inputs = {name: channels.get(name, 3) for name in modalities}
+
+    def around(self, layers: nn.Module, wanted: Sequence[str]) -> DeployedNetwork:
+        """The network that has these layers."""
+        images = [name for name in wanted if name in self.images]
+        return DeployedNetwork(layers, self.inputs, wanted, images, self.divisor).eval()
 
     def normalise(self, name: str) -> Normalise:
         """A modality by its own mean and deviation, of as many channels as all."""
@@ -199,6 +213,7 @@ class _MultiTask(_Plan):
         super().__init__(model, model.plan.domains)
         self.streams = {task: model.names_of(task) for task in model.plan.tasks}
         self.names = [f'{t}/{n}' for t, own in self.streams.items() for n in (ENSEMBLE, *own)]
+        self.images = [n for n in self.names if model.heads[n.split('/')[0]].of_images]
         self.grid = model.plan.grid
         self.divisor = 2 ** getattr(model.network, 'downs', 0)
 

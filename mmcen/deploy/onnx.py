@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -53,6 +52,7 @@ def export_onnx(
         )
     frames = _frames(network, 2, size)  # a batch of 1 would be taken for a constant
     free = torch.export.Dim.DYNAMIC
+    # its progress lines would break into a tool's own
     program = torch.onnx.export(
         network,
         frames,
@@ -68,6 +68,7 @@ def export_onnx(
         'version': __version__,
         'inputs': network.inputs,
         'outputs': network.outputs,
+        'images': network.images,
         'divisor': divisor,
         **(about or {}),
     }
@@ -110,24 +111,43 @@ def import_onnx() -> tuple[Any, Any]:
     return onnx, onnxruntime
 
 
-def session(path: str | Path, threads: int = 0) -> Any:
-    """An ONNX Runtime session on the CPU; ``threads`` 0 takes all cores."""
-    _, runtime = import_onnx()
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    return runtime.InferenceSession(str(path), options, providers=['CPUExecutionProvider'])
+class OnnxNetwork:
+    """A file of :func:`export_onnx`, run by ONNX Runtime on the CPU, with the interface of a
+    :class:`DeployedNetwork`.
 
+    Args:
+        path: the file.
+        threads: 0 takes all cores.
 
-def facts_of(running: Any, path: str | Path) -> dict[str, Any]:
-    """What a file of :func:`export_onnx` says of itself.
+    Attributes:
+        facts: what the file says of itself.
 
     Raises:
-        ValueError: another program wrote it.
+        ImportError: onnxruntime is missing.
+        ValueError: the file is no ONNX, or another program wrote it.
     """
-    written = running.get_modelmeta().custom_metadata_map.get(METADATA)
-    if written is None:
-        raise ValueError(f'{path} is not of mmcen: write it by tools/export.py')
-    return json.loads(written)
+
+    def __init__(self, path: str | Path, threads: int = 0) -> None:
+        _, runtime = import_onnx()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        try:
+            self._session = runtime.InferenceSession(
+                str(path), options, providers=['CPUExecutionProvider']
+            )
+        except Exception as error:  # of many kinds, with no parent of their own
+            raise ValueError(f'{path} is no ONNX file: write it by tools/export.py') from error
+        written = self._session.get_modelmeta().custom_metadata_map.get(METADATA)
+        if written is None:
+            raise ValueError(f'{path} does not say what it is: write it by tools/export.py')
+        self.facts: dict[str, Any] = json.loads(written)
+        self.inputs: dict[str, int] = self.facts['inputs']
+        self.outputs, self.images = tuple(self.facts['outputs']), tuple(self.facts['images'])
+        self.divisor: int = self.facts['divisor']
+
+    def __call__(self, *modalities: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        fed = {name: x.numpy() for name, x in zip(self.inputs, modalities, strict=True)}
+        return tuple(torch.from_numpy(y) for y in self._session.run(None, fed))
 
 
 def _frames(network: DeployedNetwork, batch: int, size: tuple[int, int]) -> tuple:
@@ -140,11 +160,6 @@ def _frames(network: DeployedNetwork, batch: int, size: tuple[int, int]) -> tupl
 
 
 def _difference(network: DeployedNetwork, path: Path, frames: tuple) -> float:
-    fed = {name: frame.numpy() for name, frame in zip(network.inputs, frames, strict=True)}
-    found = session(path).run(None, fed)
     with torch.no_grad():
-        wanted = [y.numpy() for y in network(*frames)]
-    return max(
-        float(np.abs(y - ours).max() / max(1.0, np.abs(ours).max()))
-        for y, ours in zip(found, wanted, strict=True)
-    )
+        pairs = list(zip(OnnxNetwork(path)(*frames), network(*frames), strict=True))
+    return max(float((y - ours).abs().max() / ours.abs().max().clamp(min=1)) for y, ours in pairs)

@@ -7,8 +7,10 @@ nowhere else.
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
 import torch
+from mmseg.models.utils import Upsample, resize
 from torch import Tensor, fx, nn
 
 from ..layers import ExchangeNorm, LearnedPerTask, PerTask
@@ -27,7 +29,7 @@ class _Tracer(fx.Tracer):
         super().__init__(autowrap_functions=(max_pool,))
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        whole = (ExchangeNorm, PerTask, LearnedPerTask, Fusion, *CONVOLUTIONS)
+        whole = (ExchangeNorm, PerTask, LearnedPerTask, Fusion, Upsample, *CONVOLUTIONS)
         return isinstance(m, whole) or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -38,7 +40,8 @@ def trace(body: nn.Module) -> fx.Graph:
         ValueError: its forward depends on the values or the shape of its input.
     """
     try:
-        return _Tracer().trace(body)
+        with mock.patch.object(resize, '__defaults__', (*(resize.__defaults__ or ())[:-1], False)):
+            return _Tracer().trace(body)  # mmseg's resize looks at sizes, to warn of some
     except fx.proxy.TraceError as error:
         raise ValueError(
             f'the network cannot be taken apart ({error}): export it as it is, without deploying'
@@ -58,14 +61,23 @@ class Unroller:
         self.parts = nn.Module()
         self._count = 0
         self._shared: dict[int, str] = {}
+        self._made: dict[Any, fx.Node] = {}
 
     def add(self, part: nn.Module, *args: Any) -> fx.Node:
-        """Call a layer on nodes; a layer that is called twice has its weights once."""
+        """Call a layer on nodes. A layer has its weights once, and works once on the same nodes:
+        streams that have the same input are one up to their first private norm."""
         if id(part) not in self._shared:
             self._shared[id(part)] = f'part{self._count}'
             self._count += 1
             self.parts.add_module(self._shared[id(part)], part)
-        return self.graph.call_module(self._shared[id(part)], args)
+        name = self._shared[id(part)]
+        return self._once((name, repr(args)), lambda: self.graph.call_module(name, args))
+
+    def _once(self, key: Any, make: Callable[[], fx.Node]) -> fx.Node:
+        """The node that was made for this key, or a new one."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
     def part(self, node: fx.Node) -> nn.Module | None:
         """The layer that a node calls."""
@@ -107,16 +119,15 @@ class Unroller:
     def _copy(self, node: fx.Node, of_stream: Callable[[fx.Node], Any]) -> fx.Node:
         if node.op == 'get_attr':
             raise ValueError(f"the network's own tensor {node.target} is of no layer")
-        new = self.graph.node_copy(node, of_stream)
+        args, kwargs = fx.map_arg((node.args, node.kwargs), of_stream)
         # streams may share what a norm gives: nothing is changed in place
-        if new.op == 'call_method':
-            new.target = str(new.target).removesuffix('_')
-        new.kwargs = (
-            {key: key != 'inplace' and v for key, v in new.kwargs.items()}
-            if ('inplace' in new.kwargs)
-            else new.kwargs
-        )
-        return new
+        target = node.target
+        if node.op == 'call_method':
+            target = str(target).removesuffix('_')
+        if 'inplace' in kwargs:
+            kwargs = {**kwargs, 'inplace': False}
+        key = (node.op, target, repr((args, kwargs)))
+        return self._once(key, lambda: self.graph.create_node(node.op, target, args, kwargs))
 
     def _layer(
         self, layer: nn.Module, own: list[Any], plain: dict[int, nn.Module]

@@ -7,7 +7,7 @@ import numpy as np
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from .sheet import Colours, check_pairs, class_colours, draw_sheet, in_order
+from .sheet import Colours, check_pairs, class_colours, draw_sheet, in_order, picture
 
 
 def prediction_sheet(
@@ -43,7 +43,7 @@ def prediction_sheet(
 def _panels(
     frame: dict[str, Tensor], sample: SegDataSample, palette: Colours
 ) -> dict[str, np.ndarray]:
-    panels = {name: _picture(value) for name, value in frame.items()}
+    panels = {name: picture(value) for name, value in frame.items()}
     if 'gt_sem_seg' in sample:
         panels['label'] = class_colours(sample.gt_sem_seg.data, palette)
     streams = sample.get('streams')
@@ -51,14 +51,3 @@ def _panels(
         panels[f'from {name}'] = class_colours(streams.get(name).pred_sem_seg.data, palette)
     panels['ensemble'] = class_colours(sample.pred_sem_seg.data, palette)
     return panels
-
-
-def _picture(value: Tensor) -> np.ndarray:
-    """(C, H, W) to what imshow takes: colour as it is, anything else scaled to its own range."""
-    picture = value.detach().cpu().numpy().transpose(1, 2, 0)  # (H, W, C)
-    if picture.dtype == np.uint8 and picture.shape[2] == 3:
-        return picture
-    picture = picture.astype(np.float32)
-    low, high = picture.min(), picture.max()
-    picture = (picture - low) / max(high - low, 1e-12)
-    return picture if picture.shape[2] == 3 else picture[..., 0]

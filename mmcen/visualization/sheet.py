@@ -77,3 +77,14 @@ def in_order(names: Iterable[str], frame: Iterable[str]) -> list[str]:
     elements keep theirs in a set, whose order is another one in every run."""
     place = {name: i for i, name in enumerate(frame)}
     return sorted(names, key=lambda name: (place.get(name, len(place)), name))
+
+
+def picture(value: Tensor) -> np.ndarray:
+    """(C, H, W) to what imshow takes: colour as it is, anything else scaled to its own range."""
+    array = value.detach().cpu().numpy().transpose(1, 2, 0)  # (H, W, C)
+    if array.dtype == np.uint8 and array.shape[2] == 3:
+        return array
+    array = array.astype(np.float32)
+    low, high = array.min(), array.max()
+    array = (array - low) / max(high - low, 1e-12)
+    return array if array.shape[2] == 3 else array[..., 0]

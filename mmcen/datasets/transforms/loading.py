@@ -16,8 +16,9 @@ IGNORE = 255
 class LoadModalities(BaseTransform):
     """Load all modalities of a frame.
 
-    Reads ``modality_paths`` and ``modality_info``; adds ``modalities``: (H, W, C) by name in
-    stream order (colour uint8 RGB, depth float32 metres), ``img_shape`` and ``ori_shape``: (H, W).
+    Reads ``modality_paths`` (a path, or an array as it would be stored) and ``modality_info``;
+    adds ``modalities``: (H, W, C) by name in stream order (colour uint8 RGB, depth float32 metres),
+    ``img_shape`` and ``ori_shape``: (H, W).
 
     Args:
         backend_args: mmengine's file backend.
@@ -34,9 +35,7 @@ class LoadModalities(BaseTransform):
     def transform(self, results: dict) -> dict:
         paths = results['modality_paths']
         modalities = {
-            name: as_modality(
-                read_array(path, self.backend_args), results['modality_info'][name], path
-            )
+            name: as_modality(self._stored(path), results['modality_info'][name], _name(name, path))
             for name, path in paths.items()
         }
         first = next(iter(modalities))
@@ -44,13 +43,21 @@ class LoadModalities(BaseTransform):
         for name, array in modalities.items():
             if array.shape[:2] != shape:
                 raise ValueError(
-                    f'{paths[name]} has {array.shape[:2]} pixels (height, width) but '
-                    f'{paths[first]} has {shape}: modalities must be aligned pixel by pixel, '
-                    'so register them first'
+                    f'{_name(name, paths[name])} has {array.shape[:2]} pixels (height, width) but '
+                    f'{_name(first, paths[first])} has {shape}: modalities must be aligned pixel '
+                    'by pixel, so register them first'
                 )
         results['modalities'] = modalities
         results['img_shape'] = results['ori_shape'] = shape
         return results
+
+    def _stored(self, path: str | np.ndarray) -> np.ndarray:
+        return path if isinstance(path, np.ndarray) else read_array(path, self.backend_args)
+
+
+def _name(modality: str, path: str | np.ndarray) -> str:
+    """What errors call a file or array."""
+    return f'the array of {modality!r}' if isinstance(path, np.ndarray) else path
 
 
 @TRANSFORMS.register_module()

@@ -1,0 +1,3 @@
+from .inferencer import CENInferencer, Prediction
+
+__all__ = ['CENInferencer', 'Prediction']

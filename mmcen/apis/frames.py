@@ -1,0 +1,134 @@
+"""A user's own files: one frame, or folders matched by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+Given = str | os.PathLike | np.ndarray
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.npy', '.webp')
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Aligned modalities.
+
+    Args:
+        name: what its predictions are called.
+        files: by modality a path, or an array as it would be stored: colour (H, W, 3) uint8 RGB,
+            depth (H, W).
+    """
+
+    name: str
+    files: Mapping[str, str | np.ndarray]
+
+
+def find_frames(
+    inputs: Mapping[str, Given] | Sequence[Mapping[str, Given]],
+    modalities: Sequence[str],
+    skip_incomplete: bool = False,
+) -> list[Frame]:
+    """Frames of what a user gives.
+
+    Args:
+        inputs: by modality a file, an array or a folder; or a list of frames by file or array.
+            Files of folders belong together by name, without suffix and without the modality's own
+            name: ``rgb/001.jpg`` and ``depth/001.png``, ``a_rgb.png`` and ``a_depth.png``.
+        modalities: what the model takes; others are refused.
+        skip_incomplete: leave out frames of which a folder has no file.
+
+    Raises:
+        FileNotFoundError: a file or folder does not exist, or a folder has no frame.
+        ValueError: a modality is missing or unknown, files and folders are mixed, or folders have
+            other frames.
+    """
+    if not isinstance(inputs, Mapping):
+        frames = [_frame(one, modalities, str(i)) for i, one in enumerate(inputs)]
+        return _with_names_of_their_own(frames)
+    _check_names(inputs, modalities)
+    folders = {
+        name: Path(place)
+        for name, place in inputs.items()
+        if not isinstance(place, np.ndarray) and Path(place).is_dir()
+    }
+    if not folders:
+        return [_frame(inputs, modalities, '0')]
+    if len(folders) < len(inputs):
+        files = [name for name in inputs if name not in folders]
+        raise ValueError(f'{list(folders)} are folders and {files} are not: give one kind for all')
+    return _matched({name: folders[name] for name in modalities}, skip_incomplete)
+
+
+def _check_names(given: Mapping[str, Given], modalities: Sequence[str]) -> None:
+    wanted = ' '.join(f'{name}=...' for name in modalities)
+    for what, names in (
+        ('is missing', [name for name in modalities if name not in given]),
+        ('is none of the model', [name for name in given if name not in modalities]),
+    ):
+        if names:
+            raise ValueError(f"modality '{names[0]}' {what}: the model takes {wanted}")
+
+
+def _frame(given: Mapping[str, Given], modalities: Sequence[str], number: str) -> Frame:
+    _check_names(given, modalities)
+    files: dict[str, str | np.ndarray] = {}
+    for name in modalities:
+        value = given[name]
+        if not isinstance(value, np.ndarray):
+            value = os.fspath(value)
+            if not Path(value).is_file():
+                raise FileNotFoundError(f"modality '{name}': there is no file {value}")
+        files[name] = value
+    first = files[modalities[0]]
+    return Frame(number if isinstance(first, np.ndarray) else Path(first).stem, files)
+
+
+def _with_names_of_their_own(frames: list[Frame]) -> list[Frame]:
+    """Frames of one name are told apart by their numbers."""
+    names = [frame.name for frame in frames]
+    return [
+        Frame(f'{frame.name}_{i}', frame.files) if names.count(frame.name) > 1 else frame
+        for i, frame in enumerate(frames)
+    ]
+
+
+def _matched(folders: dict[str, Path], skip_incomplete: bool) -> list[Frame]:
+    found: dict[str, dict[str, str]] = {}
+    for name, folder in folders.items():
+        files: dict[str, str] = {}
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in SUFFIXES:
+                key = _key(path.stem, name)
+                if key in files:
+                    raise ValueError(
+                        f"modality '{name}': {files[key]} and {path} are both frame '{key}': "
+                        'leave one of them in the folder'
+                    )
+                files[key] = str(path)
+        if not files:
+            raise FileNotFoundError(
+                f"modality '{name}': {folder} has no picture: looked for {', '.join(SUFFIXES)}"
+            )
+        found[name] = files
+    every = sorted(set().union(*found.values()))
+    complete = [key for key in every if all(key in files for files in found.values())]
+    if not complete or (len(complete) < len(every) and not skip_incomplete):
+        key = next(key for key in every if key not in complete)
+        missing = [name for name, files in found.items() if key not in files]
+        raise ValueError(
+            f'{len(every) - len(complete)} of {len(every)} frames are incomplete, the first is '
+            f"'{key}', which {missing} lack: files belong together by name; complete them, or skip "
+            'such frames (--skip-incomplete)'
+        )
+    return [Frame(key, {name: files[key] for name, files in found.items()}) for key in complete]
+
+
+def _key(stem: str, modality: str) -> str:
+    for end in (f'_domain_{modality}', f'_{modality}', f'-{modality}'):
+        if stem.endswith(end):
+            return stem[: -len(end)]
+    return stem

@@ -1,0 +1,432 @@
+"""Predictions on one's own files, without a label or a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.infer import BaseInferencer
+from mmengine.registry import DATASETS, init_default_scope
+from PIL import Image
+from rich.progress import track
+from torch import Tensor, nn
+
+from ..datasets.encodings import ENCODINGS
+from ..datasets.modalities import ModalitySpec
+from ..deploy import DeployedNetwork, OnnxNetwork, as_it_is, deploy
+from ..visualization.sheet import class_colours, draw_sheet, picture
+from .frames import Frame, find_frames
+
+ENSEMBLE = 'ensemble'
+# where the data set does not say: whole numbers are millimetres, others metres
+METRES_PER_UNIT = {'uint16': 0.001, 'int32': 0.001, 'float32': 1.0, 'float64': 1.0}
+LOADERS = ('LoadModalities', 'LoadLabel', 'LoadAnnotations', 'LoadImageFromFile')
+
+
+@dataclass
+class Prediction:
+    """What the model makes of a frame.
+
+    Attributes:
+        name: of the frame.
+        outputs: class numbers (H, W) uint8 or images (H, W, 3) uint8, as large as the frame, by
+            the names of :class:`~mmcen.deploy.DeployedNetwork`.
+        colour: the frame's colour (H, W, 3) uint8, where it has any.
+        inputs: the modalities as the model got them, (H', W', 3) or (H', W') for imshow.
+        files: what was written.
+    """
+
+    name: str
+    outputs: dict[str, np.ndarray]
+    colour: np.ndarray | None
+    inputs: dict[str, np.ndarray]
+    files: list[Path]
+
+
+class CENInferencer(BaseInferencer):
+    """Predict on files or arrays of named modalities, in the manner of mmengine's inferencers.
+
+    Args:
+        model: config file, config, a built model, or an ``.onnx`` file of ``tools/export.py``.
+        weights: checkpoint; an ONNX file has its own.
+        device: such as ``'cuda:0'``; by default the best there is.
+        apart: take the model apart first, see :func:`~mmcen.deploy.deploy`: the same predictions in
+            less time.
+        streams: predict each stream's own output besides the ensemble's.
+        depth_unit: metres per stored unit of depth files, such as 0.001 for millimetres. By default
+            as the model's data set declares it; else millimetres for whole numbers, metres for
+            floating-point ones.
+        size: (height, width) that the model gets; by default what it was tested at, which is the
+            frame's own size where the pipeline does not resize. Predictions have the frame's size.
+        threads: of ONNX Runtime; 0 takes all cores.
+        show_progress: a bar.
+
+    Raises:
+        FileNotFoundError: config or checkpoint does not exist.
+        ValueError: the checkpoint is of another model.
+
+    Example:
+        >>> inferencer = CENInferencer('config.py', 'checkpoint.pth')  # doctest: +SKIP
+        >>> found = inferencer(dict(rgb='a.png', depth='b.png'))  # doctest: +SKIP
+        >>> found['predictions'][0].outputs['ensemble']  # (H, W) class numbers  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Config | nn.Module,
+        weights: str | Path | None = None,
+        device: str | None = None,
+        apart: bool = False,
+        streams: bool = False,
+        depth_unit: float | None = None,
+        size: tuple[int, int] | None = None,
+        threads: int = 0,
+        show_progress: bool = True,
+    ) -> None:
+        self._given: Any = None
+        for path in (model, weights):
+            local = isinstance(path, (str, Path)) and '://' not in str(path)
+            if local and not Path(str(path)).is_file():
+                raise FileNotFoundError(f'{path} does not exist')
+        if depth_unit is not None and not depth_unit > 0:
+            raise ValueError(
+                f'depth_unit must be metres per stored unit, above 0, got {depth_unit}'
+            )
+        cfg: Any = str(model) if isinstance(model, Path) else model
+        if str(cfg).endswith('.onnx'):
+            self._given = OnnxNetwork(cfg, threads)
+            cfg = Config(dict(self._given.facts['config'], model=dict()))
+            device = 'cpu'
+        elif isinstance(cfg, nn.Module):
+            self._given, cfg = cfg, getattr(cfg, 'cfg', None) or Config(dict(model=dict()))
+        elif isinstance(cfg, str):
+            cfg = Config.fromfile(cfg)
+        init_default_scope(cfg.get('default_scope', 'mmseg'))
+        self.apart, self.streams = apart, streams
+        self.depth_unit, self.size = depth_unit, size
+        super().__init__(cfg, weights and str(weights), device, 'mmseg', show_progress)
+
+    def _init_model(self, cfg: Any, weights: str | None, device: str = 'cpu') -> Any:
+        self.device = device
+        if isinstance(self._given, OnnxNetwork):
+            self.network: Any = self._given
+            self.meta = dict(self._given.facts)
+            self.outputs = self._wanted(self.network)
+            return None
+        cfg = deepcopy(cfg)
+        for part in (cfg.model, cfg.model.get('backbone') or {}):
+            part.pop('init_cfg', None) if weights else None  # not to be fetched in vain
+        if self._given is None:
+            try:
+                model = super()._init_model(cfg, weights, device)
+            except (UnpicklingError, EOFError) as error:
+                raise ValueError(
+                    f'{weights} is no checkpoint of tensors and numbers: {error}'
+                ) from error
+        else:
+            model = self._given.to(device).eval()
+        mode = (cfg.model.get('test_cfg') or {}).get('mode', 'whole')
+        if mode != 'whole':
+            raise ValueError(f"test_cfg.mode='{mode}' is not served: set test_cfg.mode='whole'")
+        self.meta = self._meta_of(model, cfg)
+        self.outputs = self._wanted(as_it_is(model))
+        self.network = (deploy if self.apart else as_it_is)(model, self.outputs).to(device)
+        return model
+
+    def _wanted(self, network: DeployedNetwork | OnnxNetwork) -> list[str]:
+        names = list(network.outputs)
+        ensembles = [name for name in names if name.split('/')[-1] == ENSEMBLE]
+        return names if self.streams or not ensembles else ensembles
+
+    def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
+        """As the parent, but a checkpoint of another model is an error."""
+        if checkpoint is None:
+            return super()._load_weights_to_model(model, checkpoint, cfg)
+        state = checkpoint.get('state_dict', checkpoint)
+        try:
+            missing, unexpected = model.load_state_dict(state, strict=False)
+        except RuntimeError as error:  # shapes
+            raise ValueError(_foreign(str(error).splitlines()[-1].strip())) from error
+        if missing or unexpected:
+            first = [*missing, *unexpected][0]
+            raise ValueError(
+                _foreign(
+                    f'{len(missing)} of its tensors are not there and {len(unexpected)} are none '
+                    f'of its own, the first is {first}'
+                )
+            )
+        model.dataset_meta = (checkpoint.get('meta') or {}).get('dataset_meta')  # type: ignore
+
+    def _meta_of(self, model: Any, cfg: Any) -> dict[str, Any]:
+        """Classes and palette, from the checkpoint or the config's data set."""
+        meta = getattr(model, 'dataset_meta', None) or self._dataset(cfg)[1]
+        return {key: meta[key] for key in ('classes', 'palette') if meta.get(key) is not None}
+
+    @staticmethod
+    def _dataset(cfg: Any) -> tuple[Mapping, Mapping]:
+        """The test set's config, and what its class declares."""
+        dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+        kind = DATASETS.get(dataset['type']) if 'type' in dataset else None
+        return dataset, {**getattr(kind, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+
+    def about(self) -> dict[str, Any]:
+        """What an ONNX file has to say of the model to be predicted with: JSON."""
+        dataset = self._dataset(self.cfg)[0]
+        kept = {'default_scope': self.cfg.get('default_scope', 'mmseg')}
+        return self.meta | {
+            'config': kept | {'test_dataloader': {'dataset': Config(dict(dataset)).to_dict()}}
+        }
+
+    @property
+    def modalities(self) -> list[str]:
+        """What the model takes, in order."""
+        return list(self.network.inputs)
+
+    def _init_visualizer(self, cfg: Any) -> None:
+        return None
+
+    def _init_collate(self, cfg: Any) -> Any:
+        return pseudo_collate
+
+    def _init_pipeline(self, cfg: Any) -> Compose:
+        dataset, _ = self._dataset(cfg)
+        kind = DATASETS.get(dataset['type']) if 'type' in dataset else None
+        stages = [
+            t for t in dataset.get('pipeline') or [dict(type='PackModalities')]
+            if t['type'] not in LOADERS
+        ]  # fmt: skip
+        encoded = any(t['type'] == 'EncodeDomains' for t in stages)
+        declared = dataset.get('modalities')
+        if not isinstance(declared, Mapping):
+            declared = getattr(kind, 'MODALITIES', {})
+        self.info = {
+            name: self._info(name, declared.get(name), encoded) for name in self.modalities
+        }
+        size = self.size
+        if size is not None:
+            stages = [t for t in stages if not _resizes(t)]
+        elif not any(_resizes(t) for t in stages) and 'size' in dataset:
+            size = tuple(dataset['size'])  # rendered: the frames are as large as the data set says
+        load: list[dict] = [dict(type='LoadModalities')]
+        if size is not None:
+            load.append(_resize(size, self.info))
+        # names of modalities that are targets alone are left out of what stages say of each
+        return Compose([*load, *(self._only_inputs(t) for t in stages)])
+
+    def _info(self, name: str, declared: Mapping | None, encoded: bool) -> dict:
+        """Kind and unit of a modality's files."""
+        if declared is not None:
+            info = ModalitySpec(**declared).info
+        elif name in ENCODINGS and (encoded or name == 'rgb'):
+            info = dict(kind='domain', metres_per_unit={}, domain=name)
+        elif name == 'depth' or name.startswith('depth_'):
+            info = dict(kind='depth', metres_per_unit=METRES_PER_UNIT, domain='')
+        else:
+            info = dict(kind='raw', metres_per_unit={}, domain='')
+        of_depth = info['kind'] == 'depth' or info['domain'].startswith('depth_')
+        if of_depth and self.depth_unit is not None:
+            dtypes = ('uint8', 'uint16', 'int32', 'float32', 'float64')
+            info = dict(info, kind='depth', metres_per_unit=dict.fromkeys(dtypes, self.depth_unit))
+        return info
+
+    def _only_inputs(self, transform: Mapping) -> dict:
+        kept = dict(transform)
+        if kept['type'] == 'ForEachModality' and kept.get('interpolation'):
+            modes = kept['interpolation']
+            missing = {name: 'nearest' for name in self.modalities if name not in modes}
+            kept['interpolation'] = {**modes, **missing}
+        return kept
+
+    def __call__(
+        self,
+        inputs: Any,
+        return_datasamples: bool = False,
+        batch_size: int = 1,
+        out_dir: str | Path | None = None,
+        overlay: float = 0.5,
+        sheets: bool = False,
+        resume: bool = False,
+        skip_incomplete: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, list]:
+        """Predict.
+
+        Args:
+            inputs: as for :func:`~mmcen.apis.frames.find_frames`.
+            return_datasamples: not served, predictions are arrays.
+            batch_size: frames at once; those of one size.
+            out_dir: write ``<output>/<frame>.png`` into it, label maps or images, and keep no array
+                but the files' names.
+            overlay: weight 0..1 of the classes' colours over the frame's, in
+                ``overlays/<output>/<frame>.png``; 0 writes none.
+            sheets: write inputs and outputs side by side, ``sheets/<frame>.png``.
+            resume: leave frames alone whose files are all there.
+            skip_incomplete: leave out frames of which a folder has no file.
+
+        Returns:
+            ``predictions``: a :class:`Prediction` for each frame.
+
+        Raises:
+            ValueError, FileNotFoundError: about frames and files, which are named.
+        """
+        if kwargs or return_datasamples:
+            raise ValueError(f'unknown arguments {[*kwargs] or ["return_datasamples"]}')
+        if batch_size < 1 or not 0 <= overlay <= 1:
+            raise ValueError(f'batch_size {batch_size} must be 1 or more, overlay {overlay} 0..1')
+        frames = find_frames(inputs, self.modalities, skip_incomplete)
+        out = None if out_dir is None else Path(out_dir)
+        done = []
+        if out is not None and resume:
+            done = [f for f in frames if self._written(f, out, overlay, sheets)]
+            frames = [f for f in frames if f not in done]
+        predictions: list[Prediction] = []
+        batches = range(0, len(frames), batch_size)
+        bar = track(batches, 'Predicting') if self.show_progress and frames else batches
+        for start in bar:
+            for found in self.predict(frames[start : start + batch_size]):
+                if out is not None:
+                    self._write(found, out, overlay, sheets)
+                    found.outputs, found.inputs, found.colour = {}, {}, None
+                predictions.append(found)
+        return {'predictions': predictions, 'skipped': [frame.name for frame in done]}
+
+    def predict(self, frames: Sequence[Frame]) -> Iterator[Prediction]:
+        """Predictions of frames, computed together where they are of one size."""
+        packed = [self.pipeline(self._sample(frame)) for frame in frames]
+        shapes = {tuple(x.shape[1:]) for one in packed for x in one['inputs'].values()}
+        groups = [packed] if len(shapes) == 1 else [[one] for one in packed]
+        i = 0
+        for group in groups:
+            data = self.collate_fn(group)
+            outputs = self.forward(data)
+            for k, one in enumerate(group):
+                yield self._prediction(frames[i], one, {n: y[k] for n, y in outputs.items()})
+                i += 1
+
+    @torch.no_grad()
+    def forward(self, inputs: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Outputs of a batch by name: logits ``(B, K, H, W)``, or images in 0..255."""
+        stacked = [
+            torch.stack(list(inputs['inputs'][name])).float().to(self.device)
+            for name in self.modalities
+        ]
+        height, width = stacked[0].shape[2:]
+        below, right = (-size % self.network.divisor for size in (height, width))
+        if below or right:
+            stacked = [nn.functional.pad(x, (0, right, 0, below), 'replicate') for x in stacked]
+        found = self.network(*stacked)
+        return {
+            name: y[:, :, :height, :width].cpu()
+            for name, y in zip(self.network.outputs, found, strict=True)
+            if name in self.outputs
+        }
+
+    def _sample(self, frame: Frame) -> dict:
+        return {
+            'img_path': frame.name,
+            'modality_paths': {name: frame.files[name] for name in self.modalities},
+            'modality_info': self.info,
+            'known_modalities': self.modalities,
+            'seg_fields': [],
+            'palette': self.meta.get('palette'),
+        }
+
+    def _prediction(self, frame: Frame, packed: dict, outputs: dict[str, Tensor]) -> Prediction:
+        shape = packed['data_samples'].ori_shape[:2]
+        made = {name: self._array(name, y, shape) for name, y in outputs.items()}
+        colour = None
+        if self.info.get('rgb', {}).get('kind') in ('colour', 'domain'):
+            stage = self.pipeline.transforms[0]
+            own = stage.transform(self._sample(frame) | {'modality_paths': {
+                'rgb': frame.files['rgb']}})  # fmt: skip
+            colour = own['modalities']['rgb']
+        inputs = {name: picture(x) for name, x in packed['inputs'].items()}
+        return Prediction(frame.name, made, colour, inputs, [])
+
+    def _array(self, name: str, y: Tensor, shape: Sequence[int]) -> np.ndarray:
+        if tuple(y.shape[1:]) != tuple(shape):
+            y = nn.functional.interpolate(y[None], tuple(shape), mode='bilinear')[0]
+        if name in self.network.images:
+            return y.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        return y.argmax(0).byte().numpy()
+
+    def visualize(self, inputs: list, preds: Any, show: bool = False, **kwargs: Any) -> list:
+        """Outputs of predictions as pictures (H, W, 3), by name."""
+        palette = self.meta.get('palette', ())
+        return [
+            {
+                name: value if value.ndim == 3 else class_colours(torch.from_numpy(value), palette)
+                for name, value in one.outputs.items()
+            }
+            for one in preds
+        ]
+
+    def postprocess(
+        self, preds: Any, visualization: list, return_datasample: bool = False, **kwargs: Any
+    ) -> dict:
+        return {'predictions': preds, 'visualization': visualization}
+
+    def _paths(self, frame: str, out: Path, overlay: float, sheets: bool) -> dict[str, Path]:
+        """Files of a frame by what they are."""
+        paths = {name: out / name / f'{frame}.png' for name in self.outputs}
+        classes = [name for name in self.outputs if name not in self.network.images]
+        if overlay and 'rgb' in self.modalities:
+            paths |= {f'overlay {n}': out / 'overlays' / n / f'{frame}.png' for n in classes}
+        return paths | ({'sheet': out / 'sheets' / f'{frame}.png'} if sheets else {})
+
+    def _written(self, frame: Frame, out: Path, overlay: float, sheets: bool) -> bool:
+        return all(p.is_file() for p in self._paths(frame.name, out, overlay, sheets).values())
+
+    def _write(self, found: Prediction, out: Path, overlay: float, sheets: bool) -> None:
+        (coloured,) = self.visualize([], [found])
+        for what, path in self._paths(found.name, out, overlay, sheets).items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if what == 'sheet':
+                classes = any(value.ndim == 2 for value in found.outputs.values())
+                legend = (self.meta.get('classes', ()), self.meta.get('palette', ()))
+                draw_sheet([found.inputs | coloured], path, *(legend if classes else ()))
+            elif what.startswith('overlay '):
+                assert found.colour is not None
+                mixed = (1 - overlay) * found.colour + overlay * coloured[what.split(' ', 1)[1]]
+                _save(mixed.round().astype(np.uint8), path)
+            else:
+                _save(found.outputs[what], path)
+            found.files.append(path)
+
+
+def _save(array: np.ndarray, path: Path) -> None:
+    partial = path.with_name(f'{path.name}.partial')
+    Image.fromarray(array).save(partial, format='PNG')
+    partial.replace(path)
+
+
+def _foreign(why: str) -> str:
+    return f'the checkpoint is of another model ({why}): give the config that it was trained with'
+
+
+def _resizes(transform: Mapping) -> bool:
+    inner = transform.get('transforms') or []
+    return transform['type'] == 'ForEachModality' and any(t['type'] == 'Resize' for t in inner)
+
+
+def _resize(size: tuple[int, int], info: Mapping[str, Mapping]) -> dict:
+    """To a size, by what does least harm to each kind."""
+    modes = {
+        name: 'nearest'
+        if one['kind'] == 'depth' or one['domain'].startswith(('depth_', 'segment_'))
+        else 'area'
+        for name, one in info.items()
+    }
+    return dict(
+        type='ForEachModality',
+        transforms=[dict(type='Resize', scale=(size[1], size[0]))],
+        interpolation=modes,
+    )

@@ -1,0 +1,362 @@
+"""Predictions on a user's own files are those of the test, whatever runs the model."""
+
+import pickle
+import re
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, MODELS
+from PIL import Image
+
+from mmcen.apis import CENInferencer
+from mmcen.apis.frames import find_frames
+from mmcen.datasets import SyntheticRooms
+from mmcen.layers import ExchangeNorm
+from tests.training import ROOT
+
+SIZE = (60, 80)
+SEGMENTATION = f"""
+_base_ = '{ROOT}/configs/cen/nyud_lwrefinenet_r18_cpu.py'
+model = dict(
+    backbone=dict(base_channels=8),
+    decode_head=dict(in_channels=[8, 16, 32, 64], channels=8),
+)
+test_dataloader = dict(dataset=dict(data_root='data'))
+"""
+MULTITASK = """
+custom_imports = dict(imports=['mmcen'])
+model = dict(
+    type='CENMultiTask',
+    tasks=dict(segment_semantic=['rgb', 'depth_zbuffer'], normal=['rgb', 'depth_zbuffer']),
+    heads=dict(segment_semantic=dict(type='ClassHead', num_classes=10)),
+    network=dict(type='CENUNetGenerator', downs=4, base_channels=8),
+)
+pack = [dict(type='EncodeDomains'), dict(type='PackModalities')]
+domains = ['rgb', 'depth_zbuffer', 'normal']
+test_dataloader = dict(
+    dataset=dict(type='SyntheticRooms', size=(32, 48), modalities=domains, pipeline=pack))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Three frames in NYUv2's layout, a segmenter's and a multitask model's config and
+    checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    rooms = SyntheticRooms(modalities=('rgb', 'depth'), size=SIZE, length=3, pipeline=[])
+    for part in ('rgb', 'depth', 'masks', 'splits'):
+        Path('data', part).mkdir(parents=True)
+    for i in range(3):
+        frame = rooms.prepare_data(i)
+        depth = (frame['modalities']['depth'][..., 0] * 1000).round().astype(np.uint16)
+        Image.fromarray(frame['modalities']['rgb']).save(f'data/rgb/{i:06d}.png')
+        cv2.imwrite(f'data/depth/{i:06d}.png', depth)
+        Image.fromarray(frame['gt_seg_map'] + 1).save(f'data/masks/{i:06d}.png')
+    Path('data/splits/test.txt').write_text('\n'.join(f'{i:06d}' for i in range(3)))
+    for name, text in (('seg', SEGMENTATION), ('tasks', MULTITASK)):
+        Path(f'{name}.py').write_text(text)
+        model = MODELS.build(Config.fromfile(f'{name}.py').model)
+        with torch.no_grad():
+            for norm in (m for m in model.modules() if isinstance(m, ExchangeNorm)):
+                norm.weight.uniform_(-0.02, 1)
+        torch.save(dict(state_dict=model.state_dict(), meta={}), f'{name}.pth')
+    return tmp_path
+
+
+def infer(name='seg', **kwargs):
+    return CENInferencer(f'{name}.py', f'{name}.pth', show_progress=False, **kwargs)
+
+
+def files(i=0, **more):
+    return dict(rgb=f'data/rgb/{i:06d}.png', depth=f'data/depth/{i:06d}.png') | more
+
+
+FOLDERS = dict(rgb='data/rgb', depth='data/depth')
+
+
+@pytest.mark.parametrize('apart', [False, True])
+def test_predictions_are_those_of_the_test(folder, apart):
+    cfg = Config.fromfile('seg.py')
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    inferencer = infer(apart=apart, streams=True)
+    wanted = inferencer.model.test_step(pseudo_collate([dataset[i] for i in range(3)]))
+    found = inferencer(FOLDERS, batch_size=2)['predictions']
+    assert [one.name for one in found] == ['000000', '000001', '000002']
+    for one, sample in zip(found, wanted, strict=True):
+        assert set(one.outputs) == {'ensemble', 'rgb', 'depth'}
+        same = [one.outputs['ensemble'] == sample.pred_sem_seg.data[0].numpy()]
+        same += [
+            one.outputs[name] == sample.streams.get(name).pred_sem_seg.data[0].numpy()
+            for name in ('rgb', 'depth')
+        ]
+        # taken apart, a pixel between two classes may fall to the other
+        assert min(np.mean(part) for part in same) > (0.999 if apart else 0.99999)
+        assert one.outputs['ensemble'].shape == SIZE
+
+
+def test_tasks_are_those_of_the_model(folder):
+    """Class maps and images, at the size that the model was tested at, brought back to the
+    frame's."""
+    inferencer = infer('tasks', streams=True)
+    rgb = np.asarray(Image.open('data/rgb/000000.png'))
+    depth = cv2.imread('data/depth/000000.png', cv2.IMREAD_UNCHANGED)
+    with pytest.raises(ValueError, match="modality 'depth' is none of the model: the model takes"):
+        inferencer(dict(rgb=rgb, depth=depth, depth_zbuffer=depth))
+    (one,) = infer('tasks', streams=True, depth_unit=0.001)(dict(rgb=rgb, depth_zbuffer=depth))[
+        'predictions'
+    ]
+    from mmcen.datasets.encodings import to_image
+
+    small = cv2.resize(rgb, (48, 32), interpolation=cv2.INTER_AREA)
+    metres = cv2.resize(depth * np.float32(0.001), (48, 32), interpolation=cv2.INTER_NEAREST)
+    frames = [
+        torch.from_numpy(to_image(name, array)).permute(2, 0, 1)
+        for name, array in (('rgb', small), ('depth_zbuffer', metres[..., None]))
+    ]
+    x = {n: (f[None] - 127.5) / 127.5 for n, f in zip(inferencer.modalities, frames, strict=True)}
+    with torch.no_grad():
+        wanted = inferencer.model.outputs(x)
+    resize = torch.nn.functional.interpolate
+    for stream in ('ensemble', 'rgb', 'depth_zbuffer'):
+        logits = resize(wanted['segment_semantic'][stream], SIZE, mode='bilinear')[0]
+        own = one.outputs[f'segment_semantic/{stream}']
+        assert np.mean(own == logits.argmax(0).numpy()) > 0.999
+        image = resize((wanted['normal'][stream] + 1) * 127.5, SIZE, mode='bilinear')[0]
+        difference = np.abs(one.outputs[f'normal/{stream}'] - image.permute(1, 2, 0).numpy())
+        assert difference.max() <= 0.51
+
+
+def test_sizes_that_do_not_fit(folder):
+    """A U-Net halves its input; frames are filled up and cut back."""
+    inferencer = infer('tasks', depth_unit=0.001, size=(37, 50))
+    (one,) = inferencer(dict(rgb='data/rgb/000000.png', depth_zbuffer='data/depth/000000.png'))[
+        'predictions'
+    ]
+    assert one.inputs['rgb'].shape == (37, 50, 3)
+    assert one.outputs['segment_semantic/ensemble'].shape == SIZE
+    assert one.outputs['normal/ensemble'].shape == (*SIZE, 3)
+
+
+def test_frames_of_different_sizes(folder):
+    cfg = Config.fromfile('seg.py')
+    cfg.test_dataloader.dataset.pipeline = [dict(type='PackModalities')]
+    inferencer = CENInferencer(cfg, 'seg.pth', show_progress=False)
+    frames = [
+        dict(rgb=np.full((h, w, 3), 90, np.uint8), depth=np.full((h, w), 1000, np.uint16))
+        for h, w in ((32, 64), (64, 32), (64, 32))
+    ]
+    together = inferencer(frames, batch_size=3)['predictions']
+    assert [one.outputs['ensemble'].shape for one in together] == [(32, 64), (64, 32), (64, 32)]
+    (alone,) = inferencer(frames[1])['predictions']
+    np.testing.assert_array_equal(together[1].outputs['ensemble'], alone.outputs['ensemble'])
+
+
+def test_units(folder):
+    """Metres, millimetres and a unit of one's own are the same depth."""
+    (stored,) = infer()(files())['predictions']
+    rgb, depth = files()['rgb'], cv2.imread(files()['depth'], cv2.IMREAD_UNCHANGED)
+    np.save('metres.npy', depth.astype(np.float32) * np.float32(0.001))
+    for value, unit in (('metres.npy', None), (depth, None), (2 * depth, 0.0005)):
+        (one,) = infer(depth_unit=unit)(dict(rgb=rgb, depth=value))['predictions']
+        np.testing.assert_array_equal(one.outputs['ensemble'], stored.outputs['ensemble'])
+    (other,) = infer(depth_unit=0.01)(files())['predictions']
+    assert (other.outputs['ensemble'] != stored.outputs['ensemble']).any()
+
+
+def test_a_built_model(folder):
+    from mmengine.registry import init_default_scope
+
+    cfg = Config.fromfile('seg.py')
+    model = MODELS.build(cfg.model)
+    init_default_scope('mmseg')
+    model.load_state_dict(torch.load('seg.pth', weights_only=True)['state_dict'])
+    rgb = np.asarray(Image.open(files()['rgb']))
+    (one,) = CENInferencer(model, show_progress=False, size=(120, 160))(files())['predictions']
+    assert one.outputs['ensemble'].shape == SIZE
+    assert one.colour is not None
+    np.testing.assert_array_equal(one.colour, rgb)
+
+
+def predict(monkeypatch, capsys, *args):
+    """tools/predict.py in this process: its status and what it printed."""
+    from tools import predict as tool
+
+    monkeypatch.setattr(sys, 'argv', ['predict.py', *args])
+    try:
+        status = tool.main()
+    except SystemExit as error:
+        status = error.code
+    printed = capsys.readouterr()
+    return status, printed.out + printed.err
+
+
+GIVEN = ('--input', 'rgb=data/rgb', 'depth=data/depth')
+
+
+def test_files_are_written_and_resumed(folder, monkeypatch, capsys):
+    args = ('seg.py', 'seg.pth', *GIVEN, '--out-dir', 'out', '--streams', '--sheets')
+    status, printed = predict(monkeypatch, capsys, *args)
+    assert status == 0
+    assert '3 frames predicted' in printed
+    written = sorted(path.relative_to('out') for path in Path('out').rglob('*.*'))
+    kinds = ['', 'overlays/']
+    wanted = [f'{k}{n}' for k in kinds for n in ('ensemble', 'rgb', 'depth')] + ['sheets']
+    assert written == sorted(Path(w, f'{i:06d}.png') for w in wanted for i in range(3))
+    (one,) = infer()(files(1))['predictions']
+    label = np.asarray(Image.open('out/ensemble/000001.png'))
+    np.testing.assert_array_equal(label, one.outputs['ensemble'])
+    overlay = np.asarray(Image.open('out/overlays/ensemble/000001.png')).astype(float)
+    palette = np.array(infer().meta['palette'])
+    mixed = 0.5 * one.colour + 0.5 * palette[label]
+    assert np.abs(overlay - mixed).max() <= 0.5
+
+    Path('out/overlays/rgb/000002.png').unlink()
+    before = Path('out/ensemble/000000.png').stat().st_mtime_ns
+    status, printed = predict(monkeypatch, capsys, *args, '--resume')
+    assert '1 frames predicted, 2 were there' in printed
+    assert Path('out/overlays/rgb/000002.png').is_file()
+    assert Path('out/ensemble/000000.png').stat().st_mtime_ns == before
+
+
+def test_names_that_belong_together(tmp_path):
+    for name in ('a_rgb.png', 'b_rgb.JPG', 'a_depth.png', 'b_depth.npy', 'notes.txt'):
+        folder = tmp_path / ('depth' if 'depth' in name else 'rgb')
+        folder.mkdir(exist_ok=True)
+        (folder / name).touch()
+    frames = find_frames(dict(depth=tmp_path / 'depth', rgb=tmp_path / 'rgb'), ['rgb', 'depth'])
+    assert [frame.name for frame in frames] == ['a', 'b']
+    assert list(frames[1].files) == ['rgb', 'depth']
+    assert frames[1].files['depth'] == str(tmp_path / 'depth' / 'b_depth.npy')
+    (tmp_path / 'rgb' / 'c_rgb.png').touch()
+    with pytest.raises(ValueError, match=r"1 of 3 frames are incomplete, the first is 'c', which"):
+        find_frames(dict(depth=tmp_path / 'depth', rgb=tmp_path / 'rgb'), ['rgb', 'depth'])
+    kept = find_frames(dict(depth=tmp_path / 'depth', rgb=tmp_path / 'rgb'), ['rgb', 'depth'], True)
+    assert [frame.name for frame in kept] == ['a', 'b']
+    (tmp_path / 'rgb' / 'a.png').touch()
+    with pytest.raises(ValueError, match=r"a.png and .*a_rgb.png are both frame 'a'"):
+        find_frames(dict(depth=tmp_path / 'depth', rgb=tmp_path / 'rgb'), ['rgb', 'depth'])
+
+
+def test_frames_of_one_name_are_told_apart(folder):
+    for i in (0, 1):
+        Path(f'{i}').mkdir()
+        for name in ('rgb', 'depth'):
+            Path(f'{i}/{name}.png').write_bytes(Path(files(i)[name]).read_bytes())
+    frames = [dict(rgb=f'{i}/rgb.png', depth=f'{i}/depth.png') for i in (0, 1)]
+    assert [frame.name for frame in find_frames(frames, ['rgb', 'depth'])] == ['rgb_0', 'rgb_1']
+
+
+@pytest.mark.parametrize(
+    'args, message',
+    [
+        (('no.py', 'seg.pth', *GIVEN), 'error: no.py does not exist'),
+        (('seg.py', 'no.pth', *GIVEN), 'error: no.pth does not exist'),
+        (('seg.py', *GIVEN), 'a config needs a checkpoint: give both, or an .onnx file'),
+        (('seg.py', 'tasks.pth', *GIVEN), 'error: the checkpoint is of another model ('),
+        (('seg.py', 'evil.pth', *GIVEN), 'error: evil.pth is no checkpoint of tensors and numbers'),
+        (('seg.py', 'wide.pth', *GIVEN), 'error: the checkpoint is of another model (size mis'),
+        (('seg.py', 'seg.pth', '--input', 'rgb=data/rgb'),
+         "error: modality 'depth' is missing: the model takes rgb=... depth=..."),
+        (('seg.py', 'seg.pth', '--input', 'rgb=data/rgb', 'depth=data/depth', 'ir=x'),
+         "error: modality 'ir' is none of the model: the model takes rgb=... depth=..."),
+        (('seg.py', 'seg.pth', '--input', 'rgb=no.png', 'depth=data/depth/000000.png'),
+         "error: modality 'rgb': there is no file no.png"),
+        (('seg.py', 'seg.pth', '--input', 'rgb=data/rgb', 'depth=data/depth/000000.png'),
+         "error: ['rgb'] are folders and ['depth'] are not: give one kind for all"),
+        (('seg.py', 'seg.pth', '--input', 'rgb=data/splits', 'depth=data/depth'),
+         "error: modality 'rgb': data/splits has no picture: looked for .png"),
+        (('seg.py', 'seg.pth', '--input', 'rgb=data/depth', 'depth=data/depth'),
+         'but colour is uint8 of shape (H, W, 3)'),
+        (('seg.py', 'seg.pth', '--input', 'rgb'), "'rgb' is not MODALITY=FILE, such as rgb=a.png"),
+        (('seg.py', 'seg.pth', *GIVEN, '--depth-unit', 'ft'), "'ft' is no unit: give m, cm, mm"),
+        (('seg.py', 'seg.pth', *GIVEN, '--depth-unit', '0'),
+         'error: depth_unit must be metres per stored unit, above 0, got 0.0'),
+        (('seg.py', 'seg.pth', *GIVEN, '--overlay', '2'), 'overlay 2.0 0..1'),
+        (('bad.onnx', *GIVEN), 'error: bad.onnx is no ONNX file: write it by tools/export.py'),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_takes_one_line(folder, monkeypatch, capsys, args, message):
+    Path('evil.pth').write_bytes(pickle.dumps(Path('x')))
+    Path('bad.onnx').write_text('no protobuf')
+    state = torch.load('seg.pth', weights_only=True)['state_dict']
+    torch.save({name: torch.cat([v, v]) if v.dim() else v for name, v in state.items()}, 'wide.pth')
+    status, printed = predict(monkeypatch, capsys, *args)
+    assert status in (1, 2)
+    assert message in printed
+    assert 'Traceback' not in printed
+
+
+def test_slide_inference_is_refused(folder):
+    cfg = Config.fromfile('seg.py')
+    cfg.model.test_cfg = dict(mode='slide', crop_size=(64, 64), stride=(32, 32))
+    message = "test_cfg.mode='slide' is not served: set test_cfg.mode='whole'"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        CENInferencer(cfg, 'seg.pth')
+
+
+def test_export(folder, monkeypatch, capsys):
+    """ONNX Runtime predicts what PyTorch does, from a file that says all that is needed."""
+    from tools import export as tool
+
+    pytest.importorskip('onnxruntime')
+
+    def export(*args):
+        monkeypatch.setattr(sys, 'argv', ['export.py', *args])
+        status = tool.main()
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    status, printed = export('seg.py', 'seg.pth', '--size', '64', '96', '--streams')
+    assert status == 0, printed
+    assert 'taken apart' in printed
+    difference = float(re.search(r'differ by (\S+) of', printed)[1])
+    assert difference < 1e-4
+    wanted = infer(streams=True)(FOLDERS, batch_size=3)['predictions']
+    onnx = CENInferencer('seg.onnx', streams=True, show_progress=False)
+    assert onnx.model is None
+    found = onnx(FOLDERS, batch_size=2)['predictions']
+    for one, other in zip(wanted, found, strict=True):
+        for name in ('ensemble', 'rgb', 'depth'):
+            assert np.mean(one.outputs[name] == other.outputs[name]) > 0.999
+    np.testing.assert_array_equal(onnx.meta['palette'], infer().meta['palette'])
+
+    status, printed = export(
+        'tasks.py', 'tasks.pth', '--outputs', 'normal/rgb', '--out', 'out/normal.onnx',
+        '--size', '64', '64', '--whole',
+    )  # fmt: skip
+    assert status == 0, printed
+    given = dict(rgb='data/rgb', depth_zbuffer='data/depth')
+    (first, *_) = CENInferencer('out/normal.onnx', depth_unit=0.001, show_progress=False)(given)[
+        'predictions'
+    ]
+    (own, *_) = infer('tasks', streams=True, depth_unit=0.001)(given)['predictions']
+    assert set(first.outputs) == {'normal/rgb'}
+    apart = np.abs(first.outputs['normal/rgb'].astype(int) - own.outputs['normal/rgb'])
+    assert apart.max() <= 1
+
+    for args, message in (
+        (('seg.py', 'seg.pth', '--outputs', 'ir'), "error: outputs ['ir'] are unknown: choose of"),
+        (('tasks.py', 'tasks.pth', '--size', '50', '64'),
+         'error: size (50, 64) must be multiples of 16, and at least twice that'),
+        (('seg.py', 'tasks.pth'), 'error: the checkpoint is of another model'),
+    ):  # fmt: skip
+        status, printed = export(*args)
+        assert (status, message in printed) == (1, True), printed
+    assert not list(Path().rglob('*.partial'))
+
+
+def test_a_missing_extra_is_named(folder, monkeypatch, capsys):
+    from tools import export as tool
+
+    monkeypatch.setitem(sys.modules, 'onnxruntime', None)
+    monkeypatch.setattr(sys, 'argv', ['export.py', 'seg.py', 'seg.pth'])
+    assert tool.main() == 1
+    assert 'error: onnxruntime is not installed, which ONNX needs: pip install' in (
+        capsys.readouterr().err
+    )

@@ -1,0 +1,298 @@
+"""A model taken apart gives what the folded model gives, and computes what is read, no more."""
+
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.registry import MODELS
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmcen.deploy import as_it_is, deploy
+from mmcen.layers import ExchangeNorm, exchange_norms
+from mmcen.models.backbones.cen_resnet import norms_after_3x3
+
+COLOUR = dict(mean=[124.0, 116.0, 104.0], std=[58.0, 57.0, 57.0])
+DEPTH = dict(mean=[1.0], std=[5.0], pad=0.0)
+MODALITIES = dict(rgb=COLOUR, depth=DEPTH, hha=COLOUR, ir=dict(mean=[3.0], std=[2.0]))
+BN = dict(type='CENBN')
+RESNET = dict(type='CENResNet', depth=18, base_channels=8, norm_cfg=BN)
+REFINENET = dict(
+    type='RefineNetHead', in_channels=[8, 16, 32, 64], channels=8, num_classes=5, light_weight=True
+)
+PSP = dict(
+    type='PSPHead', in_channels=64, channels=12, in_index=3, num_classes=5, norm_cfg=BN,
+    pool_scales=(1, 2),
+)  # fmt: skip
+MOBILENET = dict(type='MobileNetV2', out_indices=(1, 6), norm_cfg=BN)
+ASPP = dict(
+    type='ASPPHead', in_channels=320, in_index=1, channels=8, num_classes=5, dilations=(1, 2),
+    norm_cfg=BN,
+)  # fmt: skip
+HRNET = dict(
+    type='HRNet',
+    norm_cfg=BN,
+    extra=dict(
+        stage1=dict(num_modules=1, num_branches=1, block='BOTTLENECK', num_blocks=(1,),
+                    num_channels=(8,)),
+        stage2=dict(num_modules=1, num_branches=2, block='BASIC', num_blocks=(1, 1),
+                    num_channels=(4, 8)),
+        stage3=dict(num_modules=1, num_branches=3, block='BASIC', num_blocks=(1, 1, 1),
+                    num_channels=(4, 8, 16)),
+        stage4=dict(num_modules=1, num_branches=4, block='BASIC', num_blocks=(1, 1, 1, 1),
+                    num_channels=(4, 8, 16, 32)),
+    ),
+)  # fmt: skip
+FCN = dict(
+    type='FCNHead', in_channels=[4, 8, 16, 32], in_index=(0, 1, 2, 3), channels=8,
+    input_transform='resize_concat', num_classes=5, norm_cfg=BN,
+)  # fmt: skip
+UNET = dict(type='CENUNetGenerator', downs=4, base_channels=8)
+DENSE = dict(
+    type='CENDenseNetwork',
+    backbone=dict(RESNET, norm_cfg=BN),
+    decode_head={k: v for k, v in PSP.items() if k != 'num_classes'},
+)
+CLASSES = dict(seg=dict(type='ClassHead', num_classes=6))
+TASKS = dict(
+    fusion=dict(rgb=['normal', 'depth', 'edge']),
+    cycle=dict(rgb=['normal', 'depth'], depth=['rgb', 'normal'], normal=['depth', 'rgb']),
+    multitask=dict(normal=['rgb'], seg=['rgb']),
+    both=dict(normal=['rgb', 'depth'], seg=['rgb', 'depth']),
+)
+
+
+def segmentor(streams=2, backbone=RESNET, head=REFINENET, **kwargs):
+    chosen = dict(list(MODALITIES.items())[:streams])
+    preprocessor = dict(type='CENDataPreprocessor', modalities=chosen)
+    return MODELS.build(
+        dict(
+            type='CENEncoderDecoder',
+            backbone=backbone,
+            decode_head=head,
+            data_preprocessor=preprocessor,
+            **kwargs,
+        )
+    )
+
+
+def multitask(setting, network):
+    tasks = TASKS[setting]
+    heads = {task: head for task, head in CLASSES.items() if task in tasks}
+    return MODELS.build(dict(type='CENMultiTask', tasks=tasks, network=network, heads=heads))
+
+
+def trained(model, small=0.6):
+    """As after training: norms of their own, a share of the scales below the threshold."""
+    with torch.no_grad():
+        for norm in (m for m in model.modules() if isinstance(m, ExchangeNorm)):
+            gamma = 0.5 + torch.rand_like(norm.weight)
+            norm.weight.copy_(torch.where(torch.rand_like(gamma) < small, gamma * 5e-3, gamma))
+            norm.bias.uniform_(-0.5, 0.5)
+            if norm.norm.running_mean is not None:
+                norm.norm.running_mean.uniform_(-0.2, 0.2)
+                norm.norm.running_var.uniform_(0.5, 1.5)
+        for score in (p for name, p in model.named_parameters() if name == 'ensemble.alpha'):
+            score.uniform_(-1, 1)
+    return model.eval()
+
+
+def compare(model, outputs=None, size=(64, 96), batch=2):
+    """Deployed network against the model's own prediction; returns the network."""
+    network = deploy(model, outputs)
+    frames = [255 * torch.rand(batch, c, *size) for c in network.inputs.values()]
+    with torch.no_grad():
+        found = dict(zip(network.outputs, network(*frames), strict=True))
+        for name, wanted in predict(model, dict(zip(network.inputs, frames, strict=True))).items():
+            if name in found:
+                scale = wanted.abs().max()
+                torch.testing.assert_close(
+                    found[name] / scale, wanted / scale, rtol=0, atol=1e-5, msg=name
+                )
+    assert not any(isinstance(m, ExchangeNorm) for m in network.modules())
+    return network
+
+
+def predict(model, frames):
+    """By the ways that training and testing take."""
+    size = next(iter(frames.values())).shape[2:]
+    if hasattr(model, 'encode_decode'):
+        inputs = model.data_preprocessor(dict(inputs=frames))['inputs']
+        logits = model.encode_decode(inputs, [dict(img_shape=size)])
+        names = ['ensemble', *model.streams]
+        return dict(zip(names, logits.chunk(len(names), 1), strict=True))
+    targets = dict.fromkeys(model.names, frames['rgb' if 'rgb' in frames else 'normal'])
+    inputs = model.data_preprocessor(dict(inputs=targets | frames))['inputs']
+    outputs = {f'{t}/{n}': y for t, own in model(inputs).items() for n, y in own.items()}
+    return {n: y if n.startswith('seg') else (y + 1) * 127.5 for n, y in outputs.items()}
+
+
+SEGMENTORS = {
+    'refinenet': dict(),
+    'three streams': dict(streams=3),
+    'four streams': dict(streams=4),
+    'one stream': dict(streams=1),
+    'bottleneck': dict(
+        backbone=dict(RESNET, depth=50), head=dict(REFINENET, in_channels=[32, 64, 128, 256])
+    ),
+    'exchange everywhere': dict(backbone=dict(RESNET, norm_cfg=dict(BN, region='all'))),
+    'three, everywhere': dict(streams=3, backbone=dict(RESNET, norm_cfg=dict(BN, region='all'))),
+    'fixed channels': dict(backbone=dict(RESNET, norm_cfg=dict(BN, select='fixed'))),
+    'psp': dict(head=PSP),
+    'mobilenet, aspp': dict(backbone=MOBILENET, head=ASPP),
+    'hrnet, fcn': dict(backbone=HRNET, head=FCN),
+    'unshared': dict(convs='private'),
+    'align corners': dict(head=dict(PSP, align_corners=True)),
+}
+
+
+@pytest.mark.parametrize('name', SEGMENTORS)
+def test_segmentors(name):
+    model = trained(segmentor(**SEGMENTORS[name]))
+    assert any(exchange_norms(model)) == (name != 'one stream')
+    compare(model)
+    compare(model, [model.streams[-1]])
+
+
+NETWORKS = {
+    'unet': UNET,
+    'no exchange between tasks': dict(UNET, decoder=dict(exchange=False)),
+    'encoder for each task': dict(UNET, encoder=dict(groups='task')),
+    'batch norms': dict(UNET, norm_cfg=BN),
+    'shared decoder norms': dict(
+        UNET, decoder=dict(exchange=False), decoder_norm_cfg=dict(type='IN2d', affine=True)
+    ),
+    'dense': DENSE,
+    'other heads': dict(
+        DENSE,
+        decode_head=[DENSE['decode_head'], dict(DENSE['decode_head'], channels=10)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('network', NETWORKS)
+@pytest.mark.parametrize('setting', TASKS)
+def test_tasks(setting, network):
+    if network == 'other heads' and len(TASKS[setting]) != 2:
+        pytest.skip('two heads for two tasks')
+    model = trained(multitask(setting, NETWORKS[network]))
+    names = compare(model, size=(64, 64)).outputs
+    compare(model, [names[-1]], size=(64, 64))
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(2, 4), st.floats(0, 1), st.sampled_from(['disjoint', 'all']), st.data())
+def test_any_share_of_channels(streams, small, region, data):
+    backbone = dict(RESNET, norm_cfg=dict(BN, region=region), num_stages=2, out_indices=(0, 1))
+    backbone |= dict(strides=(1, 2), dilations=(1, 1))
+    head = dict(REFINENET, in_channels=[8, 16], in_index=(0, 1))
+    model = trained(segmentor(streams, backbone, head), small)
+    names = ['ensemble', *model.streams]
+    wanted = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+    assert compare(model, wanted, (32, 32), 1).outputs == tuple(wanted)
+
+
+def operations(network, size=(64, 64)):
+    frames = [torch.zeros(1, channels, *size) for channels in network.inputs.values()]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.requires_grad_(False)(*frames)
+    return counter.get_total_flops()
+
+
+def test_unread_channels_are_not_computed():
+    """Every exchanged channel saves its part of the convolution in front, and nothing else."""
+    model = trained(segmentor())
+    names = {norm: name for name, norm in model.named_modules() if isinstance(norm, ExchangeNorm)}
+    saved = 0
+    for block in (m for m in model.modules() if type(m).__name__ == 'BasicBlock'):
+        for norm in norms_after_3x3(block):
+            conv = block.get_submodule(names[norm].rsplit('.', 1)[1].replace('bn', 'conv'))
+            hooked = []
+            handle = conv.register_forward_hook(
+                lambda m, _, y, into=hooked: into.append(y.shape[2] * y.shape[3])
+            )
+            with torch.no_grad():
+                model(torch.zeros(1, 6, 64, 64))
+            handle.remove()
+            cost = 2 * conv.weight[0].numel() * hooked[0]
+            saved += int(norm.exchange_mask().sum()) * cost
+    assert saved > 0
+    assert operations(as_it_is(model)) - operations(deploy(model)) == saved
+
+
+def test_a_stream_alone_needs_less():
+    model = trained(segmentor())
+    whole, alone = (operations(deploy(model, names)) for names in (None, ['rgb']))
+    assert alone < whole
+    nothing = trained(segmentor(), small=0.0)
+    single = deploy(nothing, ['rgb'])
+    assert operations(single) == operations(as_it_is(segmentor(1)))
+    depth = [name for name, m in single.named_modules() if isinstance(m, nn.Conv2d)]
+    assert len(depth) == sum(isinstance(m, nn.Conv2d) for m in segmentor(1).modules())
+
+
+def test_the_model_stays_as_it_is():
+    model = trained(segmentor()).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    deploy(model)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_mmagics_preprocessor():
+    pytest.importorskip('mmagic')
+    from mmengine.config import Config
+
+    from tests.training import ROOT
+
+    cfg = Config.fromfile(ROOT / 'configs/cen/rooms_rgb-shade_to_normal.py').model
+    compare(trained(MODELS.build(cfg)), size=(64, 64))
+
+
+FUSED = dict(RESNET, norm_cfg=dict(BN, exchange=False), fusion=dict(type='ConcatFusion', after=2))
+
+
+@pytest.mark.parametrize(
+    'make, outputs, message',
+    [
+        (lambda: segmentor(), ['lidar'], "outputs ['lidar'] are unknown: choose of ['ensemble'"),
+        (lambda: segmentor(), [], 'outputs [] are unknown'),
+        (lambda: segmentor(backbone=FUSED | dict(fusion=dict(type='ConcatFusion', after=(2,)))),
+         None, 'ConcatFusion is not exchange and cannot be deployed'),
+        (lambda: segmentor(backbone=dict(RESNET, norm_cfg=dict(BN, replace='zero'))), None,
+         "replace='zero' is an ablation and cannot be deployed"),
+        (lambda: segmentor(backbone=dict(RESNET, norm_cfg=dict(BN, shared='statistics'))), None,
+         "norms with shared='statistics' cannot be deployed"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_taken_apart(make, outputs, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        deploy(trained(make()), outputs)
+
+
+def test_other_models():
+    with pytest.raises(TypeError, match='Linear cannot be deployed: give a CENEncoderDecoder'):
+        deploy(nn.Linear(1, 1))
+
+
+def test_forwards_that_depend_on_their_input():
+    class Odd(nn.Module):
+        def forward(self, x):
+            return [x] * 4 if x.sum() > 0 else [x] * 3
+
+    model = segmentor()
+    model.backbone = Odd()
+    with pytest.raises(ValueError, match='cannot be taken apart .* without deploying'):
+        deploy(model)
+
+
+def test_fusion_serves_as_it_is():
+    model = trained(segmentor(backbone=FUSED | dict(fusion=dict(type='ConcatFusion', after=(2,)))))
+    network = as_it_is(model)
+    frames = [torch.rand(1, c, 64, 64) for c in network.inputs.values()]
+    with torch.no_grad():
+        wanted = predict(model, dict(zip(network.inputs, frames, strict=True)))
+        for name, y in zip(network.outputs, network(*frames), strict=True):
+            torch.testing.assert_close(y, wanted[name])

@@ -1,0 +1,124 @@
+"""Predict on your own files: `python tools/predict.py CONFIG CHECKPOINT --input rgb=a.png
+depth=b.png`. Give folders to predict on all their files, matched by name. No label is needed."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.common import exit_status
+
+UNITS = {'m': 1.0, 'cm': 0.01, 'mm': 0.001}
+
+
+def pair(text: str) -> tuple[str, str]:
+    name, equals, place = text.partition('=')
+    if not (name and equals and place):
+        raise argparse.ArgumentTypeError(f"'{text}' is not MODALITY=FILE, such as rgb=a.png")
+    return name, place
+
+
+def unit(text: str) -> float:
+    try:
+        return UNITS[text] if text in UNITS else float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is no unit: give m, cm, mm, or metres per stored unit such as 0.0002"
+        ) from None
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('model', help='config file, or an .onnx file of tools/export.py')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint; an .onnx file has its weights')
+    parser.add_argument(
+        '--input',
+        nargs='+',
+        type=pair,
+        required=True,
+        metavar='MODALITY=FILE',
+        help='a file or a folder for each modality that the model takes',
+    )
+    parser.add_argument('--out-dir', default='predictions', help='default: %(default)s')
+    parser.add_argument('--streams', action='store_true', help="write each stream's output, too")
+    parser.add_argument(
+        '--sheets', action='store_true', help='write inputs and outputs side by side, too'
+    )
+    parser.add_argument(
+        '--overlay',
+        type=float,
+        default=0.5,
+        metavar='0..1',
+        help="weight of the classes' colours over the frame's; 0 writes none (default %(default)s)",
+    )
+    parser.add_argument(
+        '--depth-unit',
+        type=unit,
+        help="of depth files: m, cm, mm, or metres per stored unit; by default the model's data "
+        'set says it, else whole numbers are mm and others m',
+    )
+    parser.add_argument(
+        '--size',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='that the model gets; by default what it was tested at. Predictions have the size of '
+        'the frame',
+    )
+    parser.add_argument('--batch-size', type=int, default=1, help='default: %(default)s')
+    parser.add_argument('--device', help='such as cuda:0; by default the best there is')
+    parser.add_argument(
+        '--apart', action='store_true', help='take the model apart first: the same, faster'
+    )
+    parser.add_argument('--threads', type=int, default=0, help='of an .onnx file; 0: all cores')
+    parser.add_argument(
+        '--resume', action='store_true', help='leave frames alone whose files are all there'
+    )
+    parser.add_argument(
+        '--skip-incomplete',
+        action='store_true',
+        help='leave out frames of which a folder has no file',
+    )
+    args = parser.parse_args()
+    if not args.model.endswith('.onnx') and args.checkpoint is None:
+        parser.error('a config needs a checkpoint: give both, or an .onnx file')
+    return args
+
+
+def predict(args: argparse.Namespace) -> None:
+    from mmcen.apis import CENInferencer
+
+    inferencer = CENInferencer(
+        args.model,
+        args.checkpoint,
+        device=args.device,
+        apart=args.apart,
+        streams=args.streams,
+        depth_unit=args.depth_unit,
+        size=tuple(args.size) if args.size else None,
+        threads=args.threads,
+    )
+    found = inferencer(
+        dict(args.input),
+        batch_size=args.batch_size,
+        out_dir=args.out_dir,
+        overlay=args.overlay,
+        sheets=args.sheets,
+        resume=args.resume,
+        skip_incomplete=args.skip_incomplete,
+    )
+    predictions, skipped = found['predictions'], found['skipped']
+    folders = dict.fromkeys(path.parent for one in predictions for path in one.files)
+    print(f'{len(predictions)} frames predicted' + (f', {len(skipped)} were there' * bool(skipped)))
+    for folder in folders:
+        print(f'  {folder}')
+
+
+def main() -> int:
+    args = parse_args()
+    return exit_status(lambda: predict(args))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
