@@ -60,7 +60,9 @@ def export(args: argparse.Namespace) -> None:
         channels = sum(norm.exchangeable.numel() for norm in norms)
         print(f'{exchanged / channels:.0%} of the channels of {len(norms)} norms are exchanged')
     size = (args.size[0], args.size[1])
-    before = multiplications(as_it_is(model, outputs), size)
+    whole = as_it_is(model, outputs)
+    whole.check_size(size)
+    before = multiplications(whole, size)
     if not args.whole:
         with torch.no_grad():
             after = multiplications(deploy(model, outputs), size)

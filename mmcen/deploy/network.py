@@ -48,6 +48,14 @@ class DeployedNetwork(nn.Module):
     def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
         return self.layers(*modalities)
 
+    def check_size(self, size: Sequence[int]) -> None:
+        """Raise ValueError unless frames of (height, width), and of half of it, fit."""
+        if min(size) < 2 * self.divisor or any(length % self.divisor for length in size):
+            raise ValueError(
+                f'size {tuple(size)} must be multiples of {self.divisor}, and at least twice that: '
+                'the network halves its input'
+            )
+
 
 def deploy(model: nn.Module, outputs: Sequence[str] | None = None) -> DeployedNetwork:
     """Take a trained model apart into plain layers of each stream.

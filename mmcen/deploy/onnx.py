@@ -29,7 +29,7 @@ def export_onnx(
     Args:
         model: a trained CENEncoderDecoder, CENMultiTask or CENTranslator.
         path: the file to write; it is there whole and checked, or not at all.
-        outputs: as for :func:`deploy`.
+        outputs: as for :func:`deploy`; a stream's is called ``<modality>_out`` in the file.
         size: (height, width) of the frame to trace with and to compare on; a second comparison is
             on two frames of half that size.
         whole: leave the model folded, for parts that :func:`deploy` cannot take apart.
@@ -45,11 +45,7 @@ def export_onnx(
     onnx, _ = import_onnx()
     network = (as_it_is if whole else deploy)(model, outputs)
     divisor = network.divisor
-    if min(size) < 2 * divisor or size[0] % divisor or size[1] % divisor:
-        raise ValueError(
-            f'size {tuple(size)} must be multiples of {divisor}, and at least twice that: the '
-            'network halves its input'
-        )
+    network.check_size(size)
     frames = _frames(network, 2, size)  # a batch of 1 would be taken for a constant
     free = torch.export.Dim.DYNAMIC
     # its progress lines would break into a tool's own
@@ -57,7 +53,8 @@ def export_onnx(
         network,
         frames,
         input_names=list(network.inputs),
-        output_names=list(network.outputs),
+        # a name stands once in a file
+        output_names=[n + '_out' * (n in network.inputs) for n in network.outputs],
         dynamo=True,
         dynamic_shapes={'modalities': tuple({0: free, 2: free, 3: free} for _ in frames)},
         verbose=False,
@@ -136,7 +133,9 @@ class OnnxNetwork:
                 str(path), options, providers=['CPUExecutionProvider']
             )
         except Exception as error:  # of many kinds, with no parent of their own
-            raise ValueError(f'{path} is no ONNX file: write it by tools/export.py') from error
+            raise ValueError(
+                f'{path} is no ONNX file that runs here ({error}): write it by tools/export.py'
+            ) from error
         written = self._session.get_modelmeta().custom_metadata_map.get(METADATA)
         if written is None:
             raise ValueError(f'{path} does not say what it is: write it by tools/export.py')
