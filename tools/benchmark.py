@@ -22,7 +22,7 @@ from mmengine.config import Config, DictAction
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tools.benchmarking import measure, memory, report
+from tools.benchmarking import deployed, measure, memory, report
 from tools.benchmarking.translation import TranslationWorkload
 from tools.benchmarking.workload import OURS, TASKS, Workload, quiet
 
@@ -46,6 +46,9 @@ def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
         help='translation: measure a train step with these numbers of tasks from one input')
     add('--cycle', type=positive, metavar='N',
         help='translation: measure a train step of N flows at once against N times one flow')
+    add('--deploy', action='store_true',
+        help='segmentation: measure inference alone, of the model folded, taken apart and in ONNX '
+        'Runtime, against lists of streams; 30 %% of all channels are exchanged')
     add('--runs', type=positive, default=10, help='measured rounds, default %(default)s')
     add('--warmup', type=int, default=2, help='rounds before them, default %(default)s')
     add('--threads', type=positive, default=torch.get_num_threads(),
@@ -87,19 +90,22 @@ def make_workload(args: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     torch.set_num_threads(args.threads)
     translates = cfg.get('model', {}).get('type') == 'CENTranslator'
     kind = TranslationWorkload if translates else Workload
-    args.compare = list(kind.rivals) if args.compare is None else args.compare
+    if args.compare is None:
+        args.compare = [] if args.deploy else list(kind.rivals)
     unknown = [name for name in args.compare if name not in kind.rivals]
     if unknown:
         parser.error(f'--compare: {unknown[0]} is none of {", ".join(kind.rivals)}')
     if not translates and (args.tasks or args.cycle):
         parser.error('--tasks and --cycle are for the config of a CENTranslator')
-    if not (args.compare or args.streams or args.tasks or args.cycle):
+    if args.deploy and (translates or device != 'cpu'):
+        parser.error('--deploy is for a CENEncoderDecoder on the CPU: add --device cpu')
+    if not (args.compare or args.deploy or args.streams or args.tasks or args.cycle):
         parser.error('nothing to measure: name a rival after --compare, or give --streams')
     work = kind(
         cfg, tuple(args.shape), args.batch, device, args.precision, args.channels_last, args.threads
     )
     try:
-        work.check(args.compare)
+        work.check([*args.compare, *(['list_of_streams'] if args.deploy else [])])
     except ValueError as error:
         parser.error(str(error))
     return work
@@ -144,6 +150,23 @@ def compare_cycle(work: Workload, args: argparse.Namespace, progress: Progress) 
     return {**rows, 'ratio': ratio}
 
 
+def compare_deployed(work: Workload, args: argparse.Namespace, progress: Progress) -> dict:
+    """Times of inference, against the lists of streams and the folded model."""
+    variants, facts = deployed.build(work)
+    times = measure_times(variants, 'inference', args, progress)
+    rows = {
+        name: {
+            **measure.summary(seconds),
+            **{
+                f'to_{other}': measure.ratios(seconds, times[other])
+                for other in ('list_of_streams', 'folded')
+            },
+        }
+        for name, seconds in times.items()
+    }
+    return {**facts, 'rows': rows}
+
+
 def measure_grids(
     work: Workload, args: argparse.Namespace, progress: Progress, names: list[str]
 ) -> dict[str, dict]:
@@ -183,6 +206,8 @@ def main() -> None:
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
         if args.compare:
             result['comparison'] = compare(work, args, progress)
+        if args.deploy:
+            result['deployed'] = compare_deployed(work, args, progress)
         for kind in ('streams', 'tasks'):
             if getattr(args, kind):
                 result[kind] = compare_counts(work, args, progress, kind)
@@ -192,6 +217,8 @@ def main() -> None:
     report.print_setting(console, result['setting'])
     if args.compare:
         report.print_comparison(console, result['comparison'])
+    if args.deploy:
+        report.print_deployed(console, result['deployed'])
     for kind in ('streams', 'tasks'):
         if kind in result:
             report.print_counts(console, kind, result[kind])

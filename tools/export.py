@@ -49,6 +49,7 @@ def export(args: argparse.Namespace) -> None:
     from mmcen.deploy import as_it_is, deploy, export_onnx
     from mmcen.deploy.onnx import import_onnx
     from mmcen.layers import exchange_norms
+    from tools.benchmarking.deployed import multiply_adds
 
     import_onnx()  # before the work
     inferencer = CENInferencer(args.config, args.checkpoint, device='cpu', streams=args.streams)
@@ -62,10 +63,11 @@ def export(args: argparse.Namespace) -> None:
     size = (args.size[0], args.size[1])
     whole = as_it_is(model, outputs)
     whole.check_size(size)
-    before = multiplications(whole, size)
+    frames = tuple(torch.zeros(1, channels, *size) for channels in whole.inputs.values())
+    before = multiply_adds(whole, frames)
     if not args.whole:
         with torch.no_grad():
-            after = multiplications(deploy(model, outputs), size)
+            after = multiply_adds(deploy(model, outputs), frames)
         print(
             f'multiply-adds of a frame of {size[0]}x{size[1]}: {before / 1e9:.2f} G, taken apart '
             f'{after / 1e9:.2f} G ({after / before - 1:+.1%})'
@@ -75,16 +77,6 @@ def export(args: argparse.Namespace) -> None:
     print(f'written: {out} ({out.stat().st_size / 2**20:.1f} MiB), outputs {", ".join(outputs)}')
     files = ' '.join(f'{name}={name}.png' for name in inferencer.modalities)
     print(f'predict: python tools/predict.py {out} --input {files}')
-
-
-def multiplications(network, size: tuple[int, int]) -> int:
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    frames = [torch.zeros(1, channels, *size) for channels in network.inputs.values()]
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network.requires_grad_(False)(*frames)
-    return counter.get_total_flops() // 2
 
 
 def main() -> int:

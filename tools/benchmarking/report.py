@@ -110,6 +110,21 @@ def print_comparison(console: Console, comparison: dict) -> None:
         )
 
 
+def print_deployed(console: Console, result: dict) -> None:
+    """Inference of a trained model, in four ways."""
+    columns = ('', 'median s', 'p95 s', '/ list of streams', 'quartiles', '/ folded', 'quartiles')
+    table = make_table('inference, ensemble and streams', columns)
+    for name, row in result['rows'].items():
+        ratios = (*ratio_cells(row['to_list_of_streams']), *ratio_cells(row['to_folded']))
+        table.add_row(name, *cells(row), *ratios)
+    console.print(table)
+    folded, apart = result['folded'], result['apart']
+    console.print(
+        f'{result["exchanged"]:.0%} of the channels are exchanged; multiply-adds: folded '
+        f'{folded / 1e9:.1f} G, apart {apart / 1e9:.1f} G ({apart / folded - 1:+.1%})'
+    )
+
+
 def print_counts(console: Console, kind: str, rows: dict) -> None:
     """Cost of each added stream, or task, in a train step."""
     columns = ('', 'median s', 'p95 s', 'added s', 'quartiles', 'tensors MiB', 'added MiB')
