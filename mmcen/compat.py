@@ -1,7 +1,7 @@
 """OpenMMLab on the Python libraries of today: the one place that knows of versions.
 
-Imported first by ``mmcen``, before ``mmseg``, because what it finds or mends decides whether
-``mmseg`` can be imported at all:
+``mmcen`` calls :func:`prepare` first, before ``mmseg``, because what it finds or mends decides
+whether ``mmseg`` can be imported at all:
 
 1. an unsupported combination of packages ends in one sentence with the fix;
 2. where mmcv has no compiled operators, a stand-in for ``mmcv._ext`` lets ``mmseg.models`` and
@@ -75,12 +75,12 @@ def find_problem(found: Mapping[str, str | None]) -> str | None:
             package = DISTRIBUTION.get(name, f'{name}>={oldest}')
             return f"mmcen needs {name} >= {oldest}, found {found[name]}: pip install '{package}'"
 
-    if _upstream(found, 'mmseg') and not _older(found, 'mmcv', '2.2'):
+    if is_upstream(found, 'mmseg') and not _older(found, 'mmcv', '2.2'):
         return (
             f'mmsegmentation {found["mmseg"]} refuses mmcv >= 2.2, found {found["mmcv"]}: '
             "pip uninstall the distribution that brought it, then pip install 'mmcv-lite==2.1.0'"
         )
-    if _upstream(found, 'mmengine') and found['pkg_resources'] is None:
+    if is_upstream(found, 'mmengine') and found['pkg_resources'] is None:
         return (
             f'mmengine {found["mmengine"]} needs pkg_resources, which setuptools dropped: '
             "pip install 'setuptools<81'"
@@ -94,7 +94,8 @@ def _older(found: Mapping[str, str | None], name: str, version: str) -> bool:
     return Version(str(found[name])) < Version(version)
 
 
-def _upstream(found: Mapping[str, str | None], name: str) -> bool:
+def is_upstream(found: Mapping[str, str | None], name: str) -> bool:
+    """Whether a package is OpenMMLab's own, not a fork's."""
     return _older(found, name, FIRST_ONEDL[name])
 
 
@@ -187,6 +188,3 @@ def prepare() -> None:
     provide_ops()
     if not _older(found, 'torch', '2.6'):
         allow_own_checkpoints()
-
-
-prepare()

@@ -1,0 +1,1 @@
+"""What works here, and what a config will train: ``python -m mmcen.doctor [CONFIG]``."""

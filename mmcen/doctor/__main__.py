@@ -1,0 +1,96 @@
+"""``python -m mmcen.doctor``: what works here; ``python -m mmcen.doctor CONFIG``: what a config
+will train. Exit status 0 if all that is asked for works, 1 if not."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+from ..version import __version__
+from . import environment
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='python -m mmcen.doctor', description=__doc__)
+    parser.add_argument('config', nargs='?', help='say what this config will train')
+    parser.add_argument(
+        '--require',
+        nargs='+',
+        choices=list(environment.CHECKS),
+        default=['stack', 'segmentation'],
+        help='what must work for exit status 0 (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override entries'
+    )
+    parser.add_argument(
+        '--picture',
+        type=Path,
+        help='where three training samples are drawn; default work_dirs/doctor/<config>.png',
+    )
+    return parser.parse_args()
+
+
+def report_environment(required: list[str]) -> int:
+    """Print what works; 0 if all that is required does."""
+    versions = environment.versions()
+    print(f'mmcen {__version__}, ' + ', '.join(f'{k} {v}' for k, v in versions.items()))
+    broken = []
+    for key, check in environment.CHECKS.items():
+        found = check()
+        line = f'{found.state:7} {found.name}' + (f': {found.detail}' if found.detail else '')
+        print(line)
+        if found.state != environment.OK:
+            if found.fix:
+                print(f'        mend it: {found.fix}')
+            if key in required:
+                broken.append(found.name)
+    if broken:
+        print(f'required, and not working: {", ".join(broken)}')
+    return int(bool(broken))
+
+
+def report_config(args: argparse.Namespace) -> int:
+    found = environment.stack()
+    if found.state != environment.OK:
+        print(f'error: {found.detail}: {found.fix}', file=sys.stderr)
+        return 1
+    environment.import_all()
+    from mmengine.config import DictAction
+
+    from .config import examine
+
+    options = argparse.Namespace()
+    if args.cfg_options:
+        parser = argparse.ArgumentParser()
+        parser.add_argument('--o', nargs='+', action=DictAction)
+        options = parser.parse_args(['--o', *args.cfg_options])
+    path = args.picture or Path('work_dirs', 'doctor', f'{Path(args.config).stem}.png')
+    try:
+        report = examine(args.config, path, getattr(options, 'o', None))
+    except (OSError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    for topic, lines in report.facts.items():
+        print(f'{topic}')
+        for line in lines:
+            print(f'  {line}')
+    if report.sheet:
+        print(f'{environment.OK}: {report.sheet} shows three training samples')
+    for problem in report.problems:
+        print(f'problem: {problem}')
+    if not report.problems:
+        print(f'nothing is missing: python tools/train.py {args.config}')
+    return int(bool(report.problems))
+
+
+def main() -> int:
+    args = parse_args()
+    warnings.filterwarnings('ignore')
+    return report_environment(args.require) if args.config is None else report_config(args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""What a config will train: streams, norms, parameters, data, and a picture of three samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+
+from ..layers import ExchangeNorm, exchange_norms
+from ..visualization.sheet import class_colours, draw_sheet, picture
+
+SAMPLES = 3
+
+
+@dataclass
+class Report:
+    """What was found.
+
+    Attributes:
+        facts: lines by topic.
+        problems: what keeps it from training, each with what mends it.
+        sheet: the picture, if there are samples.
+    """
+
+    facts: dict[str, list[str]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    sheet: Path | None = None
+
+
+def examine(path: str, picture_file: Path, options: dict | None = None) -> Report:
+    """Build everything of a config but its runner, and look.
+
+    Args:
+        path: config file.
+        picture_file: where the samples are drawn.
+        options: overrides of entries, as --cfg-options.
+
+    Raises:
+        FileNotFoundError: there is no such config.
+        ValueError: it describes no model.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'config {path} does not exist: see configs/cen/ for what there is')
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(options or {})
+    if 'model' not in cfg:
+        raise ValueError(f'{path} has no model: give one that trains, such as of configs/cen/')
+    init_default_scope(cfg.get('default_scope', 'mmseg'))
+    report = Report()
+    _model(cfg, report)
+    _schedule(cfg, report)
+    for split in ('train', 'val', 'test'):
+        if f'{split}_dataloader' in cfg:
+            _data(cfg, split, report, picture_file)
+    return report
+
+
+def _model(cfg: Config, report: Report) -> None:
+    try:
+        with torch.device('meta'):  # its sizes, no memory
+            model: Any = MODELS.build(deepcopy(cfg.model))
+    except Exception as error:
+        report.problems.append(f'the model cannot be built: {_first_line(error)}')
+        return
+    facts = report.facts
+    network = getattr(model, 'network', model)
+    grid = getattr(network, 'grid', None)
+    if grid is not None:
+        streams = list(model.streams)
+        facts['streams'] = [
+            f'{cfg.model.type}, {grid.tasks} x {grid.modalities} (tasks x modalities): '
+            f'{_setting(model, grid)}',
+            ', '.join(streams),
+        ]
+    norms = [m for m in model.modules() if isinstance(m, ExchangeNorm)]
+    exchanging = dict(exchange_norms(model))
+    facts['exchange'] = [
+        f'{len(exchanging)} of {len(norms)} private norms exchange'
+        + (f': {_compact(exchanging)}' if exchanging else ''),
+    ]
+    if exchanging:
+        kinds = {
+            f'{type(n).__name__}, along the {n.axis}, |gamma| < {n.threshold:g}, '
+            f'{"own part of the" if n.disjoint else "all"} channels'
+            for n in exchanging.values()
+        }
+        facts['exchange'] += sorted(kinds)
+        hooks = [h for h in cfg.get('custom_hooks', ()) if h['type'] == 'SparsityHook']
+        facts['exchange'].append(
+            f'SparsityHook: coefficient {hooks[0]["coefficient"]:g}'
+            if hooks
+            else 'no SparsityHook: no scale is drawn to zero, so that little will be exchanged'
+        )
+    facts['parameters'] = [
+        f'{name}: {count / 1e6:.3f} M'
+        for name, child in model.named_children()
+        if (count := sum(p.numel() for p in child.parameters()))
+    ]
+    total = sum(p.numel() for p in model.parameters())
+    facts['parameters'].append(f'together: {total / 1e6:.3f} M')
+    for part in (cfg.model, cfg.model.get('backbone') or {}):
+        init = part.get('init_cfg') or {}
+        if init.get('type') == 'Pretrained' and '://' not in init['checkpoint']:
+            if Path(init['checkpoint']).is_file():
+                facts['parameters'].append(f'starts from {init["checkpoint"]}')
+            else:
+                report.problems.append(
+                    f'the pretrained weights {init["checkpoint"]} are not there: --cfg-options '
+                    'model.backbone.init_cfg.checkpoint=FILE'
+                )
+        elif init.get('type') == 'Pretrained':
+            facts['parameters'].append(f'starts from {init["checkpoint"]}, which is fetched')
+
+
+def _setting(model: Any, grid: Any) -> str:
+    if grid.tasks == 1:
+        return 'multimodal fusion' if grid.modalities > 1 else 'a single stream'
+    if grid.modalities == 1:
+        return 'multitask learning'
+    tasks = model.plan.tasks
+    cycle = any(task in inputs for inputs in tasks.values() for task in tasks)
+    return 'cycle fusion' if cycle else 'multimodal multitask learning'
+
+
+def _compact(names: Iterable[str]) -> str:
+    """Where norms are: their parents, with how many."""
+    counts: dict[str, int] = {}
+    for name in names:
+        parts = [part for part in name.split('.') if not part.isdigit()]
+        place = '.'.join(parts[:2])
+        counts[place] = counts.get(place, 0) + 1
+    return ', '.join(f'{place} ({count})' for place, count in counts.items())
+
+
+def _schedule(cfg: Config, report: Report) -> None:
+    train, wrapper = cfg.get('train_cfg') or {}, cfg.get('optim_wrapper') or {}
+    length = train.get('max_epochs') or train.get('max_iters')
+    unit = 'epochs' if 'max_epochs' in train else 'iterations'
+    if length:
+        report.facts['schedule'] = [f'{length} {unit}']
+    parts = {'': wrapper} if 'optimizer' in wrapper else wrapper
+    for name, part in parts.items():
+        if isinstance(part, dict) and 'optimizer' in part:
+            optimizer = part['optimizer']
+            report.facts.setdefault('schedule', []).append(
+                f'{name + ": " if name else ""}{optimizer["type"]}, lr {optimizer["lr"]:g}'
+            )
+
+
+def _data(cfg: Config, split: str, report: Report, picture_file: Path) -> None:
+    loader = cfg[f'{split}_dataloader']
+    try:
+        dataset = DATASETS.build(deepcopy(loader.dataset))
+        frames = len(dataset)
+    except Exception as error:
+        report.problems.append(f'{split} data: {_first_line(error)}')
+        return
+    kind = loader.dataset.type
+    lines = [f'{kind}: {frames} frames, batches of {loader.batch_size}']
+    if split == 'train':
+        try:
+            samples = [dataset[i * frames // SAMPLES] for i in range(min(SAMPLES, frames))]
+        except Exception as error:
+            report.problems.append(f'{split} data: {_first_line(error)}')
+            report.facts[f'{split} data'] = lines
+            return
+        wanted = _wanted(cfg)
+        lines += _describe(samples, dataset)
+        missing = [name for name in wanted if name not in samples[0]['inputs']]
+        if missing:
+            report.problems.append(
+                f'the model wants {missing}, the samples have {list(samples[0]["inputs"])}: add '
+                'them to the modalities of the data set'
+            )
+        report.sheet = _draw(samples, dataset, picture_file)
+    report.facts[f'{split} data'] = lines
+
+
+def _wanted(cfg: Config) -> list[str]:
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    tasks = cfg.model.get('tasks') or {}
+    inputs = [name for own in tasks.values() for name in own]
+    return list(dict.fromkeys([*(preprocessor.get('modalities') or {}), *inputs]))
+
+
+def _describe(samples: list[dict], dataset: Any) -> list[str]:
+    lines = []
+    for name in samples[0]['inputs']:
+        shapes = sorted({tuple(sample['inputs'][name].shape) for sample in samples})
+        values = torch.cat([sample['inputs'][name].float().flatten() for sample in samples])
+        lines.append(
+            f'{name}: {" or ".join("x".join(map(str, s)) for s in shapes)} '
+            f'{str(samples[0]["inputs"][name].dtype).removeprefix("torch.")}, '
+            f'{values.min():.4g} to {values.max():.4g}, mean {values.mean():.4g}'
+        )
+    if 'gt_sem_seg' in samples[0]['data_samples']:
+        found = np.unique(
+            np.concatenate([s['data_samples'].gt_sem_seg.data.unique() for s in samples])
+        )
+        classes = dataset.metainfo.get('classes') or ()
+        names = [classes[i] if i < len(classes) else 'void' for i in found]
+        lines.append(f'classes in {len(samples)} frames: {", ".join(names)}')
+    return lines
+
+
+def _draw(samples: list[dict], dataset: Any, path: Path) -> Path:
+    palette = dataset.metainfo.get('palette') or ()
+    rows = []
+    for sample in samples:
+        panels = {name: picture(value) for name, value in sample['inputs'].items()}
+        if palette and 'gt_sem_seg' in sample['data_samples']:
+            panels['label'] = class_colours(sample['data_samples'].gt_sem_seg.data, palette)
+        rows.append(panels)
+    with_label = 'label' in rows[0]
+    legend = (dataset.metainfo.get('classes') or (), palette) if with_label else ()
+    return draw_sheet(rows, path, *legend)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or ['']
+    return (
+        lines[0]
+        if isinstance(error, (ValueError, OSError))
+        else (f'{type(error).__name__}: {lines[0]}')
+    )
