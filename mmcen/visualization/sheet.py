@@ -56,6 +56,11 @@ def draw_sheet(
         figure.legend(
             handles=patches, loc='outside lower center', ncols=min(len(patches), 10), fontsize=7
         )
+    return save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a PNG whole or not at all; its folder is made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'{path.name}.partial')

@@ -1,0 +1,171 @@
+"""The paper's figures of scales and exchange, and the curves of a run, by matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from .run_log import Series
+
+WIDTH = 9.0
+
+
+def curves(groups: Mapping[str, Mapping[str, Series]], step: str = 'step') -> Figure:
+    """One panel for each group of series."""
+    rows = (len(groups) + 1) // 2
+    figure = Figure(figsize=(WIDTH, 2.6 * rows), layout='constrained')
+    axes = figure.subplots(rows, min(2, len(groups)), squeeze=False).flatten()
+    for axis, (title, lines) in zip(axes, groups.items(), strict=False):
+        for name, (x, y) in lines.items():
+            axis.plot(x, y, marker='.' if len(x) < 20 else '', label=name)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel(step, fontsize=8)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
+    for axis in axes[len(groups) :]:
+        axis.set_axis_off()
+    return figure
+
+
+def exchange_by_layer(exchange: Mapping[str, Mapping[str, Series]]) -> Figure:
+    """Share of exchanged channels, 0..1: a row for each layer, a column for each step, a panel for
+    each stream."""
+    layers = list(next(iter(exchange.values())))
+    figure = Figure(
+        figsize=(max(WIDTH, 3 * len(exchange)), 1.4 + 0.17 * len(layers)), layout='constrained'
+    )
+    axes = figure.subplots(1, len(exchange), squeeze=False, sharey=True)[0]
+    for axis, (stream, by_layer) in zip(axes, exchange.items(), strict=True):
+        steps = sorted({step for x, _ in by_layer.values() for step in x})
+        image = np.full((len(layers), len(steps)), np.nan)
+        for i, layer in enumerate(layers):
+            x, y = by_layer[layer]
+            image[i, np.searchsorted(steps, x)] = y
+        shown = axis.imshow(image, aspect='auto', vmin=0, vmax=1, interpolation='nearest')
+        axis.set_title(stream, fontsize=10)
+        axis.set_xlabel('step', fontsize=8)
+        places = np.linspace(0, len(steps) - 1, min(5, len(steps))).astype(int)
+        axis.set_xticks(places, [f'{steps[i]:g}' for i in places], fontsize=7)
+        axis.set_yticks(range(len(layers)), layers, fontsize=6)
+    figure.colorbar(shown, ax=axes, label='exchanged share')
+    return figure
+
+
+def scale_proportions(
+    layers: Mapping[str, np.ndarray], thresholds: Mapping[str, float], streams: Sequence[str]
+) -> Figure:
+    """Proportion of the scaling factors, Figs. 7 and 12: a bar for each channel, divided as the
+    streams' |gamma|; white where all are below the threshold.
+
+    Args:
+        layers: layer to |gamma|, (S, C).
+        thresholds: layer to theta.
+        streams: S names.
+    """
+    figure = Figure(figsize=(WIDTH, 1.0 + 0.9 * len(layers)), layout='constrained')
+    axes = figure.subplots(len(layers), 1, squeeze=False)[:, 0]
+    for axis, (layer, gamma) in zip(axes, layers.items(), strict=True):
+        alive = (gamma >= thresholds[layer]).any(0)
+        share = np.where(alive, gamma / np.maximum(gamma.sum(0), 1e-12), 0)  # (S, C)
+        bottoms = np.concatenate([np.zeros_like(share[:1]), share.cumsum(0)[:-1]])
+        channels = np.arange(gamma.shape[1])
+        for name, height, bottom in zip(streams, share, bottoms, strict=True):
+            axis.bar(channels, height, 1.0, bottom, label=name)
+        axis.set_xlim(-0.5, len(channels) - 0.5)
+        axis.set_ylim(0, 1)
+        axis.set_yticks([])
+        axis.tick_params(labelsize=6)
+        axis.set_title(layer, fontsize=7, loc='left', pad=2)
+    axes[-1].set_xlabel('channel', fontsize=8)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc='outside upper center', ncols=len(streams), fontsize=8)
+    return figure
+
+
+def scales_over_training(
+    steps: Sequence[float], gamma: np.ndarray, penalised: np.ndarray, threshold: float, title: str
+) -> Figure:
+    """Scaling factors of one stream and layer, Fig. 8: a line for each channel, within and beyond
+    the sparsity constraint.
+
+    Args:
+        steps: N times.
+        gamma: (N, C).
+        penalised: boolean (C,).
+        threshold: theta, drawn as a line.
+    """
+    figure = Figure(figsize=(WIDTH, 3.2), layout='constrained')
+    axes = figure.subplots(1, 2, sharey=True)
+    for axis, which, name in zip(axes, (penalised, ~penalised), ('within', 'beyond'), strict=True):
+        axis.plot(steps, gamma[:, which], linewidth=0.6)
+        for sign in (-1, 1):
+            axis.axhline(sign * threshold, color='black', linestyle=':', linewidth=0.8)
+        axis.set_title(f'{name} the sparsity constraint, {which.sum()} channels', fontsize=9)
+        axis.set_xlabel('epoch', fontsize=8)
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel('gamma', fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def feature_categories(
+    pictures: Mapping[str, np.ndarray],
+    averages: Mapping[str, Mapping[str, np.ndarray | None]],
+    counts: Mapping[str, int],
+) -> Figure:
+    """Averaged feature maps by channel category, Fig. 3: a row for each stream.
+
+    Args:
+        pictures: stream to its input for imshow.
+        averages: stream to category to the mean map (h, w), None where there is no such channel.
+        counts: channels of each category.
+    """
+    figure = Figure(
+        figsize=(2.4 * (1 + len(counts)), 2.1 * len(pictures) + 0.4), layout='constrained'
+    )
+    axes = figure.subplots(len(pictures), 1 + len(counts), squeeze=False)
+    for row, (stream, image) in zip(axes, pictures.items(), strict=True):
+        row[0].imshow(image)
+        row[0].set_ylabel(stream)
+        row[0].set_xticks([])
+        row[0].set_yticks([])
+        for axis, category in zip(row[1:], counts, strict=True):
+            average = averages[stream][category]
+            if average is None:
+                axis.text(0.5, 0.5, 'none', ha='center', va='center', transform=axis.transAxes)
+            else:
+                shown = axis.imshow(average)
+                figure.colorbar(shown, ax=axis, shrink=0.7).ax.tick_params(labelsize=6)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if stream == next(iter(pictures)):
+                axis.set_title(f'{category}\n{counts[category]} channels', fontsize=8)
+    return figure
+
+
+def sensitivity(
+    points: Mapping[str, Mapping[str, Sequence[tuple[float, float, float, float]]]], metric: str
+) -> Figure:
+    """Fig. 9: a metric and the exchanged share by a factor on lambda or theta.
+
+    Args:
+        points: parameter to way ('exchange', 'zero') to (factor, mean, deviation, share in %).
+        metric: its name.
+    """
+    figure = Figure(figsize=(WIDTH, 3.2), layout='constrained')
+    axes = figure.subplots(1, len(points), squeeze=False)[0]
+    for axis, (parameter, ways) in zip(axes, points.items(), strict=True):
+        right = axis.twinx()
+        for way, values in ways.items():
+            x, mean, deviation, share = np.array(sorted(values)).T
+            line = axis.errorbar(x, mean, deviation, marker='o', capsize=3, label=way)
+            right.plot(x, share, linestyle=':', color=line[0].get_color())
+        axis.set_xscale('log')
+        axis.set_title(f'{parameter}, times its default', fontsize=9)
+        axis.set_ylabel(metric, fontsize=8)
+        right.set_ylabel('exchanged, % (dotted)', fontsize=8)
+        right.set_ylim(0, 100)
+        axis.legend(fontsize=7)
+    return figure

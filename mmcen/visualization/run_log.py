@@ -1,0 +1,118 @@
+"""What a training wrote into its work directory: curves, exchange by layer, scores by class."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Series = tuple[np.ndarray, np.ndarray]  # steps and values
+EXCHANGE = 'exchange/'
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """A work directory of mmengine's runner.
+
+    Args:
+        work_dir: the directory.
+
+    Raises:
+        FileNotFoundError: there is no such directory, or no training has logged into it.
+    """
+
+    work_dir: Path
+
+    def __post_init__(self) -> None:
+        if not self.work_dir.is_dir():
+            raise FileNotFoundError(f'there is no directory {self.work_dir}')
+        if not self.records:
+            raise FileNotFoundError(
+                f'{self.work_dir} has no log of a training, */vis_data/scalars.json: give the '
+                'work directory of tools/train.py'
+            )
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """All lines that were logged, of the first start and of those that resumed."""
+        lines = []
+        for path in sorted(self.work_dir.glob('*/vis_data/scalars.json')):
+            for line in path.read_text().splitlines():
+                try:
+                    lines.append(json.loads(line))
+                except json.JSONDecodeError:  # a killed training leaves half a line
+                    continue
+        return lines
+
+    @cached_property
+    def training(self) -> dict[str, Series]:
+        """By name, what was logged with training steps: losses, rates, shares, scores."""
+        steps = [r for r in self.records if 'iter' in r]
+        return _series(steps, 'iter', skip=('epoch', 'iter', 'step'))
+
+    @cached_property
+    def validation(self) -> dict[str, Series]:
+        """By name, metrics by epoch (by iteration where training counts those)."""
+        scores = [
+            r for r in self.records if 'iter' not in r and not any(map(_of_exchange, r))
+        ]  # fmt: skip
+        return _series(scores, 'step', skip=('step', 'time', 'data_time'))
+
+    @cached_property
+    def exchange(self) -> dict[str, dict[str, Series]]:
+        """Stream to layer to the share of its channels that is exchanged, 0..1."""
+        found: dict[str, dict[str, Series]] = {}
+        shares = [r for r in self.records if any(map(_of_exchange, r))]
+        for name, series in _series(shares, 'step', skip=('step',)).items():
+            layer, _, stream = name.removeprefix(EXCHANGE).partition('/')
+            found.setdefault(stream, {})[layer] = series
+        return found
+
+    @cached_property
+    def classes(self) -> dict[str, dict[str, list[float]]]:
+        """Stream (or ``ensemble``) to class to its IoU and accuracy in the last validation, %."""
+        logs = sorted(self.work_dir.glob('*/*.log'))
+        found: dict[str, dict[str, list[float]]] = {}
+        stream, rows = 'ensemble', None
+        for line in logs[-1].read_text(errors='replace').splitlines() if logs else ():
+            if (match := re.search(r"stream '(.+)':$", line)) is not None:
+                stream = match[1]
+            elif line.endswith('per class results:'):
+                rows = found[stream] = {}
+                stream = 'ensemble'  # unless the next says another
+            elif rows is not None and line.startswith('|') and 'Class' not in line:
+                name, *values = (part.strip() for part in line.strip('|').split('|'))
+                rows[name] = [float(value) for value in values]
+        return found
+
+    @property
+    def config(self) -> Path | None:
+        """The config as it was run."""
+        return next(iter(sorted(self.work_dir.glob('*.py'))), None)
+
+    @property
+    def sheets(self) -> list[Path]:
+        """Pictures that were drawn, oldest first."""
+        return sorted(self.work_dir.glob('**/sheets/*.png'), key=lambda path: path.stat().st_mtime)
+
+
+def _of_exchange(name: str) -> bool:
+    return name.startswith(EXCHANGE)
+
+
+def _series(records: list[dict], step: str, skip: tuple[str, ...]) -> dict[str, Series]:
+    """Values by name, the last that was written for each step."""
+    found: dict[str, dict[float, float]] = {}
+    for record in records:
+        for name, value in record.items():
+            if name not in skip and isinstance(value, (int, float)):
+                found.setdefault(name, {})[record[step]] = value
+    return {
+        name: (np.array(sorted(points)), np.array([points[s] for s in sorted(points)]))
+        for name, points in found.items()
+    }
