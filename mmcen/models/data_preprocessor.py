@@ -32,6 +32,8 @@ class CENDataPreprocessor(SegDataPreProcessor):
         size_divisor: pad to a multiple of it in training; default 1, the largest of the batch.
         seg_pad_val: value of the label where it is padded.
         batch_augments: as in mmseg.
+        order: names of the modalities in the order of the streams, where that of the dict may be
+            lost; ``tools/train.py`` writes it down.
         test_cfg: ``size`` or ``size_divisor`` to pad to in test; not padded by default.
 
     Raises:
@@ -53,7 +55,9 @@ class CENDataPreprocessor(SegDataPreProcessor):
         seg_pad_val: int = 255,
         batch_augments: list[dict] | None = None,
         test_cfg: dict | None = None,
+        order: Sequence[str] | None = None,
     ) -> None:
+        modalities = in_order(modalities, order, 'modalities')
         if size is not None and size_divisor is not None:
             raise ValueError(f'both size {size} and size_divisor {size_divisor}: give one of them')
         super().__init__(
@@ -178,6 +182,19 @@ class CENDataPreprocessor(SegDataPreProcessor):
                 )
             parts += [tensor] * self._repeats[name]
         return torch.cat(parts)  # (M*C, H, W)
+
+
+def in_order(named: Mapping[str, Any], order: Sequence[str] | None, what: str) -> dict[str, Any]:
+    """The entries in an order; None takes them as they come.
+
+    Raises:
+        ValueError: the order has other names, or one twice.
+    """
+    if order is None:
+        return dict(named)
+    if sorted(order) != sorted(named):
+        raise ValueError(f'order {list(order)} must name each of the {what} {list(named)} once')
+    return {name: named[name] for name in order}
 
 
 def _channels(name: str, spec: Mapping[str, Any]) -> int:

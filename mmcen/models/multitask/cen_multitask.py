@@ -13,6 +13,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from ...layers import StreamEnsemble, find_policy, fusion_losses
+from ..data_preprocessor import in_order
 from .heads import to_image
 from .plan import ENSEMBLE, FUSED, Plan
 
@@ -37,6 +38,8 @@ class CENMultiTask(BaseModel):
             CENDataPreprocessor, values 0..255 to -1..1. mmagic's DataPreprocessor serves as well.
         test_cfg: ``streams`` (default True): predict each stream's output besides the ensemble's;
             ``dropout`` (default False): leave dropout on, as pix2pix and the official code test.
+        order: names of the tasks in the order of the streams, where that of the dict may be lost;
+            ``tools/train.py`` writes it down.
         init_cfg: as in mmengine.
 
     Predictions: ``sample.tasks.<task>`` has the ensemble's ``pred`` (image, 0..255, and ``gt``) or
@@ -54,8 +57,10 @@ class CENMultiTask(BaseModel):
         head: dict | None = None,
         data_preprocessor: dict | None = None,
         test_cfg: dict | None = None,
+        order: Sequence[str] | None = None,
         init_cfg: dict | None = None,
     ) -> None:
+        tasks = in_order(tasks, order, 'tasks')
         self.plan = Plan(tasks)
         unknown = [name for name in heads or {} if name not in tasks]
         if unknown:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...layers import StreamEnsemble, check_private_norms, fusion_losses, set_grid, unshare
 from ...streams import StreamGrid
+from ..data_preprocessor import in_order
 
 ENSEMBLE = 'ensemble'
 
@@ -64,7 +65,8 @@ class CENEncoderDecoder(EncoderDecoder):
         for what, word in (('norms', norms), ('convs', convs)):
             if word not in ('private', 'shared'):
                 raise ValueError(f"{what} must be 'private' or 'shared', got '{word}'")
-        streams = tuple(data_preprocessor['modalities'])
+        order = data_preprocessor.get('order')
+        streams = tuple(in_order(data_preprocessor['modalities'], order, 'modalities'))
         if ENSEMBLE in streams:
             raise ValueError(f"a modality cannot be named '{ENSEMBLE}': rename it")
         grid = StreamGrid(tasks=1, modalities=len(streams))
