@@ -1,0 +1,215 @@
+"""The paper's figures and the page of a run, made of a training that a test runs."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mmcen.visualization.figures import scale_proportions
+from mmcen.visualization.run_log import RunLog
+from tests.training import ROOT, train
+from tools.analysis_tools import figures, report
+
+CONFIG = f"""
+_base_ = '{ROOT}/configs/cen/rooms_lwrefinenet_r18.py'
+data = dict(size=(32, 48))
+train_dataloader = dict(batch_size=4, dataset=dict(length=12, **data))
+val_dataloader = dict(batch_size=4, dataset=dict(length=4, **data))
+test_dataloader = val_dataloader
+model = dict(
+    backbone=dict(base_channels=8),
+    decode_head=dict(in_channels=[8, 16, 32, 64], channels=8),
+)
+train_cfg = dict(max_epochs=3, val_interval=1)
+default_hooks = dict(
+    checkpoint=dict(interval=1, max_keep_ckpts=-1), logger=dict(interval=1))
+custom_hooks = [
+    dict(type='SparsityHook', coefficient=0.5),
+    dict(type='ExchangeMonitorHook', interval=1),
+    dict(type='SheetHook', frames=2),
+]
+"""
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A folder with a config, the work directory of its training, and two frames with labels."""
+    folder = tmp_path_factory.mktemp('run')
+    (folder / 'small.py').write_text(CONFIG)
+    train(folder, 'small.py', '--work-dir', 'run')
+    from mmcen.datasets import SyntheticRooms
+
+    rooms = SyntheticRooms(size=(48, 64), length=2, pipeline=[])
+    for part in ('rgb', 'depth', 'label'):
+        (folder / part).mkdir()
+    for i in range(2):
+        frame = rooms.prepare_data(i)
+        Image.fromarray(frame['modalities']['rgb']).save(folder / f'rgb/{i}.png')
+        np.save(folder / f'depth/{i}.npy', frame['modalities']['depth'])
+        Image.fromarray(frame['gt_seg_map']).save(folder / f'label/{i}.png')
+    return folder
+
+
+@pytest.fixture
+def draw(trained, monkeypatch, capsys):
+    """figures.py in that folder: its status and what it printed."""
+    monkeypatch.chdir(trained)
+
+    def call(*args):
+        monkeypatch.setattr(sys, 'argv', ['figures.py', *map(str, args)])
+        status = figures.main()
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err
+
+    return call
+
+
+MODEL = ('small.py', 'run/epoch_3.pth')
+FRAME = ('--input', 'rgb=rgb/0.png', 'depth=depth/0.npy')
+CHOICES = {
+    'features': (*MODEL, *FRAME),
+    'predictions': ('--model', 'last', *MODEL, '--model', 'first', 'small.py', 'run/epoch_1.pth',
+                    '--input', 'rgb=rgb', 'depth=depth', '--label', 'label'),
+    'proportions': MODEL,
+    'scales': ('small.py', 'run'),
+    'exchange': ('run',),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('figure', CHOICES)
+def test_figures(draw, figure):
+    status, printed = draw(figure, *CHOICES[figure], '--out', f'out/{figure}.png')
+    assert status == 0, printed
+    picture = np.asarray(Image.open(f'out/{figure}.png').convert('RGB'))
+    assert min(picture.shape[:2]) > 100
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20  # something was drawn
+    assert f'written: out/{figure}.png' in printed
+
+
+def test_categories_hold_every_channel(draw):
+    _, printed = draw('features', *MODEL, *FRAME, '--layer', 'backbone.layer3.0.bn1')
+    counts = [int(n) for n in re.findall(r': (\d+) channels', printed)]
+    assert sum(counts) == 32
+    assert printed.startswith('Loads') or 'backbone.layer3.0.bn1: rgb ~ 0' in printed
+
+
+def test_proportions_are_white_where_all_are_small():
+    gamma = np.array([[0.3, 0.0, 0.001], [0.1, 0.2, 0.002]])
+    figure = scale_proportions({'a': gamma}, {'a': 0.01}, ['rgb', 'depth'])
+    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    np.testing.assert_allclose(heights, [0.75, 0, 0, 0.25, 1, 0], atol=1e-9)
+
+
+def test_sensitivity(draw, trained):
+    (trained / 'figure9.csv').write_text(
+        'row,mIoU mean,mIoU deviation,exchanged % mean\n'
+        'segmentation+exchange+lambda-x0.1,50,1,10\n'
+        'segmentation+exchange+lambda-x10,51,1,45\n'
+        'segmentation+zero+lambda-x10,,,\n'
+    )
+    assert draw('sensitivity', 'figure9.csv')[0] == 0
+    status, printed = draw('sensitivity', 'figure9.csv', '--metric', 'FID')
+    assert status == 1
+    assert 'has no figure of FID: run tools/paper.py run figure9 first' in printed
+
+
+@pytest.mark.parametrize(
+    'args, message',
+    [
+        (('proportions', *MODEL, '--layers', 'x'), 'no exchanging norm is called x: there are ['),
+        (('scales', 'small.py', 'rgb'), 'rgb has 0 checkpoints epoch_<n>.pth, it takes two'),
+        (('scales', 'small.py', 'run', '--stream', 'ir'), 'no stream is called ir: there are ['),
+        (('exchange', 'no'), 'there is no directory no'),
+        (('exchange', 'rgb'), 'rgb has no log of a training, */vis_data/scalars.json'),
+        (('features', 'small.py', 'no.pth', *FRAME), 'no.pth does not exist'),
+    ],
+)
+def test_what_is_wrong_takes_one_line(draw, args, message):
+    status, printed = draw(*args)
+    assert status == 1
+    assert f'error: {message}' in printed
+
+
+def test_the_log_is_read_as_it_was_written(trained):
+    log = RunLog(trained / 'run')
+    steps, losses = log.training['loss']
+    assert steps.tolist() == list(range(1, 10))
+    assert np.isfinite(losses).all()
+    assert set(log.exchange) == {'rgb', 'depth'}
+    assert len(log.exchange['rgb']) == 16
+    epochs, scores = log.validation['mIoU']
+    assert epochs.tolist() == [1, 2, 3]
+    of_classes = [values[0] for values in log.classes['ensemble'].values()]
+    assert scores[-1] == pytest.approx(np.nanmean(of_classes), abs=0.02)
+    assert set(log.classes) == {'ensemble', 'rgb', 'depth'}
+    # shares as the last checkpoint's scales say
+    state = torch.load(trained / 'run/epoch_3.pth', weights_only=True)['state_dict']
+    gamma = state['backbone.layer2.0.bn1.norm.weight'].view(2, -1).abs()
+    half = gamma.shape[1] // 2
+    share = (gamma[0, :half] < 2e-2).float().mean() / 2
+    assert log.exchange['rgb']['backbone.layer2.0.bn1'][1][-1] == pytest.approx(float(share))
+
+
+def test_half_a_line_of_a_killed_training(trained, tmp_path):
+    shutil.copytree(trained / 'run', tmp_path / 'run')
+    (path,) = (tmp_path / 'run').glob('*/vis_data/scalars.json')
+    path.write_text(path.read_text()[:-20])
+    assert len(RunLog(tmp_path / 'run').records) == len(RunLog(trained / 'run').records) - 1
+
+
+@pytest.fixture
+def page(trained, monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['report.py', str(trained / 'run')])
+    assert report.main() == 0
+    assert 'written: ' in capsys.readouterr().out
+    return trained / 'run' / 'report.html'
+
+
+def test_the_page_needs_no_other_file(page):
+    text = page.read_text()
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    for heading in ('scores', 'curves', 'exchange', 'classes', 'pictures', 'configuration'):
+        assert f'id="{heading}"' in text
+
+
+def test_the_page_in_a_browser(page, tmp_path):
+    """Chromium lays it out: every picture is decoded, no text is wider than the window."""
+    browser = shutil.which('chromium') or shutil.which('google-chrome')
+    if browser is None:
+        pytest.skip('no Chromium')
+    probe = """<script>addEventListener('load', () => {
+        const images = [...document.images];
+        document.body.dataset.images = images.length;
+        document.body.dataset.drawn = images.filter(i => i.naturalWidth > 100).length;
+        document.body.dataset.rows = document.querySelectorAll('#classes + table tbody tr').length;
+        document.body.dataset.wide = document.documentElement.scrollWidth > innerWidth;
+    })</script></body>"""
+    probed = tmp_path / 'probed.html'
+    probed.write_text(page.read_text().replace('</body>', probe))
+    run = subprocess.run(
+        [browser, '--headless', '--no-sandbox', '--disable-gpu', '--no-first-run',
+         '--disable-background-networking', '--disable-component-update', '--disable-sync',
+         f'--user-data-dir={tmp_path / "profile"}', '--window-size=1200,800',
+         '--virtual-time-budget=5000', '--dump-dom', probed.as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    body = re.search(r'<body [^>]*>', run.stdout)
+    assert body, run.stderr[-2000:]
+    found = dict(re.findall(r'data-(\w+)="(\w+)"', body[0]))
+    assert int(found['images']) == int(found['drawn']) >= 5
+    assert found['rows'] == '10'
+    assert found['wide'] == 'false'
+
+
+def test_no_training(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, 'argv', ['report.py', str(tmp_path)])
+    assert report.main() == 1
+    assert 'error: ' in capsys.readouterr().err
+    assert not (tmp_path / 'report.html').exists()
+    assert Path(tmp_path).is_dir()
