@@ -21,7 +21,7 @@ MEMORY := GLIBC_TUNABLES=$(MALLOC).mmap_max=0:$(MALLOC).trim_threshold=171798691
 TEST_ENV := $(MEMORY) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint test-onedl clean
+.PHONY: help env demo test lint docs test-onedl clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,11 +40,14 @@ lint: $(STAMP) ## ruff, mypy and codespell
 	@.venv/bin/mypy --no-error-summary
 	@.venv/bin/codespell
 
+docs: $(STAMP) ## the pages of docs/ as HTML in site/
+	@.venv/bin/mkdocs build --strict --site-dir site
+
 test-onedl: $(STAMP_ONEDL) ## the test suite on the OneDL forks, in .venv-onedl
 	@$(TEST_ENV) .venv-onedl/bin/python $(PYTEST) $(ARGS)
 
 clean: ## remove the environments, caches and what installing left
-	rm -rf .venv .venv-onedl *.egg-info build dist .coverage htmlcov
+	rm -rf .venv .venv-onedl *.egg-info build dist site .coverage htmlcov
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find mmcen tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +
 

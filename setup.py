@@ -52,7 +52,7 @@ TRANSLATION = [
     'transformers<4.41',
 ]
 ONNX = ['onnx', 'onnxruntime', 'onnxscript']
-DEV = ['codespell', 'hypothesis', 'mypy', 'pytest', 'pytest-cov', 'pytest-xdist', 'ruff']
+DEV = ['codespell', 'hypothesis', 'mkdocs', 'mypy', 'pytest', 'pytest-cov', 'pytest-xdist', 'ruff']
 
 setup(
     name='mmcen',
