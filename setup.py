@@ -5,12 +5,29 @@ of them by name would overwrite another that is in use. The stacks are extras, a
 sets that are tested stand under ``requirements/``; ``mmcen`` checks at import what it finds.
 """
 
+import shutil
 from pathlib import Path
 from runpy import run_path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
+
+
+class BuildWithMim(build_py):
+    """Adds what ``mim train mmcen CONFIG`` looks for in an installed package."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        place = Path(self.build_lib, 'mmcen', '.mim')
+        shutil.rmtree(place, ignore_errors=True)
+        for name in ('configs', 'tools'):
+            shutil.copytree(HERE / name, place / name, ignore=shutil.ignore_patterns('__pycache__'))
+        shutil.copy(HERE / 'model-index.yml', place)
+
 
 SEGMENTATION = [
     'torchvision',
@@ -73,5 +90,6 @@ setup(
         'dev': DEV,
         'all': SEGMENTATION + TRANSLATION + ONNX + DEV,
     },
+    cmdclass={'build_py': BuildWithMim},
     zip_safe=False,
 )
