@@ -6,6 +6,7 @@ nowhere else.
 """
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 from unittest import mock
 
@@ -96,7 +97,7 @@ class Unroller:
         Raises:
             ValueError: a layer that mixes streams in another way than by exchange.
         """
-        streams = range(self.grid.size)
+        streams = self._all
         values: list[dict[fx.Node, Any]] = [{} for _ in streams]
         results: list[Any] = []
         plain: dict[int, nn.Module] = {}
@@ -108,7 +109,8 @@ class Unroller:
                 continue
             elif node.op == 'call_module':
                 layer = body.get_submodule(str(node.target))
-                own = [fx.map_arg(node.args, values[s].__getitem__) for s in streams]
+                given = (*node.args, *node.kwargs.values())  # layers are called with tensors alone
+                own = [fx.map_arg(given, values[s].__getitem__) for s in streams]
                 made = self._layer(layer, own, plain)
             else:
                 made = [self._copy(node, values[s].__getitem__) for s in streams]
@@ -129,6 +131,10 @@ class Unroller:
         key = (node.op, target, repr((args, kwargs)))
         return self._once(key, lambda: self.graph.create_node(node.op, target, args, kwargs))
 
+    @property
+    def _all(self) -> range:
+        return range(self.grid.size)
+
     def _layer(
         self, layer: nn.Module, own: list[Any], plain: dict[int, nn.Module]
     ) -> list[fx.Node]:
@@ -148,19 +154,15 @@ class Unroller:
             for copy, args in zip(copies, own, strict=True)
         ]
 
-    @property
-    def _all(self) -> range:
-        return range(self.grid.size)
-
     def _plain(self, layer: nn.Module, plain: dict[int, nn.Module]) -> nn.Module:
+        """A layer of the network's own: the model may go on training."""
         if id(layer) not in plain:
-            plain[id(layer)] = (
-                plain_conv(layer)
-                if isinstance(layer, CONVOLUTIONS)
-                else nn.ReLU()
-                if isinstance(layer, nn.ReLU)
-                else layer
+            new: Any = (
+                plain_conv(layer) if isinstance(layer, CONVOLUTIONS) else deepcopy(layer).eval()
             )
+            if hasattr(new, 'inplace'):
+                new.inplace = False
+            plain[id(layer)] = new
         return plain[id(layer)]
 
     def _place(self, grid: StreamGrid, stream: int) -> tuple[int, int]:

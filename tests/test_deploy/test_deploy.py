@@ -236,8 +236,10 @@ def test_a_stream_alone_needs_less():
 def test_the_model_stays_as_it_is():
     model = trained(segmentor()).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    deploy(model)
+    network = deploy(model)
     assert model.training
+    frames = [torch.rand(1, c, 64, 64) for c in network.inputs.values()]
+    torch.testing.assert_close(network(*frames), network(*frames))  # no dropout of the model's
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
