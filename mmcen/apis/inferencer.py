@@ -225,7 +225,9 @@ class CENInferencer(BaseInferencer):
         """Kind and unit of a modality's files."""
         if declared is not None:
             info = ModalitySpec(**declared).info
-        elif name in ENCODINGS and (encoded or name == 'rgb'):
+        elif name == 'rgb':
+            info = dict(kind='colour', metres_per_unit={}, domain='')
+        elif name in ENCODINGS and encoded:
             info = dict(kind='domain', metres_per_unit={}, domain=name)
         elif name == 'depth' or name.startswith('depth_'):
             info = dict(kind='depth', metres_per_unit=METRES_PER_UNIT, domain='')

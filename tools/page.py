@@ -1,0 +1,182 @@
+"""Try a model in the browser, by drag and drop: `python tools/page.py CONFIG CHECKPOINT`, then open
+the address that it prints. Pictures stay on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import json
+import sys
+import tempfile
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Lock
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from PIL import Image
+
+from tools.common import exit_status
+from tools.predict import unit
+
+LARGEST = 100 * 2**20  # bytes of a request
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>mmcen</title><style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; color: #222; }
+label { display: inline-block; width: 14rem; height: 9rem; margin: .4rem; padding: .6rem;
+        border: 2px dashed #999; border-radius: .5rem; vertical-align: top; text-align: center; }
+label.over { border-color: #06c; background: #eef5ff; }
+label.full { border-style: solid; }
+label img { max-width: 100%; max-height: 6.5rem; display: block; margin: auto; }
+input { display: none; }
+button { font: inherit; padding: .4rem 1.2rem; margin: .4rem; }
+figure { display: inline-block; margin: .6rem; }
+figure img { max-width: 27rem; display: block; }
+#error { color: #b00; }
+</style></head><body>
+<h1>mmcen</h1><p>Drop a file on each field, or click it.</p>
+<div id="fields"></div><button id="go">Predict</button><p id="error"></p><div id="found"></div>
+<script>
+const modalities = MODALITIES, files = {};
+const read = file => new Promise(done => {
+  const reader = new FileReader();
+  reader.onload = () => done(reader.result);
+  reader.readAsDataURL(file);
+});
+for (const name of modalities) {
+  const field = document.createElement('label'), input = document.createElement('input');
+  field.id = 'field-' + name;
+  input.type = 'file';
+  const take = async file => {
+    files[name] = {name: file.name, data: (await read(file)).split(',')[1]};
+    field.className = 'full';
+    field.replaceChildren(name + ': ' + file.name, input);
+    if (file.type.startsWith('image/')) {
+      const picture = new Image();
+      picture.src = URL.createObjectURL(file);
+      field.append(picture);
+    }
+  };
+  input.onchange = () => input.files.length && take(input.files[0]);
+  field.ondragover = event => { event.preventDefault(); field.classList.add('over'); };
+  field.ondragleave = () => field.classList.remove('over');
+  field.ondrop = event => { event.preventDefault(); take(event.dataTransfer.files[0]); };
+  field.append(name, input);
+  fields.append(field);
+}
+go.onclick = async () => {
+  error.textContent = 'working ...';
+  found.replaceChildren();
+  const answer = await fetch('/predict', {method: 'POST', body: JSON.stringify(files)});
+  const result = await answer.json();
+  error.textContent = result.error || '';
+  for (const [name, data] of Object.entries(result.pictures || {})) {
+    const figure = document.createElement('figure'), picture = new Image();
+    picture.src = 'data:image/png;base64,' + data;
+    figure.append(picture, name);
+    found.append(figure);
+  }
+};
+</script></body></html>
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('model', help='config file, or an .onnx file of tools/export.py')
+    parser.add_argument('checkpoint', nargs='?', help='checkpoint; an .onnx file has its weights')
+    parser.add_argument('--host', default='127.0.0.1', help='default %(default)s: this machine')
+    parser.add_argument('--port', type=int, default=7860, help='default %(default)s')
+    parser.add_argument('--depth-unit', type=unit, help='m, cm, mm, or metres per stored unit')
+    return parser.parse_args()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """The page, and predictions as JSON."""
+
+    inferencer: object
+    lock = Lock()  # one prediction at a time
+
+    def do_GET(self) -> None:
+        if self.path != '/':
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        page = PAGE.replace('MODALITIES', json.dumps(self.inferencer.modalities))
+        self._answer(HTTPStatus.OK, 'text/html; charset=utf-8', page)
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get('Content-Length') or 0)
+        if self.path != '/predict' or length > LARGEST:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        try:
+            result = {'pictures': self._pictures(json.loads(self.rfile.read(length)))}
+            status = HTTPStatus.OK
+        except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:
+            result, status = {'error': str(error)}, HTTPStatus.BAD_REQUEST
+        self._answer(status, 'application/json', json.dumps(result))
+
+    def _pictures(self, files: dict) -> dict[str, str]:
+        """Outputs by name, base64 PNG, of files by modality."""
+        with tempfile.TemporaryDirectory() as folder:
+            given = {}
+            for i, (name, file) in enumerate(files.items()):
+                # a number and the suffix: what a browser calls a file is no path of ours
+                path = Path(folder, f'{i}{Path(file["name"]).suffix}')
+                path.write_bytes(base64.b64decode(file['data'], validate=True))
+                given[name] = path
+            try:
+                with self.lock:
+                    found = self.inferencer(given)['predictions']
+            except ValueError as error:
+                text = str(error)
+                for name, path in given.items():
+                    text = text.replace(str(path), f'the file of {name}')
+                raise ValueError(text) from error
+            (pictures,) = self.inferencer.visualize([], found)
+        return {name: encode(picture) for name, picture in pictures.items()}
+
+    def _answer(self, status: HTTPStatus, kind: str, text: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header('Content-Type', kind)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet: the page says what went wrong."""
+
+
+def encode(picture) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format='PNG')
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def server(args: argparse.Namespace) -> ThreadingHTTPServer:
+    """Ready to serve; the model is loaded."""
+    from mmcen.apis import CENInferencer
+
+    Handler.inferencer = CENInferencer(
+        args.model, args.checkpoint, streams=True, depth_unit=args.depth_unit, show_progress=False
+    )
+    return ThreadingHTTPServer((args.host, args.port), Handler)
+
+
+def serve(args: argparse.Namespace) -> None:
+    with server(args) as running:
+        host, port = running.server_address[:2]
+        print(f'open http://{host}:{port} (Ctrl-C ends it)', flush=True)
+        running.serve_forever()
+
+
+def main() -> int:
+    args = parse_args()
+    return exit_status(lambda: serve(args))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
