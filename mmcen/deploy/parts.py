@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmcv.cnn.bricks.wrappers import Conv2d, ConvTranspose2d
 from torch import Tensor, nn
 
 from ..layers import ExchangeNorm
 from ..layers.partly_shared import PartlySharedNorm
+from ..models.generators.cen_unet import DownConv, UpConv
 from ..models.multitask.heads import to_image
 
 
@@ -172,6 +174,12 @@ def fold_norm(conv: Any, norm: nn.Module) -> nn.Module | None:
             new.bias.copy_((own - stock.running_mean) * scale + stock.bias)
         return new
     return None
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Whether it convolves as torch does: subclasses may pad, or weigh, in other ways."""
+    stock = type(layer) in (nn.Conv2d, nn.ConvTranspose2d, Conv2d, ConvTranspose2d)
+    return (stock or isinstance(layer, (DownConv, UpConv))) and layer.padding_mode == 'zeros'
 
 
 def plain_conv(conv: Any, bias: bool | None = None) -> Any:

@@ -18,7 +18,7 @@ from ..layers import ExchangeNorm, LearnedPerTask, PerTask
 from ..layers.fusion.base import Fusion
 from ..models.decode_heads.refinenet_head import max_pool
 from ..streams import StreamGrid
-from .parts import Exchange, fold_norm, norm_of_stream, plain_conv, take_channels
+from .parts import Exchange, fold_norm, is_plain, norm_of_stream, plain_conv, take_channels
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -157,9 +157,7 @@ class Unroller:
     def _plain(self, layer: nn.Module, plain: dict[int, nn.Module]) -> nn.Module:
         """A layer of the network's own: the model may go on training."""
         if id(layer) not in plain:
-            new: Any = (
-                plain_conv(layer) if isinstance(layer, CONVOLUTIONS) else deepcopy(layer).eval()
-            )
+            new: Any = plain_conv(layer) if is_plain(layer) else deepcopy(layer).eval()
             if hasattr(new, 'inplace'):
                 new.inplace = False
             plain[id(layer)] = new
@@ -235,7 +233,7 @@ class Unroller:
                 continue
             before = node.args[0]
             conv = self.part(before) if isinstance(before, fx.Node) else None
-            if not isinstance(conv, CONVOLUTIONS) or len(before.users) > 1:
+            if type(conv) not in CONVOLUTIONS or len(before.users) > 1:
                 continue
             folded = fold_norm(conv, norm)
             if folded is not None:
@@ -272,7 +270,7 @@ class Unroller:
         """The layer of a source, with some of its channels alone: a convolution, or an instance
         norm behind one."""
         chain = [node]
-        while not isinstance(self.part(chain[-1]), nn.Conv2d):
+        while type(self.part(chain[-1])) is not nn.Conv2d:
             before = chain[-1].args[0] if chain[-1].args else None
             of_norm = isinstance(self.part(chain[-1]), nn.InstanceNorm2d)
             if not of_norm or not isinstance(before, fx.Node) or len(before.users) > 1:

@@ -144,6 +144,9 @@ SEGMENTORS = {
     'mobilenet, aspp': dict(backbone=MOBILENET, head=ASPP),
     'hrnet, fcn': dict(backbone=HRNET, head=FCN),
     'unshared': dict(convs='private'),
+    'padded as by TensorFlow': dict(
+        backbone=dict(MOBILENET, conv_cfg=dict(type='Conv2dAdaptivePadding')), head=ASPP
+    ),
     'align corners': dict(head=dict(PSP, align_corners=True)),
 }
 
