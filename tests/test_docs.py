@@ -4,14 +4,18 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from mmengine.config import Config
 from mmengine.registry import MODELS
+from packaging.requirements import Requirement
 from PIL import Image
 
+from tests.test_datasets.test_converter import write_archives
 from tests.training import ENV, ROOT
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('**/*.md'))]
@@ -70,6 +74,115 @@ def test_python_runs(folder, name):
     if isinstance(names.get('model'), dict):
         with torch.device('meta'):
             MODELS.build(Config(names).model if 'custom_imports' in names else names['model'])
+
+
+# What a block's commands get, so that they take seconds on four frames of noise.
+TRAIN = {
+    'train_cfg.max_epochs=1',
+    'train_dataloader.dataset.indices=2',
+    'train_cfg.val_interval=1',
+    'param_scheduler=None',
+    'train_dataloader.batch_size=2',
+    'train_dataloader.num_workers=0',
+    'val_dataloader.num_workers=0',
+    'test_dataloader.num_workers=0',
+}
+CROP = 'train_dataloader.dataset.pipeline'
+SHORT = {
+    'tools/dataset_converters/nyudv2.py': ['--expect-train', '4', '--expect-test', '2'],
+    'tools/dataset_converters/derive_domains.py': [],
+    'configs/cen/nyud_refinenet_r101.py': [
+        'model.backbone.init_cfg=None',
+        'model.data_preprocessor.size=(64, 64)',
+        f'{CROP}.2.transforms.0.min_side=64',
+        f'{CROP}.3.transforms.0.crop_size=(64, 64)',
+        f'{CROP}.3.transforms.1.size=(64, 64)',
+    ],
+    'configs/cen/taskonomy_shade-texture_to_rgb.py': ['val_evaluator.metrics.rgb=[MAE]'],
+}
+
+
+def shortened(line):
+    """The arguments of a command, and what makes it small."""
+    words = shlex.split(line.split(' #')[0])
+    more = [arg for name, args in SHORT.items() if name in words for arg in args]
+    if 'tools/train.py' in words:
+        at = words.index('--cfg-options') if '--cfg-options' in words else len(words)
+        words[at : at + 1] = ['--cfg-options', *sorted(TRAIN), *more]
+        more = []
+    return words + more
+
+
+@pytest.fixture(scope='module')
+def desk(tmp_path_factory):
+    """Where a reader types: the repository's folders, the official archives, Taskonomy."""
+    folder = tmp_path_factory.mktemp('desk')
+    for name in ('configs', 'tools', 'requirements', 'setup.py', 'mmcen', 'README.md', 'Makefile'):
+        (folder / name).symlink_to(ROOT / name)
+    for file in write_archives(folder / 'official', 6, 4, 48, 64).iterdir():
+        file.rename(folder / file.name)
+    convert = 'tools/dataset_converters/'
+    type_in(folder, f'python {convert}nyudv2.py nyu_depth_v2_labeled.mat')
+    type_in(folder, f'python {convert}derive_domains.py --size 256 256 --out data/taskonomy')
+    splits = folder / 'data' / 'taskonomy' / 'splits'
+    (splits / 'test.txt').rename(splits / 'val.txt')
+    torch.save(torchvision.models.resnet18().state_dict(), folder / 'resnet101.pth')
+    (folder / 'CONFIG.py').write_text(
+        f"_base_ = '{ROOT}/configs/cen/nyud_lwrefinenet_r18_cpu.py'\n"
+        'model = dict(\n'
+        "    backbone=dict(base_channels=64, init_cfg=dict(_delete_=True, type='Pretrained')),\n"
+        '    decode_head=dict(in_channels=[64, 128, 256, 512]),\n'
+        ')\n'
+    )
+    return folder
+
+
+def type_in(folder, line):
+    words = [word if word != 'CONFIG' else 'CONFIG.py' for word in shortened(line)]
+    run = subprocess.run(
+        [sys.executable, *words[1:]],
+        cwd=folder,
+        env={key: value for key, value in ENV.items() if key != 'MMCEN_DATA'},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, f'{line}\n{run.stdout[-2000:]}{run.stderr[-3000:]}'
+
+    return run
+
+
+def test_bash_runs(desk):
+    """Every line of every block, in the order of the pages."""
+    lines = [
+        line
+        for code in BASH.values()
+        for line in code.replace('\\\n', ' ').splitlines()
+        if line.strip() and not line.startswith('#')
+    ]
+    for line in lines:
+        tool, *rest = shlex.split(line.split(' #')[0])
+        if tool == 'make':
+            subprocess.run(['make', '-n', *rest], cwd=ROOT, check=True, capture_output=True)
+        elif tool == 'pip':
+            for command in line.split(' #')[0].split('&&'):
+                check_requirements(shlex.split(command)[2:])
+        else:
+            type_in(desk, line)
+    assert len(lines) >= 14
+    trained = {path.name for path in (desk / 'work_dirs').iterdir() if any(path.glob('*.pth'))}
+    assert trained >= {'CONFIG', 'nyud_refinenet_r101', 'nyuv2_rgb-edge_to_depth'}
+
+
+def check_requirements(args):
+    """What pip is told to install: extras that exist, files that parse, releases of this stack."""
+    for arg in args:
+        if extra := re.search(r'\[(\w+)\]', arg):
+            assert extra[1] in metadata('mmcen').get_all('Provides-Extra')
+        elif arg.endswith('.txt'):
+            lines = [line.split('#')[0].strip() for line in (ROOT / arg).open()]
+            assert [Requirement(line) for line in lines if line and line[0] != '-']
+        elif not arg.startswith('-') and arg != '.':
+            assert Requirement(arg).specifier
 
 
 def commands():
