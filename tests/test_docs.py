@@ -90,7 +90,6 @@ TRAIN = {
 CROP = 'train_dataloader.dataset.pipeline'
 SHORT = {
     'tools/dataset_converters/nyudv2.py': ['--expect-train', '4', '--expect-test', '2'],
-    'tools/dataset_converters/derive_domains.py': [],
     'configs/cen/nyud_refinenet_r101.py': [
         'model.backbone.init_cfg=None',
         'model.data_preprocessor.size=(64, 64)',
@@ -117,7 +116,7 @@ def shortened(line):
 def desk(tmp_path_factory):
     """Where a reader types: the repository's folders, the official archives, Taskonomy."""
     folder = tmp_path_factory.mktemp('desk')
-    for name in ('configs', 'tools', 'requirements', 'setup.py', 'mmcen', 'README.md', 'Makefile'):
+    for name in ('configs', 'tools', 'mmcen'):
         (folder / name).symlink_to(ROOT / name)
     for file in write_archives(folder / 'official', 6, 4, 48, 64).iterdir():
         file.rename(folder / file.name)
@@ -148,11 +147,10 @@ def type_in(folder, line):
     )
     assert run.returncode == 0, f'{line}\n{run.stdout[-2000:]}{run.stderr[-3000:]}'
 
-    return run
-
 
 def test_bash_runs(desk):
     """Every line of every block, in the order of the pages."""
+    pytest.importorskip('mmagic')
     lines = [
         line
         for code in BASH.values()
