@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from tools import paper
@@ -146,6 +147,8 @@ def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
     assert '2 failed' in table['fixed']['note']
     assert table['fixed']['mIoU published'] == '47.2'
     results = [json.loads(f.read_text()) for f in tmp_path.rglob('*_cen_*/result.json')]
+    for config in tmp_path.rglob('*_cen_*/config.py'):  # its checkpoint serves the config it is of
+        assert Config.fromfile(config).model.data_preprocessor.order == ['rgb', 'depth']
     assert len(results) == 2
     scores = [result['metrics']['mIoU'] for result in results]
     assert float(table['cen']['mIoU mean']) == pytest.approx(statistics.fmean(scores))

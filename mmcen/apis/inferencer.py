@@ -394,7 +394,9 @@ class CENInferencer(BaseInferencer):
             if what == 'sheet':
                 classes = any(value.ndim == 2 for value in found.outputs.values())
                 legend = (self.meta.get('classes', ()), self.meta.get('palette', ()))
-                draw_sheet([found.inputs | coloured], path, *(legend if classes else ()))
+                # a stream is named after its modality, whose picture is there, too
+                outputs = {f'from {n}' if n in found.inputs else n: x for n, x in coloured.items()}
+                draw_sheet([found.inputs | outputs], path, *(legend if classes else ()))
             elif what.startswith('overlay '):
                 assert found.colour is not None
                 mixed = (1 - overlay) * found.colour + overlay * coloured[what.split(' ', 1)[1]]

@@ -1,5 +1,6 @@
 """What all sheets share: rows of titled panels, class colours, a legend, written atomically."""
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 Colours = Sequence[Sequence[int]]
+LEGEND_ENTRY = 1.15  # inches of the longest names of NYUv2, such as "shower curtain"
 
 
 def check_pairs(inputs: Sequence, samples: Sequence) -> None:
@@ -38,9 +40,10 @@ def draw_sheet(
         The path.
     """
     height, width = next(iter(rows[0].values())).shape[:2]
-    figure = Figure(
-        figsize=(2.2 * len(rows[0]), 2.2 * height / width * len(rows) + 1.0), layout='constrained'
-    )
+    wide = 2.2 * len(rows[0])  # inches
+    columns = max(1, min(len(classes), int(wide / LEGEND_ENTRY)))
+    high = 2.2 * height / width * len(rows) + 0.8 + 0.18 * math.ceil(len(classes) / columns)
+    figure = Figure(figsize=(wide, high), layout='constrained')
     axes = figure.subplots(len(rows), len(rows[0]), squeeze=False)
     for axis, title in zip(axes[0], rows[0], strict=True):
         axis.set_title(title, fontsize=9)
@@ -53,9 +56,7 @@ def draw_sheet(
             Patch(color=(r / 255, g / 255, b / 255), label=name)
             for name, (r, g, b) in zip(classes, palette, strict=True)
         ]
-        figure.legend(
-            handles=patches, loc='outside lower center', ncols=min(len(patches), 10), fontsize=7
-        )
+        figure.legend(handles=patches, loc='outside lower center', ncols=columns, fontsize=7)
     return save_figure(figure, path)
 
 

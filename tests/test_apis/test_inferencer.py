@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS
@@ -201,8 +202,11 @@ GIVEN = ('--input', 'rgb=data/rgb', 'depth=data/depth')
 
 def test_files_are_written_and_resumed(folder, monkeypatch, capsys):
     args = ('seg.py', 'seg.pth', *GIVEN, '--out-dir', 'out', '--streams', '--sheets')
+    titles = []
+    monkeypatch.setattr(Axes, 'set_title', lambda _, title, **kwargs: titles.append(title))
     status, printed = predict(monkeypatch, capsys, *args)
     assert status == 0
+    assert titles[:5] == ['rgb', 'depth', 'ensemble', 'from rgb', 'from depth']
     assert '3 frames predicted' in printed
     written = sorted(path.relative_to('out') for path in Path('out').rglob('*.*'))
     kinds = ['', 'overlays/']

@@ -12,8 +12,10 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from torch import nn
 
+from mmcen.datasets import NYUv2Dataset
 from mmcen.engine import SheetHook
 from mmcen.visualization import prediction_sheet, translation_sheet
+from mmcen.visualization.sheet import draw_sheet
 
 CLASSES, PALETTE = ('wall', 'floor'), [[255, 0, 0], [0, 0, 255]]
 SIZE = (6, 8)
@@ -148,6 +150,17 @@ def test_prediction_panels(tmp_path, drawn):
     }
     for title, colour in expected.items():
         assert (row[title] == colour).all(), title
+
+
+@pytest.mark.parametrize('panels', [1, 3, 5])
+def test_the_legend_stays_in_the_picture(tmp_path, drawn, panels):
+    classes, palette = NYUv2Dataset.METAINFO['classes'], NYUv2Dataset.METAINFO['palette']
+    row = {str(i): np.zeros((48, 64, 3), np.uint8) for i in range(panels)}
+    draw_sheet([row], tmp_path / 'sheet.png', classes, palette)
+    figure = drawn()[1]
+    box, whole = figure.legends[0].get_window_extent(), figure.bbox
+    assert whole.x0 <= box.x0 <= box.x1 <= whole.x1
+    assert whole.y0 <= box.y0 <= box.y1 <= whole.y1
 
 
 def test_errors(tmp_path):

@@ -105,7 +105,8 @@ def _as_depth(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
     if raw.dtype.name not in units:
         raise ValueError(
             f'{path} is stored as {raw.dtype}, of which no unit is declared (declared: '
-            f'{dict(units)}): add metres_per_unit=dict({raw.dtype}=<metres per unit>) to it'
+            f'{dict(units)}): add metres_per_unit=dict({raw.dtype}=<metres per unit>) to it, or '
+            'predict with depth_unit, --depth-unit <metres per unit>'
         )
     depth = np.multiply(raw, np.float32(units[raw.dtype.name]), dtype=np.float32)
     if raw.dtype.kind == 'f':
