@@ -156,7 +156,8 @@ def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
     assert scores[0] != scores[1]
     assert table['cen']['seeds'] == '2'
     assert float(table['cen']['parameters']) == results[0]['parameters'] > 1e6
-    assert results[0]['multiply_adds'] > 1e8
+    # at a quarter of the frame's size at most, every weight of a convolution is used several times
+    assert results[0]['multiply_adds'] > 3 * results[0]['parameters']
     assert '--rows cen --dataset synthetic --epochs 2 --seeds 0 1' in table['cen']['command']
     text = (tmp_path / 'synthetic' / 'table1.md').read_text()
     mean, deviation = statistics.fmean(scores), statistics.stdev(scores)
