@@ -14,16 +14,13 @@ warnings.filterwarnings('ignore')  # OpenMMLab's, of no interest to who sees thi
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
-from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mmcen.layers import exchanged_shares
-from mmcen.visualization import prediction_sheet
 
 CONFIG = ROOT / 'configs' / 'cen' / 'rooms_lwrefinenet_r18.py'
 METRICS = {'mIoU': 'mean IoU', 'mAcc': 'mean accuracy', 'aAcc': 'pixel accuracy'}
@@ -64,7 +61,6 @@ class ProgressHook(Hook):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--work-dir', default='work_dirs/demo', help='where everything is written')
-    parser.add_argument('--frames', type=int, default=4, help='rows of the picture')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -79,10 +75,9 @@ def main() -> None:
     runner.register_hook(ProgressHook(console))
     runner.train()
     metrics = runner.message_hub.get_info('last_val')
-    picture = draw(runner, args.frames)
     beats = report(console, runner, metrics)
     console.print(
-        f'picture of inputs, label and predictions: {picture}\n'
+        f'pictures of inputs, label and predictions: {Path(args.work_dir, "sheets")}\n'
         f'checkpoint, log and config: {args.work_dir}\n'
         f'took {time.monotonic() - start:.0f} s with {torch.get_num_threads()} threads'
     )
@@ -97,21 +92,6 @@ def build_runner(args: argparse.Namespace) -> Runner:
     cfg.log_level = 'ERROR'
     cfg.default_hooks.checkpoint.update(interval=cfg.train_cfg.max_epochs, save_best=None)
     return Runner.from_cfg(cfg)
-
-
-def draw(runner: Runner, frames: int) -> Path:
-    """A sheet of the first validation frames."""
-    dataset = DATASETS.build(runner.cfg.val_dataloader.dataset)
-    items = [dataset[i] for i in range(min(frames, len(dataset)))]
-    with torch.no_grad():
-        samples = runner.model.eval().test_step(pseudo_collate(items))
-    return prediction_sheet(
-        [item['inputs'] for item in items],
-        samples,
-        dataset.metainfo['classes'],
-        dataset.metainfo['palette'],
-        Path(runner.work_dir) / 'predictions.png',
-    )
 
 
 def report(console: Console, runner: Runner, metrics: dict[str, float]) -> bool:

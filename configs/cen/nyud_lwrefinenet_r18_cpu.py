@@ -64,5 +64,6 @@ custom_hooks = [
     dict(type='SparsityHook', coefficient=2e-3),
     dict(type='ExchangeMonitorHook'),
     dict(type='LastAndBestHook'),
+    dict(type='SheetHook'),
 ]
 train_cfg = dict(max_epochs=20, val_interval=10)

@@ -8,4 +8,5 @@ custom_hooks = [
     dict(type='SparsityHook', coefficient=6e-4),
     dict(type='ExchangeMonitorHook'),
     dict(type='LastAndBestHook'),
+    dict(type='SheetHook'),
 ]

@@ -31,4 +31,5 @@ custom_hooks = [
     dict(type='SparsityHook', coefficient=5e-3),  # lambda of Eq. 2
     dict(type='ExchangeMonitorHook'),
     dict(type='LastAndBestHook'),
+    dict(type='SheetHook'),
 ]

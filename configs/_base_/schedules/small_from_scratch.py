@@ -31,4 +31,5 @@ custom_hooks = [
     dict(type='SparsityHook', coefficient=5e-4),
     dict(type='ExchangeMonitorHook', interval=25),
     dict(type='LastAndBestHook'),
+    dict(type='SheetHook'),
 ]
