@@ -1,0 +1,116 @@
+"""Official archives and the pictures in them; every fault names its file."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+import cv2
+import numpy as np
+from PIL import Image
+
+
+class Archive:
+    """Files of an official archive, extracted or as it was downloaded; many threads may read.
+
+    Args:
+        folder: where it is.
+        name: its top folder. Files are named from there.
+        zipped: file name of the archive, for where there is no such folder.
+
+    Raises:
+        ValueError: neither is there, or the archive is damaged.
+    """
+
+    def __init__(self, folder: Path, name: str, zipped: str) -> None:
+        self.place = folder / name
+        self.zip: ZipFile | None = None
+        if self.place.is_dir():
+            return
+        self.place = folder / zipped
+        if not self.place.is_file():
+            raise ValueError(f'{folder} has neither {name}/ nor {zipped}: download {zipped} first')
+        try:
+            self.zip = ZipFile(self.place)
+        except BadZipFile as error:
+            raise ValueError(f'{self.place} is damaged ({error}): download it again') from error
+        self.prefix = f'{name}/'
+        self.names = set(self.zip.namelist())
+
+    def __contains__(self, file: str) -> bool:
+        if self.zip is None:
+            return (self.place / file).is_file()
+        return self.prefix + file in self.names
+
+    def files(self, pattern: str) -> list[str]:
+        """Files that match a pattern as ``train/*/*.png``, sorted."""
+        if self.zip is None:
+            found = (path.relative_to(self.place) for path in self.place.glob(pattern))
+        else:
+            below = (
+                Path(n.removeprefix(self.prefix)) for n in self.names if n.startswith(self.prefix)
+            )
+            found = (path for path in below if path.match(pattern))
+        return sorted(path.as_posix() for path in found)
+
+    def check(self, files: Iterable[str]) -> None:
+        """Refuse an archive without some of the files."""
+        missing = [file for file in files if file not in self]
+        if missing:
+            raise ValueError(
+                f'{self.place} lacks {len(missing)} files, the first is {missing[0]}: download it '
+                'again'
+            )
+
+    def read(self, file: str) -> bytes:
+        try:
+            if self.zip is not None:
+                return self.zip.read(self.prefix + file)
+            return (self.place / file).read_bytes()
+        except (OSError, KeyError, BadZipFile, zlib.error) as error:
+            raise ValueError(
+                f'{self.place}: {file} cannot be read ({error}): download it again'
+            ) from error
+
+
+def decode(data: bytes, name: str, dtype: str, channels: tuple[int, ...] = ()) -> np.ndarray:
+    """Decode a picture whole, and hold its type against the official one.
+
+    Args:
+        data: bytes of the file.
+        name: of the file, for errors.
+        dtype: of its values.
+        channels: ``(3,)`` for colour, ``()`` for one channel.
+
+    Returns:
+        (H, W) or (H, W, 3).
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:  # raises where OpenCV fills up with grey
+            picture = np.array(image)
+    except (OSError, ValueError, SyntaxError, struct.error) as error:
+        raise ValueError(f'{name} cannot be read ({error}): fetch it again') from error
+    if dtype == 'uint16' and picture.dtype == np.int32:  # 16-bit PNG in Pillow before 10.3
+        picture = picture.astype(np.uint16)
+    if picture.dtype != dtype or picture.shape[2:] != channels:
+        raise ValueError(
+            f'{name} is {picture.dtype} of shape {picture.shape}, but the official one is {dtype} '
+            f'with {channels[0] if channels else 1} channels: fetch it again'
+        )
+    return picture
+
+
+def check_sizes(frame: str, sizes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a frame whose pictures do not cover each other."""
+    if len(set(sizes.values())) > 1:
+        raise ValueError(
+            f'the pictures of frame {frame} differ in size (height, width), {sizes}: fetch it again'
+        )
+
+
+def as_png(picture: np.ndarray) -> bytes:
+    return cv2.imencode('.png', picture)[1].tobytes()
