@@ -158,3 +158,23 @@ def test_official_config_is_the_official_code():
         assert norm.exchangeable.all()
         assert norm.penalised.sum() == norm.num_features
     assert cfg.param_scheduler.rates == [[5e-4, 2.5e-4, 1e-4], [3e-3, 1.5e-3, 7e-4]]
+
+
+@pytest.mark.parametrize(
+    ('name', 'epochs', 'every', 'images'),
+    [('sunrgbd_refinenet_r101', 60, 20, 5285), ('cityscapes_pspnet_r101', 120, 40, 2975)],
+)
+def test_rates_are_halved(name, epochs, every, images):
+    """The paper: 60 epochs of SUN RGB-D, halved every 20. About as many steps of Cityscapes."""
+    cfg = Config.fromfile(next(p for p in CONFIGS if p.stem == name))
+    layers = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    rates = dict(zip((5e-4, 3e-3), layers, strict=True))
+    optimizer = torch.optim.SGD([dict(params=[p], lr=rate) for rate, p in rates.items()])
+    scheduler = PARAM_SCHEDULERS.build(cfg.param_scheduler, default_args=dict(optimizer=optimizer))
+    assert cfg.train_cfg.max_epochs == epochs
+    for epoch in range(epochs):
+        for first, group in zip(rates, optimizer.param_groups, strict=True):
+            assert group['lr'] == pytest.approx(first / 2 ** (epoch // every))
+        optimizer.step()
+        scheduler.step()
+    assert 50_000 < epochs * (images // cfg.train_dataloader.batch_size) < 60_000

@@ -34,7 +34,7 @@ def test_every_row_builds_or_says_why_not(table, key):
     if any(run.kind != SEGMENTATION for run in row.runs.values()):
         pytest.importorskip('mmagic', reason='image translation needs mmagic')
     for dataset in row.datasets():
-        for run in row.runs.values():
+        for run in row.runs_on(dataset).values():
             with torch.device('meta'):
                 model = MODELS.build(load(run, dataset).model)
             assert sum(p.numel() for p in model.parameters()) > 1e5
@@ -62,6 +62,29 @@ def test_published_figures():
                     assert 5 < 10 * kid < value
                 if column.endswith('/MAE') and row.published.get(column[:-3] + 'RMSE'):
                     assert value < row.published[column[:-3] + 'RMSE']
+
+
+def test_table_3_is_trained_on_both_data_sets():
+    """Each column on its own data: classes, epochs and network are those of the config there."""
+    rows = TABLES['table3'].rows
+    for dataset, classes, epochs in (('nyuv2', 40, (300, 450)), ('sunrgbd', 37, (60, 60))):
+        found = {}
+        for key, row in rows.items():
+            for part, run in row.runs_on(dataset).items():
+                found[key] = cfg = load(run, dataset)
+                assert part == {'nyuv2': 'nyudv2', 'sunrgbd': 'sunrgbd'}[dataset]
+                assert row.published[f'{part}/mIoU'] is not None
+                assert cfg.model.decode_head.num_classes == classes
+                deep = cfg.model.backbone.depth == 152
+                assert cfg.train_cfg.max_epochs == epochs[deep]
+        assert list(found) == [
+            'refinenet-r101-rgb', 'ssma-r101', 'cbn-r101', 'cen-refinenet-r101-single',
+            'cen-refinenet-r152-single', 'cen-pspnet-r152',
+        ]  # fmt: skip
+        assert found['cen-pspnet-r152'].model.decode_head.type == 'PSPHead'
+    assert not TABLES['table1'].rows['cen'].runs_on('sunrgbd')
+    with pytest.raises(ValueError, match='sunrgbd does not serve the segmentation of nyud_'):
+        load(TABLES['table1'].rows['cen'].runs[''], 'sunrgbd')
 
 
 def test_sweeps_of_figure_9():
@@ -99,7 +122,7 @@ def test_list_and_show(monkeypatch, capsys, tmp_path):
     assert '0 of 12' in out  # saliency
     assert call(monkeypatch, 'show', 'table3', '--work-dir', str(tmp_path)) == 0
     out = capsys.readouterr().out
-    assert 'needs --dataset nyuv2, not synthetic' in out
+    assert 'needs --dataset nyuv2, sunrgbd, not synthetic' in out
     assert '(52.5)' in out
     assert call(monkeypatch, 'show', 'table1', '--rows', 'cen', '--work-dir', str(tmp_path)) == 0
     assert '1 not run' in capsys.readouterr().out

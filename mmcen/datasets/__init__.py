@@ -1,8 +1,11 @@
 """Data sets of named modalities, and the transforms that load, move and pack them together."""
 
+from .cityscapes_rgbd import CityscapesRGBDDataset
+from .converted import ConvertedDataset
 from .modalities import ModalitySpec
 from .multimodal import MultiModalSegDataset, data_place
 from .nyudv2 import NYUv2Dataset
+from .sunrgbd import SUNRGBDDataset
 from .synthetic_rooms import SyntheticRooms
 from .taskonomy import TaskonomyDataset
 from .transforms import (
@@ -15,6 +18,8 @@ from .transforms import (
 )
 
 __all__ = [
+    'CityscapesRGBDDataset',
+    'ConvertedDataset',
     'EncodeDomains',
     'ForEachModality',
     'LoadLabel',
@@ -24,6 +29,7 @@ __all__ = [
     'NYUv2Dataset',
     'PackModalities',
     'RandomScale',
+    'SUNRGBDDataset',
     'SyntheticRooms',
     'TaskonomyDataset',
     'data_place',

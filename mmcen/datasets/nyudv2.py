@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mmengine.registry import DATASETS
 
-from .multimodal import MultiModalSegDataset, data_place
+from .converted import ConvertedDataset
 
 # The spelling is that of the official ``classMapping40.mat``.
 CLASSES = (
@@ -16,7 +14,6 @@ CLASSES = (
     'shower curtain', 'box', 'whiteboard', 'person', 'night stand', 'toilet', 'sink', 'lamp',
     'bathtub', 'bag', 'otherstructure', 'otherfurniture', 'otherprop',
 )  # fmt: skip
-SPLITS = ('train', 'test')
 
 
 def colour_map(count: int) -> list[list[int]]:
@@ -42,27 +39,20 @@ def colour_map(count: int) -> list[list[int]]:
 
 
 @DATASETS.register_module()
-class NYUv2Dataset(MultiModalSegDataset):
+class NYUv2Dataset(ConvertedDataset):
     """NYUv2: colour, depth and 40 classes at 480x640, 795 frames to train and 654 to test.
 
     In the label files 0 is void and 1..40 are the classes (``reduce_zero_label=True``: 255 and
     0..39 in a sample). Depth may be stored in 8 bits of 10/255 m, in 16 bits of 1 mm, or as
     float32 in metres. Colour may be JPEG or PNG.
 
-    Args:
-        split: ``'train'`` or ``'test'``.
-        data_root: its folder; by default ``data/nyudv2``, or ``nyudv2`` or ``nyuv2`` below the
-            folder that the environment variable ``MMCEN_DATA`` names.
-        **kwargs: as for :class:`MultiModalSegDataset`.
-
-    Raises:
-        ValueError: another split.
-        FileNotFoundError: the set is not there, once the frames are listed.
+    Args: as for :class:`ConvertedDataset`; splits are ``'train'`` and ``'test'``.
     """
 
     METAINFO = {'classes': CLASSES, 'palette': colour_map(41)[1:]}
+    PLACES = ('nyudv2', 'nyuv2')
     MODALITIES = {
-        'rgb': {'dir': 'rgb', 'suffix': ('.png', '.jpg'), 'kind': 'colour'},
+        **ConvertedDataset.MODALITIES,
         'depth': {
             'dir': 'depth',
             'suffix': ('.png', '.npy', '.tiff'),
@@ -75,14 +65,3 @@ class NYUv2Dataset(MultiModalSegDataset):
         'nyu_depth_v2_labeled.mat`, which writes data/nyudv2, or let the environment variable '
         'MMCEN_DATA name the folder that holds nyudv2'
     )
-
-    def __init__(self, split: str = 'train', data_root: str | None = None, **kwargs: Any) -> None:
-        if split not in SPLITS:
-            raise ValueError(f'NYUv2 has no split {split!r}: choose one of {list(SPLITS)}')
-        defaults: dict[str, Any] = {
-            'data_root': data_root or data_place('nyudv2', 'nyuv2'),
-            'ann_file': f'splits/{split}.txt',
-            'labels': {'dir': 'masks', 'suffix': '.png'},
-            'reduce_zero_label': True,
-        }
-        super().__init__(**(defaults | kwargs))

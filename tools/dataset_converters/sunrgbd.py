@@ -144,8 +144,8 @@ def read_label(path: Path, frame: int) -> np.ndarray:
         label = source[source[LABELS][:].ravel()[frame - 1]][:].T  # MATLAB counts columns first
     if label.min() < 0 or label.max() > CLASSES or np.any(label % 1):
         raise ValueError(
-            f'{path}: frame {frame} has labels {label.min():g}..{label.max():g}, but they are whole '
-            f'numbers within 0..{CLASSES}: take the official toolbox'
+            f'{path}: frame {frame} has labels {label.min():g}..{label.max():g}, but they are '
+            f'whole numbers within 0..{CLASSES}: take the official toolbox'
         )
     return label.astype(np.uint8)
 
@@ -182,9 +182,7 @@ def convert_frame(job: Job, name: str) -> None:
 def parse_args() -> argparse.Namespace:
     parser = converter_parser(__doc__, 'data/sunrgbd', COUNTS)
     parser.add_argument('folder', type=Path, metavar='FOLDER', help='where the archives are')
-    parser.add_argument(
-        '--toolbox', type=Path, help='SUNRGBDtoolbox/ (default: the one in FOLDER)'
-    )
+    parser.add_argument('--toolbox', type=Path, help='SUNRGBDtoolbox/ (default: the one in FOLDER)')
     parser.add_argument(
         '--depth', choices=DEPTHS, default='filled', help='holes filled (default), or as measured'
     )

@@ -11,16 +11,19 @@ from mmengine.config import Config
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'cen'
 SEGMENTATION, TRANSLATION = 'segmentation', 'translation'
-# Config that lends its data, schedule and sizes; None where the row's own config has them.
-DATASETS: dict[str, dict[str, str | None]] = {
+# Config that lends its data, schedule and sizes by kind of run; a run on its home needs none.
+DATASETS: dict[str, dict[str, str]] = {
     'synthetic': {
         SEGMENTATION: '../../tools/paper_tables/configs/rooms_segmentation.py',
         TRANSLATION: '../../tools/paper_tables/configs/rooms_translation.py',
     },
-    'nyuv2': {SEGMENTATION: None, TRANSLATION: 'nyuv2_rgb-edge_to_depth.py'},
+    'nyuv2': {TRANSLATION: 'nyuv2_rgb-edge_to_depth.py'},
     'nyuv2-cpu': {SEGMENTATION: 'nyud_lwrefinenet_r18_cpu.py'},
-    'taskonomy': {TRANSLATION: None},
+    'sunrgbd': {},
+    'taskonomy': {},
 }
+# by the first word of a config's name
+HOMES = {'nyud': 'nyuv2', 'sunrgbd': 'sunrgbd', 'taskonomy': 'taskonomy'}
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 SCHEDULE = ('param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'default_hooks')
@@ -59,8 +62,16 @@ class Run:
     times: Mapping[str, float] = field(default_factory=dict)
 
     @property
+    def home(self) -> str:
+        """The data set of the config."""
+        return HOMES[self.config.partition('_')[0]]
+
+    @property
     def kind(self) -> str:
-        return SEGMENTATION if self.config.startswith('nyud_') else TRANSLATION
+        return TRANSLATION if self.home == 'taskonomy' else SEGMENTATION
+
+    def fits(self, dataset: str) -> bool:
+        return dataset == self.home or self.kind in DATASETS[dataset]
 
 
 def load(run: Run, dataset: str, extractor: str | None = None) -> Config:
@@ -75,12 +86,11 @@ def load(run: Run, dataset: str, extractor: str | None = None) -> Config:
     Raises:
         ValueError: the data set does not serve this kind of run.
     """
-    if run.kind not in DATASETS[dataset]:
-        raise ValueError(f'{dataset} serves no {run.kind}')
+    if not run.fits(dataset):
+        raise ValueError(f'{dataset} does not serve the {run.kind} of {run.config}')
     cfg = Config.fromfile(CONFIGS / run.config)
-    lender = DATASETS[dataset][run.kind]
-    if lender is not None:
-        small = Config.fromfile(CONFIGS / lender)
+    if dataset != run.home:
+        small = Config.fromfile(CONFIGS / DATASETS[dataset][run.kind])
         cfg = (_small_segmenter if run.kind == SEGMENTATION else _small_translator)(cfg, small)
     if run.kind == TRANSLATION:
         _choose_metrics(cfg, extractor)

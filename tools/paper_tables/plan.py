@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from .experiments import DATASETS, Run, load
+from .experiments import Run, load
 from .report import COSTS, Line
 from .rows import EXCHANGED, Row, Table
 from .store import Folder, folder
@@ -20,7 +20,7 @@ class Settings:
     """Of a command line.
 
     Args:
-        dataset: a key of DATASETS.
+        dataset: a key of experiments.DATASETS.
         epochs: None for the data set's own schedule.
         seeds: of the trainings of each row.
         extractor: Inception weights, for FID and KID.
@@ -48,7 +48,7 @@ class Plan:
         if not row.runs:
             yield row.why
         elif not self.runs(row):
-            where = ', '.join(name for name in DATASETS if name in row.datasets())
+            where = ', '.join(row.datasets())
             yield f'needs --dataset {where}, not {self.settings.dataset}'
         elif row.why:
             yield row.why
@@ -58,7 +58,7 @@ class Plan:
 
     def runs(self, row: Row) -> dict[str, Run]:
         """Those that the data set serves."""
-        return row.runs if self.settings.dataset in row.datasets() else {}
+        return row.runs_on(self.settings.dataset)
 
     def config(self, run: Run, seed: int) -> Config:
         cfg = load(run, self.settings.dataset, self.settings.extractor)
@@ -86,7 +86,8 @@ class Plan:
         """The row with what was measured of it."""
         line = Line(name, dict(row.published), note='; '.join(self.missing(row)))
         states: list[str] = []
-        for part, run in self.runs(row).items():
+        runs = self.runs(row)
+        for part, run in runs.items():
             found = self.of_seeds(name, part, run)
             states += [one.state for one in found]
             results = [one.result for one in found]
@@ -98,7 +99,8 @@ class Plan:
                     column = f'{part}/{metric}' if part else metric
                     if row.shows(column, metric):
                         line.measured.setdefault(column, []).append(value)
-                line.costs.update({k: result[k] for k in COSTS if not part or part == row.main})
+                if part == list(runs)[-1]:  # its size stands for the row
+                    line.costs.update({k: result[k] for k in COSTS})
         if states:
             counts = {s: states.count(s) for s in dict.fromkeys(states)}
             words = ', '.join(f'{n} {state}' for state, n in counts.items())

@@ -39,27 +39,25 @@ class Row:
         published: by column, None where the paper prints nothing.
         runs: trainings by the prefix of the columns they fill, '' for the whole row.
         why: why it, or a part of it, cannot be run.
-        only: data sets on which alone it makes sense; empty for all.
+        at_home: whether each run makes sense on the data set of its config alone.
     """
 
     published: Published
     runs: Mapping[str, Run] = field(default_factory=dict)
     why: str = ''
-    only: tuple[str, ...] = ()
+    at_home: bool = False
 
-    def datasets(self) -> set[str]:
-        """Where the row can be run."""
-        kinds = {run.kind for run in self.runs.values()}
+    def runs_on(self, dataset: str) -> dict[str, Run]:
+        """Those that a data set serves."""
         return {
-            name
-            for name, served in DATASETS.items()
-            if kinds and kinds <= served.keys() and (not self.only or name in self.only)
+            part: run
+            for part, run in self.runs.items()
+            if (dataset == run.home if self.at_home else run.fits(dataset))
         }
 
-    @property
-    def main(self) -> str:
-        """The run whose size stands for the row: the last."""
-        return list(self.runs)[-1]
+    def datasets(self) -> list[str]:
+        """Where the row can be run."""
+        return [name for name in DATASETS if self.runs_on(name)]
 
     def shows(self, column: str, metric: str) -> bool:
         """Whether a measured figure has a place: published, or an error of a translated task."""
@@ -128,19 +126,23 @@ def table2(key: str, published: Published) -> Row:
 
 
 def table3(key: str, published: Published) -> Row:
-    runs = {
-        'refinenet-r101-rgb': Run('nyud_refinenet_r101_rgb.py'),
-        'ssma-r101': fused(SEGMENTER, 'selfatt-all', False),
-        'cbn-r101': fused(SEGMENTER, 'cbn-all', False),
-        'cen-refinenet-r101-single': Run(SEGMENTER),
-        'cen-refinenet-r152-single': Run('nyud_refinenet_r152.py'),
-        'cen-pspnet-r152': Run('nyud_pspnet_r152.py'),
-    }
     if key in ('cen-refinenet-r101', 'cen-refinenet-r152'):
         return Row(published, why=f'several scales: tools/test.py --tta on {key}-single')
-    if key not in runs:
-        return Row(published, why=CITED)
-    return Row(published, {'nyudv2': runs[key]}, 'SUN RGB-D is not here yet', only=('nyuv2',))
+    runs = {}
+    for column, prefix in (('nyudv2', 'nyud'), ('sunrgbd', 'sunrgbd')):
+        segmenter = f'{prefix}_refinenet_r101.py'
+        made = {
+            'refinenet-r101-rgb': Run(f'{prefix}_refinenet_r101_rgb.py'),
+            'ssma-r101': fused(segmenter, 'selfatt-all', False),
+            'cbn-r101': fused(segmenter, 'cbn-all', False),
+            'cen-refinenet-r101-single': Run(segmenter),
+            'cen-refinenet-r152-single': Run(f'{prefix}_refinenet_r152.py'),
+            'cen-pspnet-r152': Run(f'{prefix}_pspnet_r152.py'),
+        }
+        if key not in made:
+            return Row(published, why=CITED)
+        runs[column] = made[key]
+    return Row(published, runs, at_home=True)
 
 
 def table4(key: str, published: Published) -> Row:

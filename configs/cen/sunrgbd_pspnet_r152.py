@@ -1,0 +1,8 @@
+# Table 3: CEN, PSPNet (ResNet152) on SUN RGB-D. Published: 51.1 mIoU multi-scale.
+_base_ = [
+    '../_base_/models/cen_pspnet_r152.py',
+    '../_base_/datasets/sunrgbd.py',
+    '../_base_/schedules/cen_60e.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(decode_head=dict(num_classes=37), auxiliary_head=dict(num_classes=37))

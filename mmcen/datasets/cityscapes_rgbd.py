@@ -1,0 +1,35 @@
+"""Cityscapes with disparity in place of depth (Cordts et al., 2016)."""
+
+from __future__ import annotations
+
+from mmengine.registry import DATASETS
+from mmseg.datasets import CityscapesDataset
+
+from .converted import ConvertedDataset
+
+
+@DATASETS.register_module()
+class CityscapesRGBDDataset(ConvertedDataset):
+    """Cityscapes: colour, disparity and 19 classes at 1024x2048, 2,975 frames to train, 500 to val.
+
+    The modality ``depth`` is the official disparity in pixels, (value - 1) / 256, at most 128: the
+    inverse of depth up to a factor, and 0 where it is invalid. In the label files 0..18 are the
+    classes and 255 is void, as in a sample.
+
+    Args: as for :class:`ConvertedDataset`; splits are ``'train'`` and ``'val'``.
+    """
+
+    METAINFO = CityscapesDataset.METAINFO
+    PLACES = ('cityscapes_rgbd',)
+    SPLITS = ('train', 'val')
+    ZERO_IS_VOID = False
+    MODALITIES = {
+        **ConvertedDataset.MODALITIES,
+        # pixels, not metres; the converter has taken off the 1
+        'depth': {'dir': 'disparity', 'kind': 'depth', 'metres_per_unit': {'uint16': 1 / 256}},
+    }
+    HOW_TO_GET = (
+        'make the data set by `python tools/dataset_converters/cityscapes_rgbd.py FOLDER`, which '
+        'writes data/cityscapes_rgbd, or let the environment variable MMCEN_DATA name the folder '
+        'that holds cityscapes_rgbd'
+    )

@@ -1,0 +1,50 @@
+"""What the converters of ``tools/dataset_converters`` write: colour, depth, label maps, splits."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from .multimodal import MultiModalSegDataset, data_place
+
+
+class ConvertedDataset(MultiModalSegDataset):
+    """A data set by a converter: ``splits/{split}.txt``, ``masks/``, and a folder per modality.
+
+    A subclass states ``METAINFO``, ``PLACES``, ``HOW_TO_GET`` and what differs.
+
+    Args:
+        split: one of ``SPLITS``.
+        data_root: its folder; by default ``data/<PLACES[0]>``, or one of ``PLACES`` below the
+            folder that the environment variable ``MMCEN_DATA`` names.
+        **kwargs: as for :class:`MultiModalSegDataset`.
+
+    Raises:
+        ValueError: another split.
+        FileNotFoundError: the set is not there, once the frames are listed.
+    """
+
+    PLACES: ClassVar[tuple[str, ...]]
+    SPLITS: ClassVar[tuple[str, ...]] = ('train', 'test')
+    ZERO_IS_VOID: ClassVar[bool] = True  # in the label maps; else 255 is
+    MODALITIES = {
+        'rgb': {'dir': 'rgb', 'suffix': ('.png', '.jpg'), 'kind': 'colour'},
+        'depth': {
+            'dir': 'depth',
+            'suffix': '.png',
+            'kind': 'depth',
+            'metres_per_unit': {'uint16': 0.001},
+        },
+    }
+
+    def __init__(self, split: str = 'train', data_root: str | None = None, **kwargs: Any) -> None:
+        if split not in self.SPLITS:
+            raise ValueError(
+                f'{type(self).__name__} has no split {split!r}: choose one of {list(self.SPLITS)}'
+            )
+        defaults: dict[str, Any] = {
+            'data_root': data_root or data_place(*self.PLACES),
+            'ann_file': f'splits/{split}.txt',
+            'labels': {'dir': 'masks', 'suffix': '.png'},
+            'reduce_zero_label': self.ZERO_IS_VOID,
+        }
+        super().__init__(**(defaults | kwargs))
