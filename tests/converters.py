@@ -7,6 +7,7 @@ import runpy
 import sys
 import zipfile
 from pathlib import Path
+from uuid import uuid4
 
 import cv2
 import numpy as np
@@ -69,15 +70,44 @@ def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, 'imencode', encode_or_stop)
 
 
+def interrupt_and_go_on(
+    tool: str, counts: tuple[str, ...], first: str, pictures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after some pictures and run again, a converter ends as if it were run once.
+
+    Args:
+        tool: it reads the folder ``official`` here.
+        counts: its options.
+        first: a frame that is finished by then.
+        pictures: encoded until Ctrl-C comes.
+        monkeypatch: pytest's.
+    """
+    assert call(tool, 'official', '--out', 'whole', *counts) == 0
+    with monkeypatch.context() as patch:
+        interrupt_after(pictures, patch)
+        assert call(tool, 'official', '--out', 'parts', *counts) == 130
+    parts, mask = Path('parts'), Path('parts', 'masks', f'{first}.png')
+    assert not list(parts.glob('splits/*'))
+    stamp = mask.stat().st_mtime_ns
+    (parts / 'masks' / '.half.png.part').write_bytes(b'half')  # as a kill leaves it
+    assert call(tool, 'official', '--out', 'parts', *counts) == 0
+    assert mask.stat().st_mtime_ns == stamp
+    assert contents(parts) == contents(Path('whole'))
+    assert call(tool, 'official', '--out', 'parts', *counts, '--overwrite') == 0
+    assert mask.stat().st_mtime_ns > stamp
+
+
 def train_small(config: str, *options: str) -> dict[str, float]:
     """Two steps and an evaluation of a shipped config below the current folder; its last scores.
 
     Small because of the options: batch 2, one epoch of 4 frames, an R18 of 8 channels.
     """
+    name = str(uuid4())  # mmengine shares logs between trainings of one name in a process
     assert call(
         'train.py', str(ROOT / 'configs' / 'cen' / config), '--cfg-options', *options,
-        'train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=2',
-        *(f'{name}_dataloader.num_workers=0' for name in ('train', 'val', 'test')),
+        f'experiment_name={name}', f'visualizer.name={name}', 'train_cfg.max_epochs=1',
+        'train_cfg.val_interval=1', 'train_dataloader.batch_size=2',
+        *(f'{loader}_dataloader.num_workers=0' for loader in ('train', 'val', 'test')),
         'model.backbone.depth=18', 'model.backbone.base_channels=8',
         'model.backbone.init_cfg=None', 'model.backbone.norm_eval=False',
     ) == 0  # fmt: skip

@@ -15,6 +15,7 @@ from mmengine.registry import MODELS
 from packaging.requirements import Requirement
 from PIL import Image
 
+from tests.test_datasets import test_cityscapes_converter, test_sunrgbd_converter
 from tests.test_datasets.test_converter import write_archives
 from tests.training import ENV, ROOT
 
@@ -90,6 +91,8 @@ TRAIN = {
 CROP = 'train_dataloader.dataset.pipeline'
 SHORT = {
     'tools/dataset_converters/nyudv2.py': ['--expect-train', '4', '--expect-test', '2'],
+    'tools/dataset_converters/sunrgbd.py': test_sunrgbd_converter.COUNTS,
+    'tools/dataset_converters/cityscapes_rgbd.py': test_cityscapes_converter.COUNTS,
     'configs/cen/nyud_refinenet_r101.py': [
         'model.backbone.init_cfg=None',
         'model.data_preprocessor.size=(64, 64)',
@@ -120,6 +123,8 @@ def desk(tmp_path_factory):
         (folder / name).symlink_to(ROOT / name)
     for file in write_archives(folder / 'official', 6, 4, 48, 64).iterdir():
         file.rename(folder / file.name)
+    test_sunrgbd_converter.write_archives(folder / 'downloads')
+    test_cityscapes_converter.write_archives(folder / 'downloads')
     convert = 'tools/dataset_converters/'
     type_in(folder, f'python {convert}nyudv2.py nyu_depth_v2_labeled.mat')
     type_in(folder, f'python {convert}derive_domains.py --size 256 256 --out data/taskonomy')

@@ -13,7 +13,7 @@ from mmcen.datasets import CityscapesRGBDDataset
 from tests.converters import (
     call,
     contents,
-    interrupt_after,
+    interrupt_and_go_on,
     picture,
     save,
     stored,
@@ -44,7 +44,11 @@ LABELS = {
 
 def place(part: str, frame: str) -> Path:
     city = frame.partition('_')[0]
-    return Path('official', part, FRAMES[frame], city, f'{frame}_{SUFFIXES[part]}.png')
+    return Path(part, FRAMES[frame], city, f'{frame}_{SUFFIXES[part]}.png')
+
+
+def official(part: str, frame: str) -> Path:
+    return 'official' / place(part, frame)
 
 
 def colour(frame: str) -> np.ndarray:
@@ -67,18 +71,18 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with the extracted archives in ``official``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv('MMCEN_DATA', raising=False)
-    write_archives()
+    write_archives(tmp_path / 'official')
     return tmp_path
 
 
-def write_archives() -> None:
-    """Below the current folder; beside the frames there is what nobody needs."""
+def write_archives(folder: Path) -> None:
+    """Extracted; beside the frames there is what nobody needs."""
     for frame in FRAMES:
-        save(place('leftImg8bit', frame), colour(frame))
-        save(place('disparity', frame), disparity(frame))
-        save(place('gtFine', frame), label(frame))
-        coloured = place('gtFine', frame).name.replace('labelIds', 'color')
-        save(place('gtFine', frame).with_name(coloured), colour(frame))
+        save(folder / place('leftImg8bit', frame), colour(frame))
+        save(folder / place('disparity', frame), disparity(frame))
+        save(folder / place('gtFine', frame), label(frame))
+        coloured = str(place('gtFine', frame)).replace('labelIds', 'color')
+        save(folder / coloured, colour(frame))
 
 
 def test_every_pixel_arrives(desk: Path, capsys: pytest.CaptureFixture) -> None:
@@ -94,11 +98,11 @@ def test_every_pixel_arrives(desk: Path, capsys: pytest.CaptureFixture) -> None:
         if split == 'test':
             continue
         copied = (out / 'rgb' / f'{frame}.png').read_bytes()
-        assert copied == place('leftImg8bit', frame).read_bytes()
-        mask, official = stored(out / 'masks' / f'{frame}.png'), label(frame)
+        assert copied == official('leftImg8bit', frame).read_bytes()
+        mask, numbers = stored(out / 'masks' / f'{frame}.png'), label(frame)
         for name, number in LABELS.items():
-            assert np.array_equal(mask == classes.index(name), official == number)
-        assert np.array_equal(mask == 255, ~np.isin(official, list(LABELS.values())))
+            assert np.array_equal(mask == classes.index(name), numbers == number)
+        assert np.array_equal(mask == 255, ~np.isin(numbers, list(LABELS.values())))
     for part in SUFFIXES:
         zip_folder(desk / 'official' / part, desk / 'official' / f'{part}_trainvaltest.zip')
     assert call(TOOL, 'official', *COUNTS, '--out', 'zipped', '--workers', '2') == 0
@@ -136,22 +140,22 @@ def truncate(path: Path) -> None:
 @pytest.mark.parametrize(
     ('spoil', 'text'),
     [
-        (lambda: place('leftImg8bit', BOCHUM).unlink(), 'leftImg8bit has 3 frames to train, but '
+        (lambda: official('leftImg8bit', BOCHUM).unlink(), 'leftImg8bit has 3 frames to train, but '
          'the official split has 4'),
         (lambda: shutil.rmtree('official/leftImg8bit/val'), 'has 0 frames to val'),
-        (lambda: place('disparity', BOCHUM).unlink(), 'official/disparity lacks 1 files, the first '
-         f'is train/bochum/{BOCHUM}_disparity.png'),
-        (lambda: place('gtFine', FIRST).unlink(), f'train/aachen/{FIRST}_gtFine_labelIds.png'),
-        (lambda: truncate(place('leftImg8bit', FIRST)), f'leftImg8bit/train/aachen/{FIRST}_leftImg8'
-         'bit.png cannot be read'),
-        (lambda: save(place('disparity', FIRST), label(FIRST)), f'{FIRST}_disparity.png is uint8 of '
-         'shape (48, 64), but the official one is uint16'),
-        (lambda: save(place('disparity', FIRST), disparity(FIRST) + 1000), f'frame {FIRST} has a '
-         'disparity of 129.906 pixels, but the official ones are within 0..128'),
-        (lambda: save(place('gtFine', BOCHUM), np.full(SIZE, 255, np.uint8)), f'frame {BOCHUM} has '
-         'label 255, but they are within 0..33'),
-        (lambda: save(place('gtFine', BOCHUM), label(BOCHUM)[1:]), f'pictures of frame {BOCHUM} '
-         "differ in size (height, width), {'colour': (48, 64), 'disparity': (48, 64), 'label': (47"),
+        (lambda: official('disparity', BOCHUM).unlink(), 'official/disparity lacks 1 files, the '
+         f'first is train/bochum/{BOCHUM}_disparity.png'),
+        (lambda: official('gtFine', FIRST).unlink(), f'train/aachen/{FIRST}_gtFine_labelIds.png'),
+        (lambda: truncate(official('leftImg8bit', FIRST)), f'leftImg8bit/train/aachen/{FIRST}_left'
+         'Img8bit.png cannot be read'),
+        (lambda: save(official('disparity', FIRST), label(FIRST)), f'{FIRST}_disparity.png is '
+         'uint8 of shape (48, 64), but the official one is uint16'),
+        (lambda: save(official('disparity', FIRST), disparity(FIRST) + 1000), f'frame {FIRST} has '
+         'a disparity of 129.906 pixels, but the official ones are within 0..128'),
+        (lambda: save(official('gtFine', BOCHUM), np.full(SIZE, 255, np.uint8)), f'frame {BOCHUM} '
+         'has label 255, but they are within 0..33'),
+        (lambda: save(official('gtFine', BOCHUM), label(BOCHUM)[1:]), f'pictures of frame {BOCHUM} '
+         "differ in size (height, width), {'colour': (48, 64), 'disparity': (48, 64), 'label': ("),
         (lambda: shutil.rmtree('official/disparity'), 'has neither disparity/ nor disparity_train'),
     ],
 )  # fmt: skip
@@ -180,19 +184,11 @@ def test_official_counts_and_size_are_the_default(
 def test_interrupted_and_run_again_equals_one_run(
     desk: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert call(TOOL, 'official', '--out', 'whole', *COUNTS) == 0
-    with monkeypatch.context() as patch:
-        interrupt_after(3, patch)  # disparity and mask of a frame, disparity of the second
-        assert call(TOOL, 'official', '--out', 'parts', *COUNTS) == 130
-    assert not list(desk.glob('parts/splits/*'))
-    first = desk / 'parts' / 'masks' / f'{FIRST}.png'
-    stamp = first.stat().st_mtime_ns
-    assert call(TOOL, 'official', '--out', 'parts', *COUNTS) == 0
-    assert '1 frames are finished already' in capsys.readouterr().out
-    assert first.stat().st_mtime_ns == stamp
-    assert contents(desk / 'parts') == contents(desk / 'whole')
-    assert call(TOOL, 'official', '--out', 'parts', *COUNTS, '--overwrite') == 0
-    assert first.stat().st_mtime_ns > stamp
+    # disparity and mask of a frame, disparity of the second
+    interrupt_and_go_on(TOOL, COUNTS, FIRST, 3, monkeypatch)
+    shown = capsys.readouterr()
+    assert 'run the same command again to go on' in shown.err
+    assert '1 frames are finished already' in shown.out
 
 
 def test_refuses_the_folder_of_another_set(desk: Path, capsys: pytest.CaptureFixture) -> None:

@@ -15,7 +15,7 @@ from mmcen.datasets import SUNRGBDDataset
 from tests.converters import (
     call,
     contents,
-    interrupt_after,
+    interrupt_and_go_on,
     picture,
     save,
     stored,
@@ -251,19 +251,11 @@ def test_no_zip(desk: Path, capsys: pytest.CaptureFixture) -> None:
 def test_interrupted_and_run_again_equals_one_run(
     desk: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert call(TOOL, 'official', '--out', 'whole', *COUNTS) == 0
-    with monkeypatch.context() as patch:
-        interrupt_after(5, patch)  # depth and mask of two frames, depth of the third
-        assert call(TOOL, 'official', '--out', 'parts', *COUNTS) == 130
-    assert 'run the same command again to go on' in capsys.readouterr().err
-    assert not list(desk.glob('parts/splits/*'))
-    first = desk / 'parts' / 'masks' / '000001.png'
-    stamp = first.stat().st_mtime_ns
-    (desk / 'parts' / 'depth' / '.000003.png.part').write_bytes(b'half')  # as a kill leaves it
-    assert call(TOOL, 'official', '--out', 'parts', *COUNTS) == 0
-    assert '2 frames are finished already' in capsys.readouterr().out
-    assert first.stat().st_mtime_ns == stamp
-    assert contents(desk / 'parts') == contents(desk / 'whole')
+    # depth and mask of two frames, depth of the third
+    interrupt_and_go_on(TOOL, COUNTS, '000001', 5, monkeypatch)
+    shown = capsys.readouterr()
+    assert 'run the same command again to go on' in shown.err
+    assert '2 frames are finished already' in shown.out
 
 
 def test_overwrites_when_told_so_alone(desk: Path, capsys: pytest.CaptureFixture) -> None:

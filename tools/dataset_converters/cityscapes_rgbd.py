@@ -32,13 +32,7 @@ from rich.console import Console
 
 from tools.common import exit_status
 from tools.dataset_converters.archives import Archive, as_png, check_sizes, decode
-from tools.dataset_converters.common import (
-    Target,
-    check_counts,
-    converter_parser,
-    expected,
-    parse,
-)
+from tools.dataset_converters.common import Target, check_counts, converter_parser, expected, parse
 
 COUNTS = {'train': 2975, 'val': 500}
 SUFFIXES = {

@@ -27,13 +27,7 @@ from rich.console import Console
 
 from tools.common import exit_status
 from tools.dataset_converters.archives import as_png
-from tools.dataset_converters.common import (
-    Target,
-    check_counts,
-    converter_parser,
-    expected,
-    parse,
-)
+from tools.dataset_converters.common import Target, check_counts, converter_parser, expected, parse
 from tools.dataset_converters.matlab import open_mat73, read_mat
 
 DEPTHS = {'filled': 'depths', 'raw': 'rawDepths'}

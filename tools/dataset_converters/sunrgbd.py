@@ -37,13 +37,7 @@ from rich.console import Console
 
 from tools.common import exit_status
 from tools.dataset_converters.archives import Archive, as_png, check_sizes, decode
-from tools.dataset_converters.common import (
-    Target,
-    check_counts,
-    converter_parser,
-    expected,
-    parse,
-)
+from tools.dataset_converters.common import Target, check_counts, converter_parser, expected, parse
 from tools.dataset_converters.matlab import open_mat73, read_mat
 
 COUNTS = {'train': 5285, 'test': 5050}
