@@ -60,6 +60,9 @@ def test_segmentation_builds(path):
     streams = list(cfg.model.data_preprocessor.modalities)
     exchanging = len(dict(exchange_norms(model)))
     bottlenecks = {18: 16, 50: 16, 101: 33, 152: 50}[cfg.model.backbone.depth]
+    first = next(m for m in model.backbone.modules() if isinstance(m, torch.nn.Conv2d))
+    mean = model.data_preprocessor.mean  # of the channels that each stream gets
+    assert len(mean) == len(streams) * first.in_channels
     alone = len(streams) == 1 or 'noexchange' in path.stem
     assert exchanging == (0 if alone else bottlenecks)
     if path.stem in COUNTS:

@@ -19,7 +19,8 @@ class CENDataPreprocessor(SegDataPreProcessor):
     """Normalise each modality by its own mean and deviation, join them, pad and stack.
 
     Every modality gets as many channels C as the least common multiple of all, by repeating its
-    own (paper, footnote 3), because the streams share their convolutions. The modalities are
+    own (paper, footnote 3), because the streams share their convolutions; where all have a single
+    one C is 3, which is what networks for images take. The modalities are
     joined along the channels, (B, M*C, H, W), modality by modality in the order of
     ``modalities``, which is the order of the streams; mmseg can pad, stack, slice and flip that
     as it does any image. Colour is RGB, as it is loaded.
@@ -35,9 +36,12 @@ class CENDataPreprocessor(SegDataPreProcessor):
         order: names of the modalities in the order of the streams, where that of the dict may be
             lost; ``tools/train.py`` writes it down.
         test_cfg: ``size`` or ``size_divisor`` to pad to in test; not padded by default.
+        common_channels: C, where it is to be another multiple, such as 1 for depth alone and a
+            backbone with ``in_channels=1``.
 
     Raises:
-        ValueError: no modality, ``mean`` and ``std`` of different lengths, a ``std`` not above 0.
+        ValueError: no modality, ``mean`` and ``std`` of different lengths, a ``std`` not above 0,
+            ``common_channels`` that is no common multiple.
 
     Example:
         >>> preprocess = CENDataPreprocessor(modalities=dict(
@@ -56,6 +60,7 @@ class CENDataPreprocessor(SegDataPreProcessor):
         batch_augments: list[dict] | None = None,
         test_cfg: dict | None = None,
         order: Sequence[str] | None = None,
+        common_channels: int | None = None,
     ) -> None:
         modalities = in_order(modalities, order, 'modalities')
         if size is not None and size_divisor is not None:
@@ -70,7 +75,13 @@ class CENDataPreprocessor(SegDataPreProcessor):
         if not modalities:
             raise ValueError('no modality: give modalities=dict(rgb=dict(mean=[...], std=[...]))')
         self._channels = {name: _channels(name, spec) for name, spec in modalities.items()}
-        common = math.lcm(*self._channels.values())
+        least = math.lcm(*self._channels.values())
+        common = common_channels or (least if least > 1 else 3)
+        if common % least:
+            raise ValueError(
+                f'common_channels {common} is no multiple of what the modalities have, '
+                f'{self._channels}: give a multiple of {least}, or leave it out'
+            )
         self._repeats = {name: common // count for name, count in self._channels.items()}
         self._register_normalisation(modalities)
 

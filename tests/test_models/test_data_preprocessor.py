@@ -57,7 +57,7 @@ def expected(one: dict[str, Tensor], specs: dict[str, dict], channels: int) -> T
     [
         (['rgb', 'depth'], 3),
         (['depth', 'rgb'], 3),
-        (['depth'], 1),
+        (['depth'], 3),  # as networks for images take
         (['rgb', 'pair'], 6),  # paper, footnote 3: the least common multiple
         (['pair', 'depth', 'rgb'], 6),
     ],
@@ -136,6 +136,13 @@ def test_moves_to_the_device_of_the_model_and_has_no_state() -> None:
 # --- errors
 
 
+@pytest.mark.parametrize('channels', [1, 2])
+def test_another_number_of_channels(channels: int) -> None:
+    preprocessor = CENDataPreprocessor({'depth': DEPTH}, common_channels=channels)
+    out = preprocessor({'inputs': [frame()]})['inputs']
+    assert out.shape == (1, channels, 6, 8)
+
+
 def specs_of(**changes: Any) -> dict[str, dict]:
     return {'rgb': RGB, 'depth': {**DEPTH, **changes}}
 
@@ -151,6 +158,7 @@ def specs_of(**changes: Any) -> dict[str, dict]:
         ({'modalities': specs_of(std=[0.0])}, 'must be above 0'),
         ({'modalities': specs_of(pad=[0.0, 1.0])}, 'not one number per channel'),
         ({'modalities': specs_of(), 'size': (4, 4), 'size_divisor': 2}, 'give one of them'),
+        ({'modalities': specs_of(), 'common_channels': 4}, '4 is no multiple .* a multiple of 3'),
     ],
 )
 def test_bad_settings(kwargs: dict, text: str) -> None:
