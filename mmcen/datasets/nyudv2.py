@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from mmengine.registry import DATASETS
 
 from .converted import ConvertedDataset
@@ -14,6 +17,7 @@ CLASSES = (
     'shower curtain', 'box', 'whiteboard', 'person', 'night stand', 'toilet', 'sink', 'lamp',
     'bathtub', 'bag', 'otherstructure', 'otherfurniture', 'otherprop',
 )  # fmt: skip
+HELD = 5  # of so many runs of frames the first is held out
 
 
 def colour_map(count: int) -> list[list[int]]:
@@ -38,6 +42,41 @@ def colour_map(count: int) -> list[list[int]]:
     ]
 
 
+def hold_out(frames: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part training frames by scene, into those to fit and those to choose settings on.
+
+    Frames are numbered scene by scene, and the official split takes scenes as a whole, so a run of
+    consecutive numbers in a split has whole scenes. The first of every five runs is held out: 149
+    of the 795 frames.
+
+    Args:
+        frames: names, which are numbers, in order.
+
+    Returns:
+        Frames to fit, frames held out.
+
+    Raises:
+        ValueError: a name is no number.
+
+    Example:
+        >>> hold_out(['03', '04', '10', '11'])
+        (['10', '11'], ['03', '04'])
+    """
+    words = [frame for frame in frames if not frame.isdecimal()]
+    if words:
+        raise ValueError(
+            f'frame {words[0]!r} is no number, by which scenes are told apart: use the names of '
+            'tools/dataset_converters/nyudv2.py, or a split file of your own as ann_file'
+        )
+    parts: tuple[list[str], list[str]] = ([], [])
+    run, last = -1, None
+    for frame in frames:
+        run += last is None or int(frame) != last + 1
+        last = int(frame)
+        parts[run % HELD == 0].append(frame)
+    return parts
+
+
 @DATASETS.register_module()
 class NYUv2Dataset(ConvertedDataset):
     """NYUv2: colour, depth and 40 classes at 480x640, 795 frames to train and 654 to test.
@@ -46,11 +85,14 @@ class NYUv2Dataset(ConvertedDataset):
     0..39 in a sample). Depth may be stored in 8 bits of 10/255 m, in 16 bits of 1 mm, or as
     float32 in metres. Colour may be JPEG or PNG.
 
-    Args: as for :class:`ConvertedDataset`; splits are ``'train'`` and ``'test'``.
+    Args: as for :class:`ConvertedDataset`; splits are ``'train'`` and ``'test'``, and, to choose
+        settings without the test frames, parts of the training frames, ``'train_fit'`` and
+        ``'train_hold'`` (:func:`hold_out`).
     """
 
     METAINFO = {'classes': CLASSES, 'palette': colour_map(41)[1:]}
     PLACES = ('nyudv2', 'nyuv2')
+    SPLITS = ('train', 'test', 'train_fit', 'train_hold')
     MODALITIES = {
         **ConvertedDataset.MODALITIES,
         'depth': {
@@ -65,3 +107,14 @@ class NYUv2Dataset(ConvertedDataset):
         'nyu_depth_v2_labeled.mat`, which writes data/nyudv2, or let the environment variable '
         'MMCEN_DATA name the folder that holds nyudv2'
     )
+
+    def __init__(self, split: str = 'train', **kwargs: Any) -> None:
+        whole, _, self.part = split.partition('_') if split in self.SPLITS else (split, '', '')
+        super().__init__(whole, **kwargs)
+
+    def _frames(self) -> list[str]:
+        frames = super()._frames()
+        if not self.part:
+            return frames
+        fit, held = hold_out(frames)
+        return held if self.part == 'hold' else fit

@@ -125,6 +125,27 @@ def test_fewer_classes(made: Path) -> None:
     assert np.array_equal(dataset[0]['gt_seg_map'], expected)
 
 
+def test_parts_of_the_training_frames(made: Path) -> None:
+    for frame in range(4, 13):
+        for folder, source in (('rgb', '000003.jpg'), ('depth', '000003.png')):
+            (made / folder / f'{frame:06}{source[6:]}').symlink_to(made / folder / source)
+        (made / 'masks' / f'{frame:06}.png').symlink_to(made / 'masks' / '000003.png')
+    # six runs without a gap, of which the first of five is held
+    (made / 'splits' / 'train.txt').write_text('\n'.join(f'{n:06}' for n in (1, 3, 4, 6, 8, 10, 12)))
+    names = {
+        part: [Path(info['img_path']).stem for info in build(made, split=part).load_data_list()]
+        for part in ('train_fit', 'train_hold')
+    }
+    assert names['train_hold'] == ['000001', '000012']
+    assert names['train_fit'] == ['000003', '000004', '000006', '000008', '000010']
+
+
+def test_parts_need_numbers(made: Path) -> None:
+    (made / 'splits' / 'train.txt').write_text('kitchen_1\n')
+    with pytest.raises(ValueError, match="frame 'kitchen_1' is no number, by which scenes"):
+        build(made, split='train_fit')
+
+
 def remove(*names: str) -> Callable[[Path], None]:
     return lambda root: [(root / name).unlink() for name in names] and None
 
@@ -200,7 +221,7 @@ def test_absent_set_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_unknown_split() -> None:
-    with pytest.raises(ValueError, match=r"no split 'val': choose one of \['train', 'test'\]"):
+    with pytest.raises(ValueError, match=r"no split 'val': choose one of \['train', 'test', 'train_"):
         NYUv2Dataset(split='val')
 
 
@@ -217,6 +238,18 @@ def test_palette_is_that_of_pascal_voc() -> None:
 def test_real_counts_and_names(data_root: Path) -> None:
     counts = [len(NYUv2Dataset(split=s, data_root=str(data_root))) for s in ('train', 'test')]
     assert counts == [795, 654]
+    parts = {
+        part: NYUv2Dataset(split=part, data_root=str(data_root)).load_data_list()
+        for part in ('train_fit', 'train_hold')
+    }
+    frames = {
+        part: {int(Path(i['img_path']).stem) for i in infos} for part, infos in parts.items()
+    }
+    assert [len(numbers) for numbers in frames.values()] == [646, 149]
+    # no two neighbours, which may be of one scene, are apart
+    assert not frames['train_fit'] & {n + d for n in frames['train_hold'] for d in (-1, 0, 1)}
+    labels = [cv2.imread(info['seg_map_path'], -1) for info in parts['train_hold']]
+    assert {*range(1, 41)} <= set(np.unique(labels).tolist())
     mapping = data_root / 'meta' / 'classMapping40.mat'
     if mapping.exists():  # official file, not part of the converter's output
         official = [str(name[0]) for name in loadmat(mapping)['className'].ravel()]
