@@ -1,3 +1,8 @@
 # Table 2, "concat", all stages, in the setting of CEN: every stream goes on.
-_base_ = 'nyud_lwrefinenet_efflite0_noexchange.py'
-model = dict(backbone=dict(fusion=dict(type='ConcatFusion', after=(1, 2, 3, 4))))
+_base_ = 'nyud_lwrefinenet_efflite0.py'
+model = dict(
+    backbone=dict(
+        norm_cfg=dict(exchange=False),
+        fusion=dict(type='ConcatFusion', after=(1, 2, 3, 4)),
+    )
+)

@@ -131,7 +131,9 @@ def test_parts_of_the_training_frames(made: Path) -> None:
             (made / folder / f'{frame:06}{source[6:]}').symlink_to(made / folder / source)
         (made / 'masks' / f'{frame:06}.png').symlink_to(made / 'masks' / '000003.png')
     # six runs without a gap, of which the first of five is held
-    (made / 'splits' / 'train.txt').write_text('\n'.join(f'{n:06}' for n in (1, 3, 4, 6, 8, 10, 12)))
+    (made / 'splits' / 'train.txt').write_text(
+        '\n'.join(f'{n:06}' for n in (1, 3, 4, 6, 8, 10, 12))
+    )
     names = {
         part: [Path(info['img_path']).stem for info in build(made, split=part).load_data_list()]
         for part in ('train_fit', 'train_hold')
@@ -221,7 +223,9 @@ def test_absent_set_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_unknown_split() -> None:
-    with pytest.raises(ValueError, match=r"no split 'val': choose one of \['train', 'test', 'train_"):
+    with pytest.raises(
+        ValueError, match=r"no split 'val': choose one of \['train', 'test', 'train_"
+    ):
         NYUv2Dataset(split='val')
 
 
@@ -242,9 +246,7 @@ def test_real_counts_and_names(data_root: Path) -> None:
         part: NYUv2Dataset(split=part, data_root=str(data_root)).load_data_list()
         for part in ('train_fit', 'train_hold')
     }
-    frames = {
-        part: {int(Path(i['img_path']).stem) for i in infos} for part, infos in parts.items()
-    }
+    frames = {part: {int(Path(i['img_path']).stem) for i in infos} for part, infos in parts.items()}
     assert [len(numbers) for numbers in frames.values()] == [646, 149]
     # no two neighbours, which may be of one scene, are apart
     assert not frames['train_fit'] & {n + d for n in frames['train_hold'] for d in (-1, 0, 1)}

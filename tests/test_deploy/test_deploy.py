@@ -50,6 +50,7 @@ FCN = dict(
     input_transform='resize_concat', num_classes=5, norm_cfg=BN,
 )  # fmt: skip
 UNET = dict(type='CENUNetGenerator', downs=4, base_channels=8)
+EFFICIENTNET = dict(type='CENTIMMBackbone', model_name='tf_efficientnet_lite0', norm_cfg=BN)
 DENSE = dict(
     type='CENDenseNetwork',
     backbone=dict(RESNET, norm_cfg=BN),
@@ -147,12 +148,15 @@ SEGMENTORS = {
     'padded as by TensorFlow': dict(
         backbone=dict(MOBILENET, conv_cfg=dict(type='Conv2dAdaptivePadding')), head=ASPP
     ),
+    'timm': dict(backbone=EFFICIENTNET, head=dict(REFINENET, in_channels=[24, 40, 112, 320])),
     'align corners': dict(head=dict(PSP, align_corners=True)),
 }
 
 
 @pytest.mark.parametrize('name', SEGMENTORS)
 def test_segmentors(name):
+    if name == 'timm':
+        pytest.importorskip('timm')
     model = trained(segmentor(**SEGMENTORS[name]))
     assert any(exchange_norms(model)) == (name != 'one stream')
     compare(model)

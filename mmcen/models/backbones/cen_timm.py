@@ -109,7 +109,10 @@ class CENTIMMBackbone(TIMMBackbone):
         self.norm_cfg = norm_cfg or dict(type='CENBN')
         self.norm_eval = norm_eval
         self.grid = StreamGrid(*(self.norm_cfg.get(axis, 1) for axis in AXES))
-        self._make_private(self.timm_model)
+        if not self._make_private(self.timm_model):
+            raise ValueError(
+                f'{model_name} has no batch norm to make private: choose a network with batch norms'
+            )
         exchanging = self._restrict_exchange(model_name)
         self.apart: set[int] = set()  # features whose streams merge later
         if fusion is not None:
@@ -130,22 +133,22 @@ class CENTIMMBackbone(TIMMBackbone):
                     module.eval()
         return self
 
-    def _make_private(self, module: nn.Module) -> None:
+    def _make_private(self, module: nn.Module) -> int:
+        """Replace the batch norms below a module; return how many there were."""
+        count = 0
         for name, child in list(module.named_children()):
             if not isinstance(child, nn.BatchNorm2d):
-                self._make_private(child)
+                count += self._make_private(child)
                 continue
+            count += 1
             stock = dict(eps=child.eps, momentum=child.momentum)
             norm = build_norm_layer({**stock, **self.norm_cfg}, child.num_features)[1]
             setattr(module, name, NormAct(norm, child) if hasattr(child, 'act') else norm)
+        return count
 
     def _restrict_exchange(self, model_name: str) -> list[ExchangeNorm]:
         """Stop exchange everywhere but behind depthwise convs; return the norms that exchange."""
         norms = [m for m in self.modules() if isinstance(m, ExchangeNorm)]
-        if not norms:
-            raise ValueError(
-                f'{model_name} has no batch norm to make private: choose a network with batch norms'
-            )
         told = any(norm.exchange for norm in norms)
         chosen = set(norms_after_depthwise(self))
         for norm in norms:
