@@ -28,7 +28,7 @@ class NormAct(nn.Module):
     """A private norm with what timm's BatchNormAct2d does behind its own: (B*T*M, C, H, W) to
     same."""
 
-    def __init__(self, norm: nn.Module, stock: nn.Module) -> None:
+    def __init__(self, norm: nn.Module, stock: Any) -> None:
         super().__init__()
         self.norm = norm
         self.drop, self.act = stock.drop, stock.act
