@@ -68,8 +68,9 @@ def test_there_are_blocks():
 def test_python_runs(folder, name):
     """Configs are built, too: a block that ends with a ``model`` describes one."""
     code = PYTHON[name]
-    if 'mmagic' in code:
-        pytest.importorskip('mmagic')
+    for package, word in (('mmagic', 'mmagic'), ('timm', 'CENTIMM')):
+        if word in code:
+            pytest.importorskip(package)
     names = {'__name__': 'block'}
     exec(compile(code, name, 'exec'), names)
     if isinstance(names.get('model'), dict):

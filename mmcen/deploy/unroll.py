@@ -18,6 +18,7 @@ from ..layers import ExchangeNorm, LearnedPerTask, PerTask
 from ..layers.fusion.base import Fusion
 from ..models.decode_heads.refinenet_head import max_pool
 from ..streams import StreamGrid
+from .padding import same_padding
 from .parts import Exchange, fold_norm, is_plain, norm_of_stream, plain_conv, take_channels
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
@@ -100,7 +101,7 @@ class Unroller:
         streams = self._all
         values: list[dict[fx.Node, Any]] = [{} for _ in streams]
         results: list[Any] = []
-        plain: dict[int, nn.Module] = {}
+        plain: dict[int, list[nn.Module]] = {}
         for node in trace(body).nodes:
             if node.op == 'placeholder':
                 made = list(inputs)
@@ -136,7 +137,7 @@ class Unroller:
         return range(self.grid.size)
 
     def _layer(
-        self, layer: nn.Module, own: list[Any], plain: dict[int, nn.Module]
+        self, layer: nn.Module, own: list[Any], plain: dict[int, list[nn.Module]]
     ) -> list[fx.Node]:
         if isinstance(layer, (Fusion, LearnedPerTask)):
             raise ValueError(
@@ -149,18 +150,23 @@ class Unroller:
             copies = [layer.copies[layer.groups[self._place(layer.grid, s)[0]]] for s in self._all]
         else:
             copies = [layer] * len(own)
-        return [
-            self.add(self._plain(copy, plain), *args)
-            for copy, args in zip(copies, own, strict=True)
-        ]
+        made = []
+        for copy, given in zip(copies, own, strict=True):
+            args = given
+            for part in self._plain(copy, plain):
+                args = (self.add(part, *args),)
+            made.append(args[0])
+        return made
 
-    def _plain(self, layer: nn.Module, plain: dict[int, nn.Module]) -> nn.Module:
-        """A layer of the network's own: the model may go on training."""
+    def _plain(self, layer: nn.Module, plain: dict[int, list[nn.Module]]) -> list[nn.Module]:
+        """A layer of the network's own, or two: the model may go on training."""
         if id(layer) not in plain:
-            new: Any = plain_conv(layer) if is_plain(layer) else deepcopy(layer).eval()
+            padding = same_padding(layer)
+            stock = padding is not None or is_plain(layer)
+            new: Any = plain_conv(layer) if stock else deepcopy(layer).eval()
             if hasattr(new, 'inplace'):
                 new.inplace = False
-            plain[id(layer)] = new
+            plain[id(layer)] = [padding, new] if padding is not None else [new]
         return plain[id(layer)]
 
     def _place(self, grid: StreamGrid, stream: int) -> tuple[int, int]:

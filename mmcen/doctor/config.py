@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from ..layers import ExchangeNorm, exchange_norms
+from ..models.backbones.efficientnet_lite import PREFIX, weights_file
 from ..visualization.sheet import class_colours, draw_sheet, picture
 
 SAMPLES = 3
@@ -107,16 +108,27 @@ def _model(cfg: Config, report: Report) -> None:
     facts['parameters'].append(f'together: {total / 1e6:.3f} M')
     for part in (cfg.model, cfg.model.get('backbone') or {}):
         init = part.get('init_cfg') or {}
-        if init.get('type') == 'Pretrained' and '://' not in init['checkpoint']:
-            if Path(init['checkpoint']).is_file():
-                facts['parameters'].append(f'starts from {init["checkpoint"]}')
-            else:
-                report.problems.append(
-                    f'the pretrained weights {init["checkpoint"]} are not there: --cfg-options '
-                    'model.backbone.init_cfg.checkpoint=FILE'
-                )
-        elif init.get('type') == 'Pretrained':
-            facts['parameters'].append(f'starts from {init["checkpoint"]}, which is fetched')
+        if init.get('type') == 'Pretrained':
+            _weights(init['checkpoint'], report)
+
+
+def _weights(checkpoint: str, report: Report) -> None:
+    where = ''
+    if checkpoint.startswith(PREFIX):
+        try:
+            where = f', {Path(weights_file()).name}'
+        except ImportError as error:
+            report.problems.append(str(error))
+            return
+    elif '://' in checkpoint:
+        where = ', which is fetched'
+    elif not Path(checkpoint).is_file():
+        report.problems.append(
+            f'the pretrained weights {checkpoint} are not there: --cfg-options '
+            'model.backbone.init_cfg.checkpoint=FILE'
+        )
+        return
+    report.facts['parameters'].append(f'starts from {checkpoint}{where}')
 
 
 def _setting(model: Any, grid: Any) -> str:

@@ -11,6 +11,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmcen.deploy import as_it_is, deploy
+from mmcen.deploy.padding import KINDS, same_padding
+from mmcen.deploy.parts import plain_conv
 from mmcen.layers import ExchangeNorm, exchange_norms
 from mmcen.models.backbones.cen_resnet import norms_after_3x3
 
@@ -161,6 +163,19 @@ def test_segmentors(name):
     assert any(exchange_norms(model)) == (name != 'one stream')
     compare(model)
     compare(model, [model.streams[-1]])
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('stride', [1, 2, 3])
+@pytest.mark.parametrize('kernel', [1, 3, 5])
+def test_padding_of_tensorflow(kind, stride, kernel):
+    """At every remainder of the size by the stride."""
+    conv = kind(2, 3, kernel, stride=stride)
+    padding, plain = same_padding(conv), plain_conv(conv)
+    assert (padding is None) == (kernel < stride)
+    for size in range(6, 12) if padding is not None else ():
+        x = torch.randn(1, 2, size, size + 1)
+        torch.testing.assert_close(plain(padding(x)), conv(x))
 
 
 NETWORKS = {

