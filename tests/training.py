@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmcen.engine.launch import keep_order
 
 ROOT = Path(__file__).parents[1]
 ENV = {**os.environ, 'OMP_NUM_THREADS': '1'}
@@ -40,6 +44,36 @@ def train(folder, *args, processes=1, check=True):
     )
     assert not check or run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
     return run
+
+
+SMALL = {  # a segmenter of a config, for two steps on two frames each, and its evaluation
+    'model.backbone': dict(depth=18, base_channels=8, init_cfg=None, norm_eval=False),
+    'model.decode_head': dict(in_channels=[8, 16, 32, 64], channels=16, light_weight=True),
+    'model.data_preprocessor.size': (48, 64),
+}
+
+
+def two_steps(config, folder, options):
+    """Train a shipped config for two steps of two frames in this process and evaluate it.
+
+    Returns its metrics of validation, and the runner.
+    """
+    cfg = Config.fromfile(ROOT / 'configs' / 'cen' / config)
+    short = {f'{part}_dataloader.num_workers': 0 for part in ('train', 'val', 'test')}
+    short |= {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1, 'launcher': 'none'}
+    cfg.merge_from_dict(short | {'train_dataloader.batch_size': 2} | options)
+    keep_order(cfg)
+    cfg.work_dir, cfg.experiment_name = str(folder), str(folder)  # logs are shared by name
+    cfg.vis_backends = cfg.visualizer.vis_backends = []
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.iter == 2
+    logs = runner.message_hub.log_scalars
+    return {
+        name.removeprefix('val/'): log.current()
+        for name, log in logs.items()
+        if name.startswith('val/')
+    }, runner
 
 
 def load(path):

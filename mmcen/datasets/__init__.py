@@ -2,6 +2,7 @@
 
 from .cityscapes_rgbd import CityscapesRGBDDataset
 from .converted import ConvertedDataset
+from .folder import RGBDFolderDataset
 from .modalities import ModalitySpec
 from .multimodal import MultiModalSegDataset, data_place
 from .nyudv2 import NYUv2Dataset
@@ -28,6 +29,7 @@ __all__ = [
     'MultiModalSegDataset',
     'NYUv2Dataset',
     'PackModalities',
+    'RGBDFolderDataset',
     'RandomScale',
     'SUNRGBDDataset',
     'SyntheticRooms',

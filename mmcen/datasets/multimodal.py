@@ -140,7 +140,7 @@ class MultiModalSegDataset(BaseSegDataset):
                 for suffix in spec.suffix
                 if file.endswith(suffix)
             )
-            source = self.data_prefix[name]
+            source = f'{self.data_prefix[name]}/*{"|".join(spec.suffix)}{_glimpse(found)}'
         else:
             source = self.ann_file
             if not fileio.exists(source, backend_args=self.backend_args):
@@ -172,8 +172,19 @@ class MultiModalSegDataset(BaseSegDataset):
         missing = [frame for frame, file in zip(frames, files, strict=True) if file is None]
         if missing:
             first = os.path.join(folder, missing[0] + '|'.join(suffixes))
+            first += _glimpse(there) if len(missing) == len(frames) else ''
             raise FileNotFoundError(
                 f'{what}: {len(missing)} of {len(frames)} files are missing, the first is '
                 f'{first}: {self.HOW_TO_GET}'
             )
+        self._check_rest(what, folder, suffixes, there.difference(files))
         return [fileio.join_path(folder, str(file)) for file in files]
+
+    def _check_rest(self, what: str, folder: str, suffixes: Iterable[str], rest: set[str]) -> None:
+        """What to say of files of the folder that belong to no frame; here nothing."""
+
+
+def _glimpse(files: Iterable[str]) -> str:
+    """One of the files, for those who look for other names."""
+    first = min(files, default=None)
+    return ' (the folder is empty)' if first is None else f' (there is {first})'

@@ -1,0 +1,77 @@
+# Your own folders: copy this file and change what stands above the line (docs/recipes.md).
+_base_ = [
+    '../_base_/models/cen_refinenet_r101.py',
+    '../_base_/schedules/cen_300e.py',
+    '../_base_/default_runtime.py',
+]
+data_root = 'data/mine'
+# A frame's files are data_root/dir/FRAME+suffix; the lists name frames, one a line.
+train_list, val_list = 'splits/train.txt', 'splits/val.txt'
+classes = ('floor', 'wall', 'object')  # label files hold their numbers from 0, and 255 for void
+labels = dict(dir='labels', suffix='.png')
+# All that a modality is: its files, the mean and deviation of its channels (in its units), and how
+# it is resized. A modality more or less is an entry more or less in each.
+modalities = dict(
+    rgb=dict(dir='rgb', suffix='.jpg'),
+    depth=dict(
+        dir='depth', suffix='.png', kind='depth', metres_per_unit=dict(uint16=0.001)
+    ),  # 16 bits of 1 mm
+)
+normalisation = dict(
+    rgb=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+    depth=dict(mean=[0.0], std=[5.0]),  # metres
+)
+interpolation = dict(rgb='bicubic', depth='nearest')
+crop_size = (480, 480)
+# ------------------------------------------------------------------------------------------------
+dataset = dict(
+    type='RGBDFolderDataset',
+    data_root=data_root,
+    modalities=modalities,
+    labels=labels,
+    metainfo=dict(classes=classes),
+)
+train_pipeline = [
+    dict(type='LoadModalities'),
+    dict(type='LoadLabel'),
+    dict(
+        type='ForEachModality',
+        transforms=[dict(type='RandomScale', min_side=int(0.7 * min(crop_size)))],  # 0.5..2
+        interpolation=interpolation,
+    ),
+    dict(
+        type='ForEachModality',
+        transforms=[
+            dict(type='RandomCrop', crop_size=crop_size),
+            dict(type='RandomFlip', prob=0.5),
+        ],
+    ),
+    dict(type='PackModalities'),  # what is smaller than the crop is padded by the preprocessor
+]
+test_pipeline = [
+    dict(type='LoadModalities'),
+    dict(type='LoadLabel', optional=True),
+    dict(type='PackModalities'),
+]
+train_dataloader = dict(
+    batch_size=6,
+    num_workers=4,
+    worker_init_fn=dict(type='seed_worker'),
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(ann_file=train_list, pipeline=train_pipeline, **dataset),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(ann_file=val_list, pipeline=test_pipeline, **dataset),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='StreamIoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator
+model = dict(
+    data_preprocessor=dict(modalities=dict(_delete_=True, **normalisation), size=crop_size),
+    backbone=dict(depth=50, init_cfg=dict(checkpoint='torchvision://resnet50')),
+    decode_head=dict(num_classes=len(classes)),
+)
