@@ -10,6 +10,7 @@ from .sunrgbd import SUNRGBDDataset
 from .synthetic_rooms import SyntheticRooms
 from .taskonomy import TaskonomyDataset
 from .transforms import (
+    DepthToHHA,
     EncodeDomains,
     ForEachModality,
     LoadLabel,
@@ -21,6 +22,7 @@ from .transforms import (
 __all__ = [
     'CityscapesRGBDDataset',
     'ConvertedDataset',
+    'DepthToHHA',
     'EncodeDomains',
     'ForEachModality',
     'LoadLabel',

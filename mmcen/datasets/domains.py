@@ -15,17 +15,43 @@ this: the normal is the direction of that function's coefficients, and whatever 
 second difference is no plane but an edge.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
 
-def _check_map(name: str, array: np.ndarray, channels: int | None = None) -> None:
+def check_map(name: str, array: np.ndarray, channels: int | None = None) -> None:
     """Raise ValueError unless ``array`` is (H, W), or (H, W, channels) where channels is given."""
     wanted = '(H, W)' if channels is None else f'(H, W, {channels})'
     ndim = 2 if channels is None else 3
     if array.ndim != ndim or (channels is not None and array.shape[-1] != channels):
         hint = ': squeeze the channel axis' if channels is None and array.ndim == 3 else ''
         raise ValueError(f'{name} must have shape {wanted}, got {array.shape}{hint}')
+
+
+def camera_matrix(
+    camera: Sequence[float], size: Sequence[int], height: int, width: int
+) -> np.ndarray:
+    """The pinhole matrix (3, 3) of resized frames; pixel centres are at integer coordinates.
+
+    Args:
+        camera: fx, fy, cx, cy in pixels.
+        size: (width, height) of the frames that they are for.
+        height, width: of the resized frames.
+
+    Raises:
+        ValueError: not four numbers and two, or a focal length or size that is not positive.
+    """
+    if len(camera) != 4 or len(size) != 2 or min(*camera[:2], *size) <= 0:
+        raise ValueError(
+            f'camera {camera} and size {size} are not (fx, fy, cx, cy) in pixels and (width, '
+            'height), with focal lengths and sizes above 0'
+        )
+    (fx, fy, cx, cy), sx, sy = camera, width / size[0], height / size[1]
+    return np.array(
+        [[fx * sx, 0, (cx + 0.5) * sx - 0.5], [0, fy * sy, (cy + 0.5) * sy - 0.5], [0, 0, 1]]
+    )
 
 
 def pixel_rays(height: int, width: int, intrinsics: np.ndarray) -> np.ndarray:
@@ -41,7 +67,7 @@ def pixel_rays(height: int, width: int, intrinsics: np.ndarray) -> np.ndarray:
 
 def backproject(depth: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
     """Points (H, W, 3) float32 in metres of a z depth map (H, W); missing depth gives 0."""
-    _check_map('depth', depth)
+    check_map('depth', depth)
     return pixel_rays(depth.shape[0], depth.shape[1], intrinsics) * depth[..., None].astype(
         np.float32
     )
@@ -75,7 +101,7 @@ def normals_from_depth(
     Raises:
         ValueError: depth is not (H, W), or radius is below 1.
     """
-    _check_map('depth', depth)
+    check_map('depth', depth)
     if radius < 1:
         raise ValueError(f'radius must be at least 1, got {radius}')
     known = depth > 0
@@ -135,7 +161,11 @@ def _fit_affine(
 
 
 def smooth_depth(
-    depth: np.ndarray, step: float, radius: int, jump: float = 0.04, noise: float = 0.0019
+    depth: np.ndarray,
+    step: float,
+    radius: int | None = None,
+    jump: float = 0.04,
+    noise: float = 0.0019,
 ) -> np.ndarray:
     """Depth without the stairs that coarse quantisation makes of slanted surfaces.
 
@@ -149,6 +179,7 @@ def smooth_depth(
         depth: z depth (H, W) in metres, 0 = missing.
         step: of quantisation, in metres; 0 = none.
         radius: of the largest window, in pixels, at least 6; it should exceed the width of a stair.
+            Default: 7 % of the shorter side, which does for NYUv2 in 8 bits.
         jump: share of the centre's depth by which pixels of the same surface may differ; a few
             steps are always allowed.
         noise: standard deviation in metres at 1 m, which grows with the square of depth; default a
@@ -160,7 +191,8 @@ def smooth_depth(
     Raises:
         ValueError: depth is not (H, W), radius is below 6, or step or noise is negative.
     """
-    _check_map('depth', depth)
+    check_map('depth', depth)
+    radius = max(6, round(0.07 * min(depth.shape))) if radius is None else radius
     if radius < 6 or step < 0 or noise < 0:
         raise ValueError(
             f'radius must be at least 6, step and noise not negative, got {radius}, {step}, {noise}'
@@ -192,7 +224,7 @@ def reshading(
     Raises:
         ValueError: normals are not (H, W, 3), or light is zero.
     """
-    _check_map('normals', normals, 3)
+    check_map('normals', normals, 3)
     direction = np.asarray(light, np.float32)
     length = float(np.linalg.norm(direction))
     if direction.shape != (3,) or length == 0:
@@ -214,7 +246,7 @@ def texture_edges(rgb: np.ndarray, sigma: float = 1.0) -> np.ndarray:
     Raises:
         ValueError: rgb is not (H, W, 3).
     """
-    _check_map('rgb', rgb, 3)
+    check_map('rgb', rgb, 3)
     scale = 1 / 255 if rgb.dtype == np.uint8 else 1
     grey = cv2.cvtColor(rgb.astype(np.float32) * np.float32(scale), cv2.COLOR_RGB2GRAY)
     if sigma > 0:
@@ -238,7 +270,7 @@ def occlusion_edges(depth: np.ndarray, threshold: float = 0.03) -> np.ndarray:
     Raises:
         ValueError: depth is not (H, W).
     """
-    _check_map('depth', depth)
+    check_map('depth', depth)
     known = depth > 0
     inverse = np.divide(1, depth, where=known, out=np.zeros(depth.shape, np.float32))
     edges = np.zeros(depth.shape, np.float32)
@@ -270,8 +302,8 @@ def principal_curvature(normals: np.ndarray, points: np.ndarray, limit: float = 
     Raises:
         ValueError: a shape is not (H, W, 3), or the two differ.
     """
-    _check_map('normals', normals, 3)
-    _check_map('points', points, 3)
+    check_map('normals', normals, 3)
+    check_map('points', points, 3)
     if normals.shape != points.shape:
         raise ValueError(f'normals {normals.shape} and points {points.shape} differ in shape')
     pv, pu = np.gradient(points, axis=(0, 1))

@@ -53,7 +53,6 @@ DERIVED = (
 )  # fmt: skip
 NYU_CAMERA = (518.8579, 519.4696, 325.5824, 253.7362)  # of its toolbox: colour, 640x480
 PIPELINE = [{'type': 'LoadModalities'}, {'type': 'LoadLabel', 'optional': True}]
-STAIR = 0.07  # radius of the smoothing, as a share of the shorter side
 EDGE = 0.05  # weaker depth steps are noise: a step of NYUv2's 8 bits is 5 % at 0.8 m
 SHEET_ROWS = 6
 
@@ -90,15 +89,6 @@ class Job:
         return all(self.path(domain, frame).exists() for domain in self.domains)
 
 
-def intrinsics_at(job: Job, height: int, width: int) -> np.ndarray:
-    """The camera matrix (3, 3) at a size; pixel centres are at integer coordinates."""
-    fx, fy, cx, cy = job.camera
-    sx, sy = width / job.camera_size[0], height / job.camera_size[1]
-    return np.array(
-        [[fx * sx, 0, (cx + 0.5) * sx - 0.5], [0, fy * sy, (cy + 0.5) * sy - 0.5], [0, 0, 1]]
-    )
-
-
 def resize(picture: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
     return cv2.resize(picture, size[::-1], interpolation=interpolation)
 
@@ -116,10 +106,10 @@ def derive(job: Job, sample: dict, step: float) -> dict[str, np.ndarray]:
     shrinks = size[0] * size[1] < depth.size
     rgb = resize(rgb, size, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     depth = resize(depth, size, cv2.INTER_NEAREST_EXACT)  # a mean over a border is no depth
-    camera = intrinsics_at(job, *size)
+    camera = domains.camera_matrix(job.camera, job.camera_size, *size)
     # Stored depth comes in stairs: 4 cm each in NYUv2 as 8 bits, where slanted walls are frontal
     # strips of 30 to 80 of 640 pixels. Their derivatives would be stripes all over the picture.
-    smooth = domains.smooth_depth(depth, step, max(6, round(STAIR * min(size))))
+    smooth = domains.smooth_depth(depth, step)
     normals = domains.normals_from_depth(smooth, camera, radius=2)
 
     def curvature() -> np.ndarray:  # a second derivative wants a larger window

@@ -3,10 +3,12 @@
 from .encoding import EncodeDomains
 from .for_each import ForEachModality
 from .formatting import PackModalities
+from .hha import DepthToHHA
 from .loading import LoadLabel, LoadModalities
 from .random_scale import RandomScale
 
 __all__ = [
+    'DepthToHHA',
     'EncodeDomains',
     'ForEachModality',
     'LoadLabel',

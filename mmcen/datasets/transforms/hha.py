@@ -1,0 +1,87 @@
+"""HHA from depth, in a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+
+from ..domains import camera_matrix, smooth_depth
+from ..hha import encode_hha, unit_vector
+
+
+@TRANSFORMS.register_module()
+class DepthToHHA(BaseTransform):
+    """Add the HHA encoding of the sample's depth as a modality, see :mod:`~mmcen.datasets.hha`.
+
+    Right after LoadModalities, because later transforms move pixels against the camera. A data set
+    may know each frame's own ``intrinsics`` (3, 3) and ``gravity`` (3,): in the sample, they go
+    before the arguments.
+
+    Reads ``modalities``; adds ``modalities[name]``: (H, W, 3) float32 in 0..255, 0 where depth is
+    missing.
+
+    Args:
+        camera: fx, fy, cx, cy in pixels.
+        size: (width, height) of the frames that they are for; they are scaled to the frames'.
+        gravity: its direction in the camera frame (x right, y down, z forward); by default it is
+            estimated in each frame.
+        source, name: modalities that are read and added.
+        keep: leave the depth in the sample, as one more modality.
+        step: of the depth's quantisation in metres, if it is coarse: NYUv2 in 8 bits has stairs of
+            0.039, whose edges would be all that normals show. Depth is smoothed accordingly.
+        radius: of the normals' windows, in pixels.
+
+    Raises:
+        ValueError: camera, size, gravity, step or radius do not hold, or there is no such depth.
+
+    Example:
+        >>> import numpy as np
+        >>> wall = dict(modalities=dict(depth=np.full((12, 16, 1), 3.1, np.float32)))
+        >>> hha = DepthToHHA((20, 20, 7.5, 5.5), (16, 12))(wall)['modalities']['hha']
+        >>> hha[6, 8].round().tolist()  # 310 / 3.1, 1.2 m high, and a right angle
+        [100.0, 122.0, 128.0]
+    """
+
+    def __init__(
+        self,
+        camera: Sequence[float],
+        size: Sequence[int],
+        gravity: Sequence[float] | None = None,
+        source: str = 'depth',
+        name: str = 'hha',
+        keep: bool = False,
+        step: float = 0.0,
+        radius: int = 3,
+    ) -> None:
+        camera_matrix(camera, size, 1, 1)
+        if gravity is not None:
+            unit_vector('gravity', gravity)
+        if step < 0 or radius < 1:
+            raise ValueError(f'step {step} must not be negative, radius {radius} at least 1')
+        self.camera, self.size, self.gravity = camera, size, gravity
+        self.source, self.name, self.keep = source, name, keep
+        self.step, self.radius = step, radius
+
+    def transform(self, results: dict) -> dict:
+        modalities = dict(results.get('modalities') or {})
+        depth = modalities.get(self.source)
+        if depth is None or depth.shape[2] != 1:
+            raise ValueError(
+                f'the sample has no depth {self.source!r} of one channel but {list(modalities)}: '
+                'put LoadModalities before this, and load it, or name another source'
+            )
+        height, width = depth.shape[:2]
+        camera = results.get('intrinsics')
+        if camera is None:
+            camera = camera_matrix(self.camera, self.size, height, width)
+        metres = smooth_depth(depth[..., 0], self.step) if self.step else depth[..., 0]
+        gravity = results.get('gravity', self.gravity)
+        modalities[self.name] = encode_hha(metres, camera, gravity, self.radius)
+        if not self.keep:
+            del modalities[self.source]
+        results['modalities'] = modalities
+        known = list(results.get('known_modalities', modalities))
+        results['known_modalities'] = known + [self.name] * (self.name not in known)
+        return results
