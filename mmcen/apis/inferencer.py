@@ -185,11 +185,6 @@ class CENInferencer(BaseInferencer):
             'config': kept | {'test_dataloader': {'dataset': Config(dict(dataset)).to_dict()}}
         }
 
-    @property
-    def modalities(self) -> list[str]:
-        """What the model takes, in order."""
-        return list(self.network.inputs)
-
     def _init_visualizer(self, cfg: Any) -> None:
         return None
 
@@ -203,6 +198,7 @@ class CENInferencer(BaseInferencer):
             t for t in dataset.get('pipeline') or [dict(type='PackModalities')]
             if t['type'] not in LOADERS
         ]  # fmt: skip
+        self.modalities = _to_read(self.network.inputs, stages)
         encoded = any(t['type'] == 'EncodeDomains' for t in stages)
         declared = dataset.get('modalities')
         if not isinstance(declared, Mapping):
@@ -243,8 +239,8 @@ class CENInferencer(BaseInferencer):
         kept = dict(transform)
         if kept['type'] == 'ForEachModality' and kept.get('interpolation'):
             modes = kept['interpolation']
-            missing = {name: 'nearest' for name in self.modalities if name not in modes}
-            kept['interpolation'] = {**modes, **missing}
+            named = dict.fromkeys((*self.modalities, *self.network.inputs), 'nearest')
+            kept['interpolation'] = named | {**modes}
         return kept
 
     def __call__(
@@ -318,7 +314,7 @@ class CENInferencer(BaseInferencer):
         """Outputs of a batch by name: logits ``(B, K, H, W)``, or images in 0..255."""
         stacked = [
             torch.stack(list(inputs['inputs'][name])).float().to(self.device)
-            for name in self.modalities
+            for name in self.network.inputs
         ]
         height, width = stacked[0].shape[2:]
         below, right = (-size % self.network.divisor for size in (height, width))
@@ -410,6 +406,13 @@ def _save(array: np.ndarray, path: Path) -> None:
     partial = path.with_name(f'{path.name}.partial')
     Image.fromarray(array).save(partial, format='PNG')
     partial.replace(path)
+
+
+def _to_read(inputs: Sequence[str], stages: Sequence[Mapping]) -> list[str]:
+    """Modalities to read for a model's inputs, in their order: HHA is made of depth."""
+    encoders = [t for t in stages if t['type'] == 'DepthToHHA']
+    made = {t.get('name', 'hha'): t.get('source', 'depth') for t in encoders}
+    return list(dict.fromkeys(made.get(name, name) for name in inputs))
 
 
 def _foreign(why: str) -> str:
