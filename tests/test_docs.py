@@ -94,6 +94,7 @@ SHORT = {
     'tools/dataset_converters/nyudv2.py': ['--expect-train', '4', '--expect-test', '2'],
     'tools/dataset_converters/sunrgbd.py': test_sunrgbd_converter.COUNTS,
     'tools/dataset_converters/cityscapes_rgbd.py': test_cityscapes_converter.COUNTS,
+    'tools/dataset_converters/taskonomy.py': ['--train', '4', '--val', '2'],
     'configs/cen/nyud_refinenet_r101.py': [
         'model.backbone.init_cfg=None',
         'model.data_preprocessor.size=(64, 64)',
@@ -124,13 +125,19 @@ def desk(tmp_path_factory):
         (folder / name).symlink_to(ROOT / name)
     for file in write_archives(folder / 'official', 6, 4, 48, 64).iterdir():
         file.rename(folder / file.name)
-    test_sunrgbd_converter.write_archives(folder / 'downloads')
-    test_cityscapes_converter.write_archives(folder / 'downloads')
     convert = 'tools/dataset_converters/'
     type_in(folder, f'python {convert}nyudv2.py nyu_depth_v2_labeled.mat')
-    type_in(folder, f'python {convert}derive_domains.py --size 256 256 --out data/taskonomy')
-    splits = folder / 'data' / 'taskonomy' / 'splits'
-    (splits / 'test.txt').rename(splits / 'val.txt')
+    type_in(folder, f'python {convert}derive_domains.py --size 256 256 --out downloads')
+    for domain in (path for path in (folder / 'downloads').iterdir() if path.is_dir()):
+        for building, frames in (('almena', '[1-4]'), ('darden', '[56]')):
+            (domain / building).mkdir()
+            for file in domain.glob(f'point_{frames}_*.png'):
+                file.rename(domain / building / file.name)
+    test_sunrgbd_converter.write_archives(folder / 'downloads')
+    test_cityscapes_converter.write_archives(folder / 'downloads')
+    (folder / 'train_val_test_tiny.csv').write_text(
+        'id,train,val,test\nalmena,1,0,0\ndarden,0,1,0\n'
+    )
     torch.save(torchvision.models.resnet18().state_dict(), folder / 'resnet101.pth')
     (folder / 'CONFIG.py').write_text(
         f"_base_ = '{ROOT}/configs/cen/nyud_lwrefinenet_r18_cpu.py'\n"

@@ -41,9 +41,9 @@ class TaskonomyDataset(MultiModalSegDataset):
         for name in ENCODINGS
     }
     HOW_TO_GET = (
-        'download Taskonomy (or derive its domains from RGB-D by `python '
-        'tools/dataset_converters/derive_domains.py`), and set data_root, or MMCEN_DATA to the '
-        'folder that holds it'
+        'download Taskonomy and draw its lists by `python tools/dataset_converters/taskonomy.py` '
+        '(or derive its domains from RGB-D by derive_domains.py there), and set data_root, or '
+        'MMCEN_DATA to the folder that holds it'
     )
 
     def __init__(

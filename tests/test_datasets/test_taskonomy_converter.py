@@ -1,0 +1,261 @@
+"""Lists of Taskonomy, through the command line: layouts, splits, seeds, faults, a training."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mmcen.datasets import TaskonomyDataset
+from tests.training import ROOT, two_steps
+
+TOOL = ROOT / 'tools' / 'dataset_converters' / 'taskonomy.py'
+DOMAINS = dict(rgb=3, depth_euclidean=1, normal=3, reshading=1, segment_semantic=1)
+LAYOUTS = {
+    'sample': '{domain}',
+    'tars of one building together': '{building}/{domain}',
+    'tars one by one': '{building}_{domain}',
+    'tars one by one, nested': '{building}_{domain}/{domain}',
+    'as read': '{domain}/{building}',
+    'omnidata': '{domain}/taskonomy/{building}',
+}
+BUILDINGS = ['airport', 'almena', 'beach', 'cosmos', 'darden', 'edson']
+SMALL = ('--train', '4', '--val', '2', '--test', '0', '--large', '8')
+
+
+def write_frames(root: Path, layout: str, building: str, count: int = 4) -> None:
+    """Frames of noise, two views of each point, 32x32, in the official types and names."""
+    rng = np.random.default_rng(sum(building.encode()))
+    for domain, channels in DOMAINS.items():
+        folder = root / LAYOUTS[layout].format(domain=domain, building=building)
+        folder.mkdir(parents=True, exist_ok=True)
+        high, dtype = (9999, np.uint16) if domain.startswith('depth') else (255, np.uint8)
+        name = domain.replace('segment_semantic', 'segmentsemantic')
+        for i in range(count):
+            shape = (32, 32, channels)[: 3 if channels > 1 else 2]
+            picture = rng.integers(0, 9 if channels == 1 and high < 256 else high, shape, dtype)
+            file = folder / f'point_{i // 2}_view_{i % 2}_domain_{name}.png'
+            cv2.imwrite(str(file), picture)
+        (folder / 'point_0_view_0_domain_fixatedpose.json').write_text('{}')
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """The tool in this process: what it printed, or its error."""
+
+    def run(*words, fails=False) -> str:
+        monkeypatch.setattr(sys, 'argv', ['taskonomy.py', *map(str, words), '--workers', '2'])
+        monkeypatch.setattr(sys, 'path', [*sys.path])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(TOOL), run_name='__main__')
+        printed = capsys.readouterr()
+        assert bool(stop.value.code) == fails, printed
+        return printed.err if fails else printed.out
+
+    return run
+
+
+def lists(out: Path) -> dict[str, list[str]]:
+    return {path.stem: path.read_text().split() for path in (out / 'splits').glob('*.txt')}
+
+
+@pytest.fixture
+def tars(tmp_path) -> Path:
+    """Six buildings of four frames."""
+    for building in BUILDINGS:
+        write_frames(tmp_path / 'tars', 'tars one by one', building)
+    return tmp_path / 'tars'
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_every_layout_is_read(tmp_path, call, layout):
+    """The dataset finds the files of the frames that the lists name, bit by bit."""
+    buildings = [''] if layout == 'sample' else BUILDINGS[:3]
+    for building in buildings:
+        write_frames(tmp_path / 'from', layout, building, 12 if layout == 'sample' else 4)
+    out = tmp_path / 'out'
+    printed = call(tmp_path / 'from', '--out', out, *SMALL)
+    assert '4 train, 2 val, 8 train_8: 5 domains of 10 frames' in printed
+    for name, frames in lists(out).items():
+        load = [dict(type='LoadModalities')]
+        dataset = TaskonomyDataset(
+            list(DOMAINS), data_root=str(out), ann_file=f'splits/{name}.txt', pipeline=load
+        )
+        assert len(dataset) == len(frames) == {'train': 4, 'val': 2, 'train_8': 8}[name]
+        for frame, sample in zip(frames, dataset, strict=True):
+            building, _, stem = frame.rpartition('/')
+            folder = LAYOUTS[layout].format(domain='rgb', building=building)
+            file = tmp_path / 'from' / folder / f'{stem}_domain_rgb.png'
+            stored = cv2.imread(str(file))[..., ::-1]
+            np.testing.assert_array_equal(sample['modalities']['rgb'], stored)
+    link = next((out / 'rgb').rglob('*.png'))
+    assert not Path(link.readlink()).is_absolute()  # both folders may move together
+
+
+def test_a_set_in_place_gets_lists_alone(tmp_path, call):
+    write_frames(tmp_path, 'sample', '', 12)
+    before = sorted((tmp_path / 'rgb').iterdir())
+    call(tmp_path, '--out', tmp_path, '--domains', 'rgb', 'normal', *SMALL)
+    assert sorted((tmp_path / 'rgb').iterdir()) == before
+    assert not any(path.is_symlink() for path in tmp_path.rglob('*'))
+    assert len(lists(tmp_path)['train']) == 4
+
+
+def test_lists_share_no_building_and_no_point(tmp_path, tars, call):
+    call(tars, '--out', tmp_path / 'out', *SMALL)
+    made = lists(tmp_path / 'out')
+    of = {name: {frame.split('/')[0] for frame in frames} for name, frames in made.items()}
+    assert not of['val'] & (of['train'] | of['train_8'])
+    assert set(made['train']) < set(made['train_8'])
+    write_frames(tmp_path / 'flat', 'sample', '', 12)
+    call(tmp_path / 'flat', '--out', tmp_path / 'second', *SMALL)
+    made = lists(tmp_path / 'second')
+    of = {name: {frame.split('_view')[0] for frame in frames} for name, frames in made.items()}
+    assert not of['val'] & (of['train'] | of['train_8'])
+
+
+def test_the_seed_makes_the_lists(tmp_path, tars, call):
+    for name, seed in (('a', 3), ('b', 3), ('c', 4)):
+        call(tars, '--out', tmp_path / name, '--seed', seed, *SMALL)
+    a, b, c = (lists(tmp_path / name) for name in 'abc')
+    assert a == b
+    assert a['train'] != c['train']
+    note = json.loads((tmp_path / 'a' / 'source.json').read_text())
+    assert note['seed'] == 3
+    assert note['drawn'] == {'train': 4, 'val': 2, 'train_8': 8}
+    assert note['from']['val'] == '4 frames of 1 buildings'
+    assert note['domains'] == ['rgb', 'normal', 'reshading', 'depth_euclidean', 'segment_semantic']
+
+
+def test_the_official_split_of_buildings(tmp_path, tars, call):
+    table = tmp_path / 'split.csv'
+    rows = ['almena,1,0,0', 'cosmos,1,0,0', 'darden,0,1,0', 'edson,0,0,1', 'absent,1,0,0']
+    table.write_text('\n'.join(['id,train,val,test', *rows, 'beach,0,0,0']))
+    words = (tars, '--split-csv', table, '--train', '8', '--val', '3', '--test', '2')
+    assert 'no train_15000.txt: there are 8 frames of 15000' in call(*words, '--out', tmp_path)
+    of = {name: {f.split('/')[0] for f in frames} for name, frames in lists(tmp_path).items()}
+    assert of == {'train': {'almena', 'cosmos'}, 'val': {'darden'}, 'test': {'edson'}}
+    assert {name: len(frames) for name, frames in lists(tmp_path).items()} == dict(
+        train=8, val=3, test=2
+    )
+
+
+@pytest.mark.parametrize(
+    'text, error',
+    [
+        ('id,train,val\na,1,0', 'has not the columns id, train, val, test'),
+        ('id,train,val,test\nalmena,1,1,0', "line 2: building 'almena' must stand there once"),
+        ('id,train,val,test\nalmena,1,0,0\nalmena,0,1,0', "line 3: building 'almena'"),
+        ('id,train,val,test\nalmena,yes,0,0', "has ['yes', '0', '0']"),
+        ('id,train,val,test\nelsewhere,1,0,0', 'knows none of the buildings in'),
+        ('id,train,val,test\nalmena,1,0,0', 'val is to have 2 frames, but'),
+    ],
+)
+def test_a_split_that_does_not_hold(tmp_path, tars, call, text, error):
+    table = tmp_path / 'split.csv'
+    table.write_text(text)
+    words = (tars, '--out', tmp_path / 'out', '--split-csv', table, *SMALL)
+    assert error in call(*words, fails=True)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+@pytest.mark.parametrize(
+    'spoil, text',
+    [
+        (lambda path: path.unlink(), 'has no normal, {path} is missing: fetch it'),
+        (cut, '{path} cannot be read'),
+        (lambda path: cv2.imwrite(str(path), np.zeros((8, 16, 3))), 'differ in size (width, he'),
+    ],
+)
+def test_a_bad_file_is_named_and_after_its_repair_the_rest_is_done(
+    tmp_path, tars, call, spoil, text
+):
+    call(tars, '--out', tmp_path / 'whole', *SMALL)
+    frame = lists(tmp_path / 'whole')['train_8'][5]
+    building, stem = frame.split('/')
+    path = tars / f'{building}_normal' / f'{stem}_domain_normal.png'
+    good = path.read_bytes()
+    spoil(path)
+    out = tmp_path / 'out'
+    error = call(tars, '--out', out, *SMALL, fails=True)
+    assert text.format(path=path) in error
+    assert stem in error
+    assert not lists(out)  # they would say that the set is whole
+    path.write_bytes(good)
+    (out / 'normal' / building).mkdir(exist_ok=True)  # as a kill leaves it
+    (out / 'normal' / building / f'.{stem}_domain_normal.png.part').write_bytes(b'')
+    assert 'frames are finished already' in call(tars, '--out', out, *SMALL)
+    assert lists(out) == lists(tmp_path / 'whole')
+    assert not list(out.rglob('.*.part'))
+    links = [p.relative_to(out) for p in out.rglob('*.png')]
+    assert sorted(links) == sorted(p.relative_to(tmp_path / 'whole') for p in (
+        tmp_path / 'whole').rglob('*.png'))  # fmt: skip
+
+
+def test_other_settings_want_overwrite(tmp_path, tars, call):
+    out = tmp_path / 'out'
+    call(tars, '--out', out, *SMALL)
+    before = lists(out)
+    error = call(tars, '--out', out, *SMALL, '--seed', '9', fails=True)
+    assert 'has lists that were drawn otherwise' in error
+    assert lists(out) == before
+    call(tars, '--out', out, *SMALL, '--seed', '9', '--overwrite')
+    assert lists(out) != before
+    (out / 'source.json').unlink()
+    assert 'an unknown source' in call(tars, '--out', out, *SMALL, fails=True)
+
+
+def test_faults_of_the_call(tmp_path, tars, call):
+    out = ('--out', tmp_path / 'out')
+    assert 'there is no folder' in call(tmp_path / 'no', *out, fails=True)
+    (tmp_path / 'empty').mkdir()
+    assert 'has no domain of Taskonomy' in call(tmp_path / 'empty', *out, fails=True)
+    assert 'train is to have 1000 frames, but' in call(tars, *out, '--val', '2', fails=True)
+    words = (*out, '--domains', 'rgb', 'edge_texture', *SMALL)
+    assert 'has no folder of edge_texture in any layout' in call(tars, *words, fails=True)
+    assert '--train 0 is below 1' in call(tars, *out, '--train', '0', fails=True)
+    for domain in ('normal', 'reshading'):  # a building whose tar was not fetched
+        (tars / f'almena_{domain}').rename(tars / f'almena_{domain}.kept')
+    assert "building 'almena' has no normal" in call(
+        tars, *out, '--train', '16', '--val', '2', '--large', '0', fails=True
+    )
+
+
+def test_never_writes_over_a_file_of_another_set(tmp_path, tars, call):
+    out = tmp_path / 'out'
+    call(tars, '--out', out, *SMALL)
+    link = next((out / 'rgb').rglob('*.png'))
+    link.unlink()
+    link.write_bytes(b'precious')
+    assert 'is a file of another set' in call(tars, '--out', out, *SMALL, fails=True)
+    assert link.read_bytes() == b'precious'
+
+
+def test_two_steps_on_what_was_drawn(tmp_path, tars, call):
+    """A config of Table 9, made small."""
+    out = tmp_path / 'out'
+    call(tars, '--out', out, *SMALL)
+    options = {
+        'model.network': dict(downs=5, base_channels=4),
+        'model.discriminator': dict(base_channels=4, num_conv=2),
+        'train_dataloader.dataset.pipeline.2.transforms.0.scale': (36, 36),
+        'train_dataloader.dataset.pipeline.3.transforms.0.crop_size': (32, 32),
+        'val_dataloader.dataset.pipeline.2.transforms.0.scale': (32, 32),
+    }
+    options |= {f'{part}_dataloader.dataset.data_root': str(out) for part in ('train', 'val')}
+    config = 'taskonomy_rgb-depth_to_normal-shade.py'
+    metrics, runner = two_steps(config, tmp_path / 'work', options)
+    assert len(runner.val_loop.dataloader.dataset) == 2
+    found = [value for name, value in metrics.items() if 'MAE' in name]
+    assert len(found) >= 4  # of normal and reshading, by stream
+    assert all(0 < value < 200 for value in found)
+    # times 100: of noise within -1..1 against the grey of an untrained network
+    assert 40 < metrics['normal/MAE'] < 65

@@ -1,0 +1,234 @@
+"""Taskonomy, extracted, to the lists of frames and the folders that TaskonomyDataset reads.
+
+Finds the frames in any of the layouts that Taskonomy comes in,
+
+    SOURCE/{domain}/point_{p}_view_{v}_domain_{domain}.png       the official sample set
+    SOURCE/{building}/{domain}/point_...                         tars of one building together
+    SOURCE/{building}_{domain}/point_...                         tars one by one
+    SOURCE/{building}_{domain}/{domain}/point_...
+    SOURCE/{domain}/{building}/point_...                         as TaskonomyDataset reads it
+    SOURCE/{domain}/taskonomy/{building}/point_...               the omnidata tools
+
+draws the paper's 1,000 frames to train and 500 to validate, and 15,000 to train (its appendix), of
+which the 1,000 are part, checks the files of all of them, and writes
+
+    OUT/splits/train.txt, val.txt, train_15000.txt   and test.txt, if there is a split of buildings
+    OUT/{domain}/{building}/point_...                links to the files (none where they are there)
+    OUT/source.json                                  seed, domains and numbers that it was drawn by
+
+Frames are drawn in the order of a hash of the seed and their names: everybody who has the same
+files and seed has the same lists. With --split-csv, buildings belong where the official
+train_val_test_*.csv (columns id, train, val, test) has them. Without, no building has frames in
+two lists; nor has a point, where there is but one building. The paper's own lists were not
+published. It may be interrupted at any time: run the same command again.
+
+Examples:
+    python tools/dataset_converters/taskonomy.py downloads --split-csv train_val_test_tiny.csv
+    python tools/dataset_converters/taskonomy.py sample --train 60 --val 20 --large 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import struct
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from PIL import Image
+from rich.console import Console
+
+from mmcen.datasets.encodings import ENCODINGS
+from tools.common import exit_status, write
+from tools.dataset_converters.common import make_folders, run_all
+from tools.dataset_converters.taskonomy_frames import (
+    COLUMNS,
+    Frame,
+    divide,
+    domains_there,
+    find_file,
+    find_folders,
+    find_frames,
+    read_split,
+    shuffled,
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What checking and linking a frame has to know."""
+
+    out: Path
+    folders: dict[str, dict[str, Path]]  # by domain, by building
+
+    def link(self, domain: str, frame: Frame) -> Path:
+        """Where TaskonomyDataset looks for it."""
+        return self.out / domain / f'{frame.name}_domain_{domain}.png'
+
+    def finished(self, frame: Frame) -> bool:
+        """Whether a former run has checked it, which is whether all of its links are there."""
+        links = [self.link(domain, frame) for domain in self.folders]
+        return all(link.is_symlink() and link.exists() for link in links)
+
+
+def make_pools(frames: Sequence[Frame], args: argparse.Namespace) -> dict[str, list[Frame]]:
+    """The frames that each split may be drawn from."""
+    if args.split_csv is None:
+        return divide(frames, args.val, args.seed)
+    splits = read_split(args.split_csv)
+    pools: dict[str, list[Frame]] = {name: [] for name in COLUMNS}
+    for frame in frames:
+        if frame.building in splits:
+            pools[splits[frame.building]].append(frame)
+    if not any(pools.values()):
+        raise ValueError(f'{args.split_csv} knows none of the buildings in {args.source}')
+    return pools
+
+
+def draw(
+    pools: dict[str, list[Frame]], args: argparse.Namespace, console: Console
+) -> dict[str, list[Frame]]:
+    """The lists by file name. Those of the paper's tables must come out, others may be left out."""
+    wanted = {
+        'train': ('train', args.train),
+        'val': ('val', args.val),
+        'test': ('test', args.test if 'test' in pools else 0),
+        f'train_{args.large}': ('train', args.large),
+    }
+    lists = {}
+    for name, (pool, count) in wanted.items():
+        by_name = {frame.name: frame for frame in pools.get(pool, ())}
+        if len(by_name) >= count > 0:
+            lists[name] = [by_name[key] for key in shuffled(by_name, args.seed)[:count]]
+        elif name in ('train', 'val'):
+            raise ValueError(
+                f'{name} is to have {count} frames, but {args.source} has {len(by_name)} for it: '
+                f'fetch more buildings, or say --{name}'
+            )
+        elif count:
+            console.print(f'no {name}.txt: there are {len(by_name)} frames of {count}')
+    return lists
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height, after a look at the whole file's checksums."""
+    try:
+        with Image.open(path) as image:
+            size = image.size
+            image.verify()
+    except (OSError, SyntaxError, ValueError, struct.error) as error:
+        raise ValueError(f'{path} cannot be read ({error}): fetch it again') from error
+    return size
+
+
+def place(job: Job, frame: Frame) -> None:
+    """Check a frame's files, then link them."""
+    files = {domain: find_file(folders, domain, frame) for domain, folders in job.folders.items()}
+    sizes = {domain: size_of(file) for domain, file in files.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(
+            f'the domains of frame {frame.name} differ in size (width, height), {sizes}: fetch '
+            'those that are wrong again'
+        )
+    for domain, file in files.items():
+        make_link(job.link(domain, frame), file)
+
+
+def make_link(link: Path, file: Path) -> None:
+    """A relative symbolic link, in one step; none if the file is there itself."""
+    if link.exists() and not link.is_symlink():
+        if link.samefile(file):
+            return
+        raise ValueError(f'{link} is a file of another set: choose another --out')
+    link.parent.mkdir(parents=True, exist_ok=True)
+    part = link.with_name(f'.{link.name}.part')
+    part.unlink(missing_ok=True)
+    part.symlink_to(os.path.relpath(file.resolve(), link.parent.resolve()))
+    os.replace(part, link)
+
+
+def prepare_out(job: Job, settings: dict, overwrite: bool) -> None:
+    """Make the folders; refuse to mix two draws in them."""
+    make_folders(job.out, (*job.folders, 'splits'))
+    note, now = job.out / 'source.json', json.dumps(settings, indent=1)
+    lists = sorted((job.out / 'splits').glob('*.txt'))
+    was = note.read_text() if note.exists() else 'an unknown source' if lists else now
+    if was != now and not overwrite:
+        raise ValueError(
+            f'{job.out} has lists that were drawn otherwise ({" ".join(was.split())}, now '
+            f'{" ".join(now.split())}): choose another --out, or --overwrite'
+        )
+    for path in lists if overwrite else ():
+        path.unlink()
+    write(note, now)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('source', type=Path, help='folder of what was extracted')
+    add('--out', type=Path, default=Path('data/taskonomy'), help='default: %(default)s')
+    add('--split-csv', type=Path, help='official train_val_test_*.csv')
+    add(
+        '--domains', nargs='+', choices=ENCODINGS, metavar='DOMAIN',
+        help=f'that a frame must have, of {", ".join(ENCODINGS)}; default: those that are there',
+    )  # fmt: skip
+    add('--seed', type=int, default=0, help='default: %(default)s')
+    counts = {'train': 1000, 'val': 500, 'test': 500, 'large': 15000}
+    for name, count in counts.items():
+        add(f'--{name}', type=int, default=count, help='frames, default: %(default)s')
+    add('--workers', type=int, default=min(8, os.cpu_count() or 1))
+    add('--overwrite', action='store_true', help='draw and check again what is there')
+    args = parser.parse_args()
+    for name, least in {'train': 1, 'val': 1, 'test': 0, 'large': 0, 'workers': 1}.items():
+        if getattr(args, name) < least:
+            parser.error(f'--{name} {getattr(args, name)} is below {least}')
+    return args
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    names = list(dict.fromkeys(args.domains or domains_there(args.source)))
+    job = Job(args.out, {name: find_folders(args.source, name) for name in names})
+    frames = find_frames(next(iter(job.folders.values())))
+    pools = make_pools(frames, args)
+    lists = draw(pools, args, console)
+    settings = {
+        'source': str(args.source.resolve()),
+        'seed': args.seed,
+        'split_csv': args.split_csv and args.split_csv.name,
+        'domains': list(job.folders),
+        'drawn': {name: len(of_list) for name, of_list in lists.items()},
+        'from': {
+            name: f'{len(pool)} frames of {len({frame.building for frame in pool})} buildings'
+            for name, pool in pools.items()
+        },
+    }
+    prepare_out(job, settings, args.overwrite)
+    chosen = list(dict.fromkeys(frame for of_list in lists.values() for frame in of_list))
+    left = [frame for frame in chosen if args.overwrite or not job.finished(frame)]
+    if len(left) < len(chosen):
+        console.print(f'{len(chosen) - len(left)} frames are finished already')
+    run_all(ThreadPoolExecutor(args.workers), partial(place, job), left, console)
+    for name, of_list in lists.items():  # last, because they say that the set is whole
+        lines = ''.join(f'{frame.name}\n' for frame in of_list)
+        write(args.out / 'splits' / f'{name}.txt', lines)
+    counts = ', '.join(f'{len(of_list)} {name}' for name, of_list in lists.items())
+    console.print(f'{counts}: {len(job.folders)} domains of {len(chosen)} frames in {args.out}')
+
+
+def main() -> int:
+    args = parse_args()
+    return exit_status(lambda: run(args, Console(highlight=False, soft_wrap=True)))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
