@@ -7,6 +7,7 @@ from .modalities import ModalitySpec
 from .multimodal import MultiModalSegDataset, data_place
 from .nyudv2 import NYUv2Dataset
 from .sunrgbd import SUNRGBDDataset
+from .saliency import SaliencyDataset, SalientRooms
 from .synthetic_rooms import SyntheticRooms
 from .taskonomy import TaskonomyDataset
 from .transforms import (
@@ -14,9 +15,12 @@ from .transforms import (
     EncodeDomains,
     ForEachModality,
     LoadLabel,
+    LoadMask,
     LoadModalities,
+    LoadPseudoLabel,
     PackModalities,
     RandomScale,
+    RelativeDepth,
 )
 
 __all__ = [
@@ -26,7 +30,9 @@ __all__ = [
     'EncodeDomains',
     'ForEachModality',
     'LoadLabel',
+    'LoadMask',
     'LoadModalities',
+    'LoadPseudoLabel',
     'ModalitySpec',
     'MultiModalSegDataset',
     'NYUv2Dataset',
@@ -34,6 +40,9 @@ __all__ = [
     'RGBDFolderDataset',
     'RandomScale',
     'SUNRGBDDataset',
+    'RelativeDepth',
+    'SaliencyDataset',
+    'SalientRooms',
     'SyntheticRooms',
     'TaskonomyDataset',
     'data_place',

@@ -9,7 +9,7 @@ from .multitask import (
     CrossTaskConsistency,
     ImageHead,
 )
-from .segmentors import CENEncoderDecoder, CENSegTTAModel
+from .segmentors import CENEncoderDecoder, CENSaliency, CENSegTTAModel
 from .translators import CENTranslator
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     'CENEncoderDecoder',
     'CENMultiTask',
     'CENResNet',
+    'CENSaliency',
     'CENSegTTAModel',
     'CENTIMMBackbone',
     'CENTranslator',

@@ -6,13 +6,17 @@ from .formatting import PackModalities
 from .hha import DepthToHHA
 from .loading import LoadLabel, LoadModalities
 from .random_scale import RandomScale
+from .saliency import LoadMask, LoadPseudoLabel, RelativeDepth
 
 __all__ = [
     'DepthToHHA',
     'EncodeDomains',
     'ForEachModality',
     'LoadLabel',
+    'LoadMask',
     'LoadModalities',
+    'LoadPseudoLabel',
     'PackModalities',
     'RandomScale',
+    'RelativeDepth',
 ]

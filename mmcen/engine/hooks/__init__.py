@@ -2,6 +2,7 @@ from .epoch_seed_hook import EpochSeedHook, seed_worker
 from .exchange_monitor_hook import ExchangeMonitorHook
 from .last_and_best_hook import LastAndBestHook
 from .policy_hook import PolicyHook
+from .pseudo_label_hook import PseudoLabelHook
 from .sheet_hook import SheetHook
 from .sparsity_hook import SparsityHook
 
@@ -10,6 +11,7 @@ __all__ = [
     'ExchangeMonitorHook',
     'LastAndBestHook',
     'PolicyHook',
+    'PseudoLabelHook',
     'SheetHook',
     'SparsityHook',
     'seed_worker',

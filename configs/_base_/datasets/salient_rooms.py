@@ -1,0 +1,32 @@
+# Rendered rooms, where boxes, balls and pillars are to be found. Training never sees a mask: its
+# labels are made from the frames themselves. At test `pseudo/` figures say how good those are.
+relative = dict(type='RelativeDepth', near='low', missing=0)  # metres, 0 is a hole
+dataset = dict(type='SalientRooms', modalities=['rgb', 'depth'], size=(96, 128))
+train_pipeline = [
+    relative,
+    dict(type='LoadPseudoLabel'),
+    dict(type='ForEachModality', transforms=[dict(type='RandomFlip', prob=0.5)]),
+    dict(type='PackModalities'),
+]
+update_pipeline = [relative, dict(type='PackModalities')]
+test_pipeline = [
+    relative,
+    dict(type='LoadPseudoLabel', key='pseudo_label'),
+    dict(type='PackModalities', meta_keys=('img_path', 'ori_shape', 'img_shape', 'pseudo_label')),
+]
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=0,
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(split='train', length=400, pipeline=train_pipeline, **dataset),
+)
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=0,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(split='val', length=100, pipeline=test_pipeline, **dataset),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='SaliencyMetric')
+test_evaluator = val_evaluator

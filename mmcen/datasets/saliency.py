@@ -1,0 +1,170 @@
+"""RGB-D saliency: the four sets of Table 14, and rendered rooms whose things are to be found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from mmengine.registry import DATASETS
+
+from .multimodal import MultiModalSegDataset, data_place
+from .rooms.scene import LABELS
+from .synthetic_rooms import SyntheticRooms
+
+META = {'classes': ('background', 'salient object'), 'palette': [[0, 0, 0], [255, 255, 255]]}
+THINGS = ('box', 'ball', 'pillar')
+SUFFIXES = ('.png', '.jpg', '.bmp')
+
+
+@dataclass(frozen=True)
+class SaliencySet:
+    """How a set lies on disk. Frames of all parts have the same name but for the suffix.
+
+    Args:
+        dirs: folder by split, below the data root.
+        near: which stored depth is near, ``'low'`` or ``'high'``. Depth maps are 8-bit, stretched
+            frame by frame, and of no unit.
+        counts: by split, the numbers of frames of its editions, the paper's first.
+        parts: folders of colour, depth and masks below that of the split, ``{}`` for its name.
+    """
+
+    dirs: Mapping[str, str]
+    near: str
+    counts: Mapping[str, tuple[int, ...]]
+    parts: Mapping[str, str] = field(
+        default_factory=lambda: {'rgb': 'RGB', 'depth': 'depth', 'mask': 'GT'}
+    )
+
+    def part(self, name: str, split: str) -> str:
+        """A folder, below the data root."""
+        return os.path.join(self.dirs[split], self.parts[name].format(split))
+
+
+# Folders as in the packages of D3Net (NJUD, NLPR, STERE) and DUT-RGBD. Which depth is near: issue 6
+# of github.com/jiwei0921/RGBD-SOD-datasets. Other copies are turned round: tools/
+# dataset_converters/rgbd_saliency.py warns.
+SETS = {
+    'njud': SaliencySet(
+        dirs={'train': 'NJU2K_TRAIN', 'test': 'NJU2K_TEST'},
+        near='high',
+        counts={'train': (1485,), 'test': (500, 485)},
+    ),
+    'nlpr': SaliencySet(
+        dirs={'train': 'NLPR_TRAIN', 'test': 'NLPR_TEST'},
+        near='low',
+        counts={'train': (700,), 'test': (300,)},
+    ),
+    'stere': SaliencySet(dirs={'test': 'STERE'}, near='low', counts={'test': (1000, 797)}),
+    'dutlf': SaliencySet(
+        dirs={'train': 'DUT-RGBD/train_data', 'test': 'DUT-RGBD/test_data'},
+        near='low',
+        counts={'train': (800,), 'test': (400,)},
+        parts={'rgb': '{}_images', 'depth': '{}_depth', 'mask': '{}_masks'},
+    ),
+}
+
+
+@DATASETS.register_module()
+class SaliencyDataset(MultiModalSegDataset):
+    """NJUD, NLPR, STERE or DUTLF-Depth: colour, depth, and masks of what is salient.
+
+    A sample starts as one of :class:`MultiModalSegDataset`, with ``dataset`` (the name of the set,
+    by which metrics are told apart), ``near``, and perhaps ``pseudo_path``.
+
+    Args:
+        name: of the set, a key of :data:`SETS`.
+        split: ``'train'`` or ``'test'``.
+        data_root: folder of all sets; by default ``data/rgbd_saliency``, or ``rgbd_saliency`` below
+            the folder that the environment variable ``MMCEN_DATA`` names.
+        ann_file: list of frames below the data root, one name without suffix a line; the whole
+            folder without.
+        masks: whether the masks must be there. Training needs none.
+        pseudo: folder of pseudo labels beside that of the masks, as the tool writes them; None if
+            they are made when a frame is loaded.
+        near: the table's, unless this copy of the set is turned round.
+        count: frames that there must be; by default the table's, or any number with ``ann_file``.
+        kwargs: as for :class:`MultiModalSegDataset`.
+
+    Raises:
+        FileNotFoundError: a folder or a frame's file is missing.
+        ValueError: an unknown set or split, or another number of frames.
+    """
+
+    METAINFO = META
+    MODALITIES = {
+        'rgb': {'dir': '', 'suffix': SUFFIXES, 'kind': 'colour'},
+        'depth': {'dir': '', 'suffix': SUFFIXES, 'kind': 'raw'},
+    }
+    HOW_TO_GET = (
+        'unpack the sets below data/rgbd_saliency, or let MMCEN_DATA name the folder that holds '
+        'rgbd_saliency; pseudo labels are written by `python '
+        'tools/dataset_converters/rgbd_saliency.py`'
+    )
+
+    def __init__(
+        self,
+        name: str,
+        split: str = 'train',
+        data_root: str | None = None,
+        ann_file: str = '',
+        masks: bool = True,
+        pseudo: str | None = None,
+        near: str | None = None,
+        count: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if name not in SETS or split not in SETS[name].dirs:
+            known = {key: list(one.dirs) for key, one in SETS.items()}
+            raise ValueError(f'there is no set {name!r} with split {split!r}: choose of {known}')
+        layout = SETS[name]
+        self.name, self.near = name, near or layout.near
+        self.counts = layout.counts[split] if count is None and not ann_file else (count,)
+        self.pseudo = pseudo and os.path.join(layout.dirs[split], pseudo)
+        wanted = kwargs.pop('modalities', tuple(self.MODALITIES))
+        super().__init__(
+            modalities={
+                key: {**self.MODALITIES[key], 'dir': layout.part(key, split)} for key in wanted
+            },
+            labels={'dir': layout.part('mask', split), 'suffix': SUFFIXES} if masks else None,
+            data_root=data_root or data_place('rgbd_saliency'),
+            ann_file=ann_file,
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """Find every file of every frame, and count them."""
+        data_list = super().load_data_list()
+        if self.counts != (None,) and len(data_list) not in self.counts:
+            raise ValueError(
+                f'{self.data_prefix["rgb"]} has {len(data_list)} frames, but {self.name} has '
+                f'{" or ".join(map(str, self.counts))}: unpack it again, or give count='
+            )
+        if self.pseudo:
+            folder = os.path.join(self.data_root, self.pseudo)
+            files = self._locate('pseudo labels', folder, ('.png',), self._frames())
+            for info, path in zip(data_list, files, strict=True):
+                info['pseudo_path'] = path
+        return data_list
+
+    def get_data_info(self, idx: int) -> dict:
+        """A frame's files, and what is the same for all frames of the set."""
+        return super().get_data_info(idx) | {'dataset': self.name, 'near': self.near}
+
+
+@DATASETS.register_module()
+class SalientRooms(SyntheticRooms):
+    """Rendered rooms in two classes: boxes, balls and pillars are salient, the rest is background.
+
+    Pictures, rugs, cabinets and screens are background that stands out in one sense or the other.
+
+    Args:
+        kwargs: of :class:`SyntheticRooms`.
+    """
+
+    METAINFO = META
+
+    def _mapped(self, labels: np.ndarray) -> np.ndarray:
+        return np.isin(labels, [LABELS[name] for name in THINGS]).astype(np.uint8)

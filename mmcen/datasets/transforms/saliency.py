@@ -1,0 +1,140 @@
+"""What a saliency sample has to be made of: relative depth, pseudo labels, masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+
+from ...saliency import handmade_saliency, nearness
+from .loading import IGNORE
+from .reading import read_array
+
+SURE = IGNORE - 1  # "salient" of a pseudo label in a sample; 255 is void there
+BETWEEN = 0.05  # of a mask may be between black and white: edges, and noise of JPEG
+
+
+def grey(array: np.ndarray, path: str) -> np.ndarray:
+    """One channel (H, W) of a picture that may be stored in three equal ones.
+
+    Raises:
+        ValueError: the channels differ.
+    """
+    if array.ndim == 2:
+        return array
+    colours = array[..., :3].astype(np.float32)  # a fourth one is opacity
+    if np.ptp(colours, axis=2).mean() > 2:  # JPEG makes small differences
+        raise ValueError(f'{path} is coloured, but depth and masks are grey: take the stored map')
+    return array[..., 0]
+
+
+@TRANSFORMS.register_module()
+class RelativeDepth(BaseTransform):
+    """Depth of any unit and direction to 0..1, 1 for the nearest pixel of the frame.
+
+    Right after loading: the whole frame sets the scale.
+
+    Args:
+        modality: its name.
+        near: which values are near, ``'low'`` or ``'high'``; None takes what the data set says.
+        missing: the value of pixels without depth; None if there are none.
+
+    Raises:
+        ValueError: neither says what is near, or the depth is a coloured picture.
+    """
+
+    def __init__(
+        self, modality: str = 'depth', near: str | None = None, missing: float | None = None
+    ) -> None:
+        self.modality = modality
+        self.near = near
+        self.missing = missing
+
+    def transform(self, results: dict) -> dict:
+        near = self.near or results.get('near')
+        if near is None:
+            raise ValueError("the data set does not say which depth is near: give near='low'")
+        depth = grey(results['modalities'][self.modality], results['img_path'])
+        relative = nearness(depth.reshape(depth.shape[:2]), near, self.missing)
+        results['modalities'] = results['modalities'] | {self.modality: relative[..., None]}
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadPseudoLabel(BaseTransform):
+    """The label that training takes for true: its last update, else the file, else made here.
+
+    After RelativeDepth, before the geometry. :class:`PseudoLabelHook` sets ``updated``, the folder
+    of the last update. A label is stored in 8 bits, 0..255, at any size.
+
+    Args:
+        key: ``'gt_seg_map'`` to train on it, (H, W) uint8 with 0..254 for 0..1 and 255 for void; or
+            another name, under which it is (H, W) float32 within 0..1, for comparison.
+    """
+
+    def __init__(self, key: str = 'gt_seg_map') -> None:
+        self.key = key
+        self.updated: str | None = None
+
+    def transform(self, results: dict) -> dict:
+        label = self._label(results)
+        if label.shape != tuple(results['img_shape']):
+            label = cv2.resize(label, results['img_shape'][::-1], interpolation=cv2.INTER_LINEAR)
+        if self.key != 'gt_seg_map':
+            results[self.key] = label
+            return results
+        results[self.key] = np.rint(label * SURE).astype(np.uint8)
+        if self.key not in results.setdefault('seg_fields', []):
+            results['seg_fields'].append(self.key)
+        return results
+
+    def _label(self, results: dict) -> np.ndarray:
+        path = results.get('pseudo_path')
+        if self.updated:
+            path = str(label_file(self.updated, results['img_path']))
+        if path is None:
+            rgb, depth = (results['modalities'][name] for name in ('rgb', 'depth'))
+            return handmade_saliency(rgb, depth[..., 0])
+        return grey(read_array(path), path).astype(np.float32) / 255
+
+
+def label_file(folder: str, img_path: str) -> Path:
+    """Where the update of a frame's pseudo label is: frames of several sets keep apart."""
+    *parents, name = Path(img_path).with_suffix('').parts[-3:]
+    return Path(folder, *parents, f'{name}.png')
+
+
+@TRANSFORMS.register_module()
+class LoadMask(BaseTransform):
+    """The mask of what is salient: adds ``gt_seg_map``, (H, W) uint8 of 0 and 1.
+
+    For test, after the transforms that move pixels, as LoadLabel.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: it is no mask, of another size than the colour, or the data set has none.
+    """
+
+    def transform(self, results: dict) -> dict:
+        path = results.get('seg_map_path')
+        if path is None:
+            raise ValueError(f'{results["img_path"]} has no mask: give the data set masks=True')
+        mask = grey(read_array(path), path)
+        if mask.shape != tuple(results['ori_shape']):
+            raise ValueError(
+                f'{path} has {mask.shape} pixels (height, width) but {results["img_path"]} has '
+                f'{tuple(results["ori_shape"])}: they must be aligned pixel by pixel'
+            )
+        white = 1 if mask.max() <= 1 else 255
+        between = np.mean((mask > 0.2 * white) & (mask < 0.8 * white))
+        if between > BETWEEN:
+            raise ValueError(
+                f'{path} is no mask: {between:.0%} of it is between black and white, it may be a '
+                'map of saliency: take the ground truth'
+            )
+        results['gt_seg_map'] = (mask > 0.5 * white).astype(np.uint8)
+        results.setdefault('seg_fields', []).append('gt_seg_map')
+        return results

@@ -1,0 +1,137 @@
+"""Rounds of learning from pseudo labels and of making better ones, as reference [82] of the paper."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmengine.dataset import pseudo_collate
+from mmengine.dist import barrier, get_rank, get_world_size
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from ...datasets import LoadPseudoLabel
+from ...datasets.transforms.saliency import label_file
+from ...saliency import refine_saliency
+
+
+@HOOKS.register_module()
+class PseudoLabelHook(Hook):
+    """Update pseudo labels from the network's own predictions, refined by depth.
+
+    A round takes two intervals of epochs (3 and 3 in [82]): the first learns from all samples
+    alike, the second attentively, and at its end every frame's label becomes the refined prediction
+    of the ensemble, see :func:`~mmcen.saliency.refine_saliency`. The ensemble stands in for the
+    saliency network of [82]. Labels are written to ``<work_dir>/pseudo_labels/round_<n>/``, where a
+    resumed training finds them; nothing is updated after the last epoch. Several processes share
+    the frames, and must share the folder.
+
+    Args:
+        pipeline: how a frame is loaded to be predicted, without augmentation, up to PackModalities;
+            with RelativeDepth.
+        interval: epochs of each half of a round.
+        refine: arguments of ``refine_saliency``.
+
+    Raises:
+        ValueError: no epoch in an interval. Later: nothing loads pseudo labels, or a resumed
+            training does not find them.
+    """
+
+    def __init__(
+        self, pipeline: Sequence[dict], interval: int = 3, refine: dict | None = None
+    ) -> None:
+        if interval < 1:
+            raise ValueError(f'interval must be 1 epoch or more, got {interval}')
+        self.pipeline = pipeline
+        self.interval = interval
+        self.refine = refine or {}
+
+    def before_train(self, runner: Runner) -> None:
+        rounds = runner.epoch // (2 * self.interval)
+        folder = _folder(runner, rounds)
+        if rounds and not folder.is_dir():
+            raise ValueError(
+                f'training resumes at epoch {runner.epoch}, but its pseudo labels are not in '
+                f'{folder}: resume in the work_dir of that training'
+            )
+        loaders = list(_loaders(runner))
+        if not loaders:
+            raise ValueError(
+                'PseudoLabelHook: no transform of the training loads pseudo labels: put '
+                'LoadPseudoLabel into its pipeline, or leave the hook out'
+            )
+        for loader in loaders:
+            loader.updated = str(folder) if rounds else None
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model.attentive = runner.epoch % (2 * self.interval) >= self.interval
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        # before the checkpoint is written, so that labels are there when it is
+        rounds, rest = divmod(runner.epoch + 1, 2 * self.interval)
+        if rest or runner.epoch + 1 >= runner.max_epochs:
+            return
+        folder = _folder(runner, rounds)
+        change = self._update(runner, folder)
+        barrier()
+        for loader in _loaders(runner):
+            loader.updated = str(folder)
+        print_log(f'pseudo labels of round {rounds}: {folder}, changed by {change:.3f}', 'current')
+
+    def _update(self, runner: Runner, folder: Path) -> float:
+        """Write all labels; gives their mean absolute difference from the network's prediction."""
+        runner.model.eval()
+        changes = []
+        for dataset in _parts(runner):
+            frames = copy.copy(dataset)
+            frames.pipeline = Compose(list(self.pipeline))
+            for index in range(get_rank(), len(frames), get_world_size()):
+                packed = frames[index]
+                changes.append(self._write(runner, packed, folder))
+        runner.model.train()
+        return float(np.mean(changes)) if changes else 0.0
+
+    def _write(self, runner: Runner, packed: dict, folder: Path) -> float:
+        rgb, near = (
+            packed['inputs'][name].permute(1, 2, 0).float().numpy() for name in ('rgb', 'depth')
+        )
+        path = label_file(str(folder), packed['data_samples'].img_path)
+        with torch.no_grad():
+            (sample,) = runner.model.test_step(pseudo_collate([packed]))
+        predicted = sample.seg_logits.data[0].float().cpu().numpy()
+        if predicted.shape != near.shape[:2]:
+            predicted = cv2.resize(predicted, (near.shape[1], near.shape[0]))
+        label = refine_saliency(predicted, near[..., 0], rgb, **self.refine)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f'.{path.name}.part')  # whole or not at all
+        part.write_bytes(cv2.imencode('.png', np.rint(label * 255).astype(np.uint8))[1].tobytes())
+        os.replace(part, path)
+        return float(np.abs(label - predicted).mean())
+
+
+def _folder(runner: Runner, rounds: int) -> Path:
+    return Path(runner.work_dir, 'pseudo_labels', f'round_{rounds}')
+
+
+def _parts(runner: Runner) -> list[Any]:
+    """The training's data sets, of which a ConcatDataset has several."""
+    dataset = runner.train_dataloader.dataset
+    return list(getattr(dataset, 'datasets', [dataset]))
+
+
+def _loaders(runner: Runner) -> Iterator[LoadPseudoLabel]:
+    for dataset in _parts(runner):
+        for transform in dataset.pipeline.transforms:
+            if isinstance(transform, LoadPseudoLabel):
+                yield transform

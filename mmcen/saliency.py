@@ -1,0 +1,212 @@
+"""Saliency of an RGB-D frame without labels: a hand-made map, and how depth refines any map.
+
+Arrays alone, no network. The hand-made map is the mean of three priors that the methods of Table 14
+rest on; the refinement is the label update of reference [82] of the paper (Ji et al., Promoting
+Saliency From Depth, ICLR 2022; official code github.com/jiwei0921/DSU), simplified as said below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import dijkstra
+
+NEAR = ('low', 'high')  # which stored values are near: distances, or disparities
+GRID = 64  # priors are computed with the longer side at most this long
+DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))  # rows, columns
+
+
+def nearness(depth: np.ndarray, near: str = 'low', missing: float | None = None) -> np.ndarray:
+    """How near each pixel is, relative to its frame: the form in which all sets are alike.
+
+    Args:
+        depth: (H, W), in any unit.
+        near: ``'low'`` if small values are near, as of distances; ``'high'`` as of disparities.
+        missing: the value of pixels that were not measured; None if there are none.
+
+    Returns:
+        (H, W) float32 within 0..1, 1 for the nearest pixel of the frame; all 0 for a flat map. A
+        pixel that was not measured takes the value of the closest one that was.
+
+    Raises:
+        ValueError: another ``near``.
+    """
+    if near not in NEAR:
+        raise ValueError(f'near must be one of {NEAR}, got {near!r}: which values are near?')
+    values = depth.astype(np.float32)
+    known = np.isfinite(values) if missing is None else np.isfinite(values) & (values != missing)
+    if not known.any():
+        return np.zeros_like(values)
+    low, high = values[known].min(), values[known].max()
+    relative = (values - low) / max(high - low, 1e-6)
+    relative = relative if near == 'high' or high == low else 1 - relative
+    if not known.all():  # a hole would stand out as an object
+        rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
+        relative = relative[rows, columns]
+    return relative.astype(np.float32)
+
+
+def handmade_saliency(rgb: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Where something stands out, by three priors, none of which knows a label.
+
+    - *Boundary*: how far, in colour and depth along the best path, a pixel is from the frame's
+      border, which is mostly background (geodesic saliency, Wei et al., ECCV 2012).
+    - *Contrast*: how unlike the colour and depth of the most similar side of the border it is
+      (background cue of MB+, Zhang et al., ICCV 2015, the paper's [95]; there of colour alone).
+    - *Depth*: how far it stands out from what is behind it around (anisotropic centre-surround
+      difference, Ju et al., ICIP 2014, the paper's [84]).
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        near: (H, W) within 0..1 as of :func:`nearness`.
+
+    Returns:
+        (H, W) float32 within 0..1.
+    """
+    height, width = near.shape
+    scale = min(1.0, GRID / max(height, width))
+    size = (max(2, round(width * scale)), max(2, round(height * scale)))
+    lab = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2Lab) / 100
+    colour = cv2.resize(lab, size, interpolation=cv2.INTER_AREA)
+    depth = cv2.resize(near, size, interpolation=cv2.INTER_AREA)
+    features = np.dstack([colour, depth])  # (h, w, 4)
+    priors = (_boundary(features), _contrast(features), _depth_contrast(depth))
+    saliency = _stretch(sum(_stretch(prior) for prior in priors))
+    saliency = cv2.resize(saliency, (width, height), interpolation=cv2.INTER_LINEAR)
+    guide = np.dstack([lab, near])
+    smooth = guided_filter(guide, saliency, max(1, round(0.05 * max(height, width))), 1e-3)
+    return _stretch(1 / (1 + np.exp(-10 * (_stretch(smooth) - 0.5))))
+
+
+def refine_saliency(
+    saliency: np.ndarray,
+    near: np.ndarray,
+    rgb: np.ndarray,
+    radius: float = 0.05,
+    strength: float = 4.0,
+) -> np.ndarray:
+    """A network's map to the next pseudo label: what is near gains, edges go to the objects'.
+
+    The label update of [82]: depth is split into a salient part ``S * D`` and another
+    ``(1 - S) * D``; the first is added to the map's logits, the second taken off, negative values
+    become 0, the result is stretched to 0..1, and a conditional random field aligns it.
+
+    Simplified: in [82] two small networks learn to predict the two parts from features of the
+    image, here they are the targets that those networks learn from. The field's single mean-field
+    step passes its messages by a guided filter of colour and depth (He et al., 2013), in place of
+    Gaussian filters over all pairs of pixels.
+
+    Args:
+        saliency: S, (H, W) within 0..1.
+        near: D, (H, W) within 0..1 as of :func:`nearness`.
+        rgb: (H, W, 3), 0..255.
+        radius: of the filter, as a share of the longer side.
+        strength: weight of the neighbours' opinion, in logits.
+
+    Returns:
+        (H, W) float32 within 0..1.
+    """
+    raised = np.maximum(_logit(saliency) + saliency * near - (1 - saliency) * near, 0)
+    label = _stretch(1 / (1 + np.exp(-raised)))
+    guide = np.dstack([rgb.astype(np.float32) / 255, near])
+    window = max(1, round(radius * max(near.shape)))
+    opinion = 2 * guided_filter(guide, label, window, 1e-3) - 1
+    return (1 / (1 + np.exp(-_logit(label) - strength * opinion))).astype(np.float32)
+
+
+def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
+    """Smooth values inside what looks alike in the guide: the guided filter of several channels.
+
+    In every window the result is an affine function of the guide, fitted to the values by ridge
+    regression (He, Sun, Tang, Guided Image Filtering, PAMI 2013, equations 14 to 16).
+
+    Args:
+        guide: (H, W, C).
+        values: (H, W).
+        radius: windows are 2 * radius + 1 pixels wide.
+        epsilon: of the ridge, the variance of the guide below which it smooths.
+
+    Returns:
+        (H, W) float32.
+    """
+    guide, values = guide.astype(np.float32), values.astype(np.float32)
+    channels = guide.shape[2]
+
+    def mean(array: np.ndarray) -> np.ndarray:
+        flat = array.reshape(*values.shape, -1)
+        # OpenCV filters any number of channels, but gives up the axis of a single one
+        out = cv2.blur(flat, (2 * radius + 1,) * 2, borderType=cv2.BORDER_REFLECT_101)
+        return out.reshape(array.shape)
+
+    centre, level = mean(guide), mean(values)
+    products = guide[..., :, None] * guide[..., None, :]  # (H, W, C, C)
+    covariance = mean(products) - centre[..., :, None] * centre[..., None, :]
+    joint = mean(guide * values[..., None]) - centre * level[..., None]  # (H, W, C)
+    ridge = covariance + np.float32(epsilon) * np.eye(channels, dtype=np.float32)
+    slope = np.linalg.solve(ridge, joint[..., None])[..., 0]  # (H, W, C)
+    offset = level - (slope * centre).sum(2)
+    return np.clip((mean(slope) * guide).sum(2) + mean(offset), values.min(), values.max())
+
+
+def _boundary(features: np.ndarray) -> np.ndarray:
+    """Length of the shortest path to the border, (h, w), where steps cost their contrast."""
+    height, width, _ = features.shape
+    index = np.arange(height * width).reshape(height, width)
+    pairs = []
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        first = index[: height - down, max(0, -right) : width - max(0, right)]
+        second = index[down:, max(0, right) : width - max(0, -right)]
+        pairs.append(np.stack([first.ravel(), second.ravel()]))
+    first, second = np.concatenate(pairs, 1)
+    flat = features.reshape(height * width, -1)
+    steps = np.linalg.norm(flat[first] - flat[second], axis=1)
+    # Small steps are noise and shading: many of them would add up to an object. Not quite 0, which
+    # a sparse matrix would take for no edge.
+    steps = np.maximum(steps - np.median(steps), 1e-6)
+    graph = coo_matrix((steps, (first, second)), shape=(height * width,) * 2).tocsr()
+    border = np.concatenate([index[0], index[-1], index[1:-1, 0], index[1:-1, -1]])
+    return dijkstra(graph, directed=False, indices=border, min_only=True).reshape(height, width)
+
+
+def _contrast(features: np.ndarray) -> np.ndarray:
+    """Mahalanobis distance to the most similar side of the border, (h, w)."""
+    flat = features.reshape(-1, features.shape[2])
+    sides = (features[:2], features[-2:], features[:, :2], features[:, -2:])
+    distances = []
+    for side in sides:
+        pixels = side.reshape(-1, features.shape[2])
+        spread = np.cov(pixels, rowvar=False) + 1e-3 * np.eye(features.shape[2])
+        away = flat - pixels.mean(0)
+        distances.append(np.sqrt((away * np.linalg.solve(spread, away.T).T).sum(1)))
+    return np.min(distances, 0).reshape(features.shape[:2])
+
+
+def _depth_contrast(near: np.ndarray) -> np.ndarray:
+    """How much nearer a pixel is than the farthest one in each of eight directions, summed."""
+    reach = max(1, max(near.shape) // 3)
+    padded = np.pad(near, reach, mode='edge')
+    total = np.zeros_like(near)
+    for direction in DIRECTIONS:
+        total += near - np.min([_shifted(padded, reach, direction, k) for k in range(reach + 1)], 0)
+    return total
+
+
+def _shifted(padded: np.ndarray, reach: int, direction: Sequence[int], steps: int) -> np.ndarray:
+    top, left = (reach + steps * step for step in direction)
+    height, width = (side - 2 * reach for side in padded.shape)
+    return padded[top : top + height, left : left + width]
+
+
+def _stretch(values: np.ndarray) -> np.ndarray:
+    """To 0..1; a flat map to 0."""
+    low, high = values.min(), values.max()
+    return ((values - low) / max(high - low, 1e-8)).astype(np.float32)
+
+
+def _logit(share: np.ndarray) -> np.ndarray:
+    share = np.clip(share, 1e-3, 1 - 1e-3)
+    return np.log(share / (1 - share))
