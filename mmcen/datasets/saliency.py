@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from mmengine.registry import DATASETS
@@ -14,7 +14,10 @@ from .multimodal import MultiModalSegDataset, data_place
 from .rooms.scene import LABELS
 from .synthetic_rooms import SyntheticRooms
 
-META = {'classes': ('background', 'salient object'), 'palette': [[0, 0, 0], [255, 255, 255]]}
+META: dict[str, Any] = {
+    'classes': ('background', 'salient object'),
+    'palette': [[0, 0, 0], [255, 255, 255]],
+}
 THINGS = ('box', 'ball', 'pillar')
 SUFFIXES = ('.png', '.jpg', '.bmp')
 
@@ -94,7 +97,7 @@ class SaliencyDataset(MultiModalSegDataset):
     """
 
     METAINFO = META
-    MODALITIES = {
+    MODALITIES: ClassVar[Mapping[str, Mapping]] = {
         'rgb': {'dir': '', 'suffix': SUFFIXES, 'kind': 'colour'},
         'depth': {'dir': '', 'suffix': SUFFIXES, 'kind': 'raw'},
     }

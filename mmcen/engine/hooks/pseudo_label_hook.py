@@ -1,4 +1,4 @@
-"""Rounds of learning from pseudo labels and of making better ones, as reference [82] of the paper."""
+"""Rounds of learning from pseudo labels and of making better ones (the paper's reference [82])."""
 
 from __future__ import annotations
 
