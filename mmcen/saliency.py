@@ -75,7 +75,7 @@ def handmade_saliency(rgb: np.ndarray, near: np.ndarray) -> np.ndarray:
     depth = cv2.resize(near, size, interpolation=cv2.INTER_AREA)
     features = np.dstack([colour, depth])  # (h, w, 4)
     priors = (_boundary(features), _contrast(features), _depth_contrast(depth))
-    saliency = _stretch(sum(_stretch(prior) for prior in priors))
+    saliency = _stretch(np.sum([_stretch(prior) for prior in priors], 0))
     saliency = cv2.resize(saliency, (width, height), interpolation=cv2.INTER_LINEAR)
     guide = np.dstack([lab, near])
     smooth = guided_filter(guide, saliency, max(1, round(0.05 * max(height, width))), 1e-3)

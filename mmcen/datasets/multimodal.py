@@ -52,7 +52,7 @@ class MultiModalSegDataset(BaseSegDataset):
         modalities: declares them, each by the arguments of
             :class:`~mmcen.datasets.modalities.ModalitySpec`, or chooses among the declared ones
             by name. The order is that of the streams.
-        labels: folder and suffix of the label maps; ``None`` where there are none.
+        labels: folder and suffix, or suffixes, of the label maps; ``None`` where there are none.
         **kwargs: as for mmseg's ``BaseSegDataset``. ``ann_file`` lists one frame name a line,
             without suffix; without it every file of the first modality is a frame.
 
@@ -77,7 +77,7 @@ class MultiModalSegDataset(BaseSegDataset):
     def __init__(
         self,
         modalities: Mapping[str, Mapping] | Iterable[str] | None = None,
-        labels: Mapping[str, str] | None = {'dir': 'labels', 'suffix': '.png'},
+        labels: Mapping[str, Any] | None = {'dir': 'labels', 'suffix': '.png'},
         **kwargs: Any,
     ) -> None:
         self.known_modalities, self.modalities = choose_modalities(modalities, self.MODALITIES)
@@ -109,8 +109,9 @@ class MultiModalSegDataset(BaseSegDataset):
             for of_frame in paths
         ]
         if 'seg_map_path' in self.data_prefix:
-            folder, suffix = self.data_prefix['seg_map_path'], (self.seg_map_suffix,)
-            masks = self._locate('labels', folder, suffix, frames)
+            folder, suffix = self.data_prefix['seg_map_path'], self.seg_map_suffix
+            suffixes = (suffix,) if isinstance(suffix, str) else tuple(suffix)
+            masks = self._locate('labels', folder, suffixes, frames)
             for info, path in zip(data_list, masks, strict=True):
                 info['seg_map_path'] = path
         return data_list

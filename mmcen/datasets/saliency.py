@@ -97,7 +97,7 @@ class SaliencyDataset(MultiModalSegDataset):
     """
 
     METAINFO = META
-    MODALITIES: ClassVar[Mapping[str, Mapping]] = {
+    MODALITIES: ClassVar[dict[str, dict[str, Any]]] = {
         'rgb': {'dir': '', 'suffix': SUFFIXES, 'kind': 'colour'},
         'depth': {'dir': '', 'suffix': SUFFIXES, 'kind': 'raw'},
     }

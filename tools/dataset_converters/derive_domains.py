@@ -21,14 +21,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +40,8 @@ from mmcen.datasets.encodings import CLASSES, from_file, paint, to_file, to_imag
 from mmcen.datasets.nyudv2 import colour_map
 from mmcen.datasets.transforms.reading import read_array
 from tools.common import exit_status, write
-from tools.dataset_converters.common import make_folders, run_all
+from tools.dataset_converters.common import make_folders
+from tools.dataset_converters.processes import run_in_processes
 
 DERIVED = (
     'rgb', 'depth_zbuffer', 'depth_euclidean', 'normal', 'reshading', 'edge_texture',
@@ -182,17 +178,7 @@ _worker: Worker | None = None  # of this process: initializer and task share not
 
 def start_worker(job: Job) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=leave_with_parent, daemon=True).start()
-    cv2.setNumThreads(1)
     _worker = Worker(job)
-
-
-def leave_with_parent() -> None:
-    """A parent that is killed cannot tell its workers to stop."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def work(frame: Frame) -> None:
@@ -226,17 +212,6 @@ def prepare_out(job: Job) -> None:
             'another --out, or remove it'
         )
     write(note, now.encode())
-
-
-def derive_all(job: Job, frames: Sequence[Frame], workers: int, console: Console) -> None:
-    """Derive frames in processes, with a progress bar."""
-    pool = ProcessPoolExecutor(workers, initializer=start_worker, initargs=(job,))
-    try:
-        run_all(pool, work, frames, console)
-    except BrokenProcessPool as error:
-        raise ValueError(
-            'a worker died, perhaps for want of memory: run again with fewer --workers'
-        ) from error
 
 
 def write_sheet(job: Job, frames: Sequence[Frame], path: Path) -> None:
@@ -330,7 +305,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     left = [frame for frame in frames if not job.finished(frame)]
     if len(left) < len(frames):
         console.print(f'{len(frames) - len(left)} frames are finished already')
-    derive_all(job, left, args.workers, console)
+    run_in_processes(work, left, args.workers, console, start_worker, (job,))
     for split in sources:  # last, because they say that the set is whole
         lines = [f'{frame.name}\n' for frame in frames if frame.split == split]
         write(job.out / 'splits' / f'{split}.txt', ''.join(lines).encode())

@@ -1,0 +1,57 @@
+# NJUD and NLPR to train, 1,485 and 700 frames, and the four test sets of Table 14. Frames are brought
+# to 352x352 as in reference [82]; predictions are measured at the size of the masks.
+resize = dict(
+    type='ForEachModality',
+    transforms=[dict(type='Resize', scale=(352, 352))],
+    interpolation=dict(rgb='bilinear', depth='bilinear'),
+)
+load = [dict(type='LoadModalities'), dict(type='RelativeDepth')]
+train_pipeline = [
+    *load,
+    dict(type='LoadPseudoLabel'),
+    resize,
+    dict(type='ForEachModality', transforms=[dict(type='RandomFlip', prob=0.5)]),
+    dict(type='PackModalities'),
+]
+update_pipeline = [*load, resize, dict(type='PackModalities')]
+test_pipeline = [
+    *load,
+    resize,
+    dict(type='LoadMask'),
+    dict(type='PackModalities', meta_keys=('img_path', 'ori_shape', 'img_shape', 'dataset')),
+]
+# pseudo labels: by tools/dataset_converters/rgbd_saliency.py, or any other method's in its folder
+train_set = dict(
+    type='SaliencyDataset', split='train', masks=False, pseudo='pseudo', pipeline=train_pipeline
+)
+test_set = dict(type='SaliencyDataset', split='test', pipeline=test_pipeline)
+train_dataloader = dict(
+    batch_size=10,
+    num_workers=4,
+    persistent_workers=False,  # workers start anew with the labels of the last update
+    worker_init_fn=dict(type='seed_worker'),
+    drop_last=True,
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='ConcatDataset',
+        datasets=[dict(name='njud', **train_set), dict(name='nlpr', **train_set)],
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=False,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='ConcatDataset',
+        datasets=[
+            dict(name='njud', **test_set),
+            dict(name='nlpr', **test_set),
+            dict(name='stere', **test_set),
+            dict(name='dutlf', **test_set),
+        ],
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(type='SaliencyMetric', stretch=True)  # the code of [82] stretches each map
+test_evaluator = val_evaluator

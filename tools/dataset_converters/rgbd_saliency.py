@@ -1,0 +1,174 @@
+"""Pseudo labels of NJUD, NLPR, STERE and DUTLF-Depth: what stands out, without any annotation.
+
+Takes the sets as they are distributed, below one folder,
+
+    ROOT/NJU2K_TRAIN/RGB/*.jpg       and depth/, GT/; NJU2K_TEST, NLPR_TRAIN, NLPR_TEST, STERE alike
+    ROOT/DUT-RGBD/train_data/        train_images/, train_depth/, train_masks/; test_data alike
+
+counts their frames, checks that colour, depth and masks (where they are) fit together, and writes
+for every frame
+
+    ROOT/NJU2K_TRAIN/pseudo/000001_left.png    8 bit, 255 is salient
+
+with a note of how it was made. Masks only serve to tell how good the labels are. It may be
+interrupted at any time: run the same command again and it goes on where it stopped.
+
+Examples:
+    python tools/dataset_converters/rgbd_saliency.py --sets njud nlpr
+    python tools/dataset_converters/rgbd_saliency.py --sets stere --split test --near high
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import cv2
+import numpy as np
+from mmengine.registry import init_default_scope
+from rich.console import Console
+
+from mmcen.datasets import (
+    LoadMask,
+    LoadModalities,
+    LoadPseudoLabel,
+    RelativeDepth,
+    SaliencyDataset,
+    data_place,
+)
+from mmcen.datasets.saliency import SETS
+from mmcen.saliency import NEAR
+from tools.common import exit_status, write
+from tools.dataset_converters.common import make_folders
+from tools.dataset_converters.processes import run_in_processes
+
+LOOK = 50  # frames that are looked at to find out whether depth is turned round
+DOUBT = 0.35  # of them have something near in the middle: usually most have
+
+
+def load(info: dict) -> dict:
+    """Colour and relative depth of a frame, and its mask if it has one."""
+    sample = RelativeDepth()(LoadModalities()(dict(info)))
+    return LoadMask()(sample) if 'seg_map_path' in info else sample
+
+
+def make_label(info: dict) -> None:
+    """Check a frame and write its label to ``info['out']``."""
+    label = LoadPseudoLabel(key='label')(load(info))['label']
+    picture = np.rint(label * 255).astype(np.uint8)
+    write(Path(info['out']), cv2.imencode('.png', picture)[1].tobytes())
+
+
+def middle_is_near(info: dict) -> bool:
+    """Whether the middle of a frame is nearer than its outer quarter, in the mean."""
+    depth = load(info)['modalities']['depth'][..., 0]
+    height, width = depth.shape
+    inside = np.zeros(depth.shape, bool)
+    inside[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
+    return bool(depth[inside].mean() > depth[~inside].mean())
+
+
+def error(info: dict) -> float:
+    """Mean absolute error of a written label, 0..1."""
+    sample = LoadPseudoLabel(key='label')(load(info | {'pseudo_path': info['out']}))
+    return float(np.abs(sample['label'] - sample['gt_seg_map']).mean())
+
+
+def check_direction(name: str, frames: list[dict], console: Console) -> None:
+    """Warn if the depth of a set seems to be turned round."""
+    chosen = frames[:: max(1, len(frames) // LOOK)]
+    share = np.mean([middle_is_near(info) for info in chosen])
+    if share < DOUBT:
+        near = frames[0]['near']
+        console.print(
+            f'warning: {name}: the middle is farther than the rest in {1 - share:.0%} of frames; '
+            f"if this copy's depth is turned round, say --near {NEAR[near == NEAR[0]]}"
+        )
+
+
+def prepare_out(out: Path, near: str, overwrite: bool) -> None:
+    """Make the folder; refuse to mix labels of two settings in it."""
+    make_folders(out, ('',))
+    note = out / 'source.json'
+    now = json.dumps({'made': 'handmade_saliency', 'near': near})
+    was = note.read_text() if note.exists() else 'who knows' if list(out.glob('*.png')) else now
+    if overwrite:
+        for path in out.glob('*.png'):
+            path.unlink()
+    elif was != now:
+        raise ValueError(
+            f'{out} has labels made in another way ({was}, now {now}): choose another --pseudo, '
+            'or --overwrite'
+        )
+    write(note, now)
+
+
+def convert(name: str, args: argparse.Namespace, console: Console) -> None:
+    """Write the labels of a set."""
+    root = Path(args.data_root)
+    masks = SETS[name].part('mask', args.split)
+    dataset = SaliencyDataset(
+        name,
+        args.split,
+        data_root=str(root),
+        masks=(root / masks).is_dir(),
+        near=args.near,
+        count=args.expect,
+    )
+    out = root / SETS[name].dirs[args.split] / args.pseudo
+    frames = [dataset.get_data_info(index) for index in range(len(dataset))]
+    for info in frames:
+        info['out'] = str(out / f'{Path(info["img_path"]).stem}.png')
+    check_direction(name, frames, console)
+    prepare_out(out, dataset.near, args.overwrite)
+    left = [info for info in frames if not Path(info['out']).exists()]
+    if len(left) < len(frames):
+        console.print(f'{len(frames) - len(left)} frames are finished already')
+    run_in_processes(make_label, left, args.workers, console)
+    console.print(f'{name}: {len(frames)} labels in {out}{quality(frames)}')
+
+
+def quality(frames: Iterable[dict]) -> str:
+    """What the masks say about the labels, where there are masks."""
+    errors = [error(info) for info in frames if 'seg_map_path' in info]
+    return f', MAE {np.mean(errors):.3f}' if errors else ''
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('--sets', nargs='+', choices=SETS, default=['njud', 'nlpr'], help='default: njud nlpr')
+    add('--split', choices=('train', 'test'), default='train', help='default: %(default)s')
+    add('--data-root', default=data_place('rgbd_saliency'), help='default: %(default)s')
+    add('--pseudo', default='pseudo', help='name of the folder of labels, default: %(default)s')
+    add('--near', choices=NEAR, help='which stored depth is near, where a copy is turned round')
+    add('--expect', type=int, help='frames of each set (default: as the official ones)')
+    add('--workers', type=int, default=min(8, os.cpu_count() or 1), help='processes')
+    add('--overwrite', action='store_true', help='make finished labels again')
+    args = parser.parse_args()
+    if args.workers < 1:
+        parser.error(f'--workers {args.workers} is below 1')
+    return args
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    init_default_scope('mmseg')
+    for name in args.sets:
+        convert(name, args, console)
+
+
+def main() -> int:
+    args = parse_args()
+    return exit_status(lambda: run(args, Console(highlight=False, soft_wrap=True)))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
