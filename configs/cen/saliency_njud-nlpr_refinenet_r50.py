@@ -1,4 +1,4 @@
-# Table 14: unsupervised RGB-D saliency. Published MAE, CEN in the network of reference [82]: NJUD
+# Table 14: unsupervised RGB-D saliency. Published MAE, CEN applied to reference [82]: NJUD
 # .132, NLPR .059, STERE .095, DUTLF-Depth .103. Schedule, size and rounds are those of the code of
 # [82]; backbone and head are this project's in the place of its CPD-ResNet50.
 _base_ = [
@@ -9,7 +9,7 @@ _base_ = [
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='Adam', lr=1e-4),
-    clip_grad=dict(clip_value=0.5),
+    clip_grad=dict(type='value', clip_value=0.5),
     paramwise_cfg=dict(custom_keys={'ensemble': dict(lr_mult=10.0)}),
 )
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=40, val_interval=4)

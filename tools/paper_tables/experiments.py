@@ -10,20 +10,27 @@ from typing import Any
 from mmengine.config import Config
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'cen'
-SEGMENTATION, TRANSLATION = 'segmentation', 'translation'
+SEGMENTATION, TRANSLATION, SALIENCY = 'segmentation', 'translation', 'saliency'
 # Config that lends its data, schedule and sizes by kind of run; a run on its home needs none.
 DATASETS: dict[str, dict[str, str]] = {
     'synthetic': {
         SEGMENTATION: '../../tools/paper_tables/configs/rooms_segmentation.py',
         TRANSLATION: '../../tools/paper_tables/configs/rooms_translation.py',
+        SALIENCY: 'saliency_rooms_lwrefinenet_r18.py',
     },
     'nyuv2': {TRANSLATION: 'nyuv2_rgb-edge_to_depth.py'},
     'nyuv2-cpu': {SEGMENTATION: 'nyud_lwrefinenet_r18_cpu.py'},
     'sunrgbd': {},
     'taskonomy': {},
+    'rgbd-saliency': {},
 }
 # by the first word of a config's name
-HOMES = {'nyud': 'nyuv2', 'sunrgbd': 'sunrgbd', 'taskonomy': 'taskonomy'}
+HOMES = {
+    'nyud': 'nyuv2',
+    'sunrgbd': 'sunrgbd',
+    'taskonomy': 'taskonomy',
+    'saliency': 'rgbd-saliency',
+}
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
 SCHEDULE = ('param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'default_hooks')
@@ -68,7 +75,8 @@ class Run:
 
     @property
     def kind(self) -> str:
-        return TRANSLATION if self.home == 'taskonomy' else SEGMENTATION
+        kinds = {'taskonomy': TRANSLATION, 'rgbd-saliency': SALIENCY}
+        return kinds.get(self.home, SEGMENTATION)
 
     def fits(self, dataset: str) -> bool:
         return dataset == self.home or self.kind in DATASETS[dataset]
@@ -91,7 +99,7 @@ def load(run: Run, dataset: str, extractor: str | None = None) -> Config:
     cfg = Config.fromfile(CONFIGS / run.config)
     if dataset != run.home:
         small = Config.fromfile(CONFIGS / DATASETS[dataset][run.kind])
-        cfg = (_small_segmenter if run.kind == SEGMENTATION else _small_translator)(cfg, small)
+        cfg = (_small_translator if run.kind == TRANSLATION else _small_segmenter)(cfg, small)
     if run.kind == TRANSLATION:
         _choose_metrics(cfg, extractor)
     if run.fusion is not None:

@@ -1,5 +1,5 @@
-# NJUD and NLPR to train, 1,485 and 700 frames, and the four test sets of Table 14. Frames are brought
-# to 352x352 as in reference [82]; predictions are measured at the size of the masks.
+# NJUD and NLPR to train, 1,485 and 700 frames, and the four test sets of Table 14. Frames are
+# brought to 352x352 as in reference [82]; predictions are measured at the size of the masks.
 resize = dict(
     type='ForEachModality',
     transforms=[dict(type='Resize', scale=(352, 352))],
@@ -22,9 +22,14 @@ test_pipeline = [
 ]
 # pseudo labels: by tools/dataset_converters/rgbd_saliency.py, or any other method's in its folder
 train_set = dict(
-    type='SaliencyDataset', split='train', masks=False, pseudo='pseudo', pipeline=train_pipeline
+    type='SaliencyDataset',
+    split='train',
+    masks=False,
+    pseudo='pseudo',
+    pipeline=train_pipeline,
+    lazy_init=True,  # ConcatDataset does it
 )
-test_set = dict(type='SaliencyDataset', split='test', pipeline=test_pipeline)
+test_set = dict(type='SaliencyDataset', split='test', pipeline=test_pipeline, lazy_init=True)
 train_dataloader = dict(
     batch_size=10,
     num_workers=4,

@@ -43,8 +43,8 @@ class PseudoLabelHook(Hook):
         refine: arguments of ``refine_saliency``.
 
     Raises:
-        ValueError: no epoch in an interval. Later: nothing loads pseudo labels, or a resumed
-            training does not find them.
+        ValueError: no epoch in an interval. Later: nothing loads pseudo labels, a resumed training
+            does not find them, or workers outlive an epoch.
     """
 
     def __init__(
@@ -69,6 +69,11 @@ class PseudoLabelHook(Hook):
             raise ValueError(
                 'PseudoLabelHook: no transform of the training loads pseudo labels: put '
                 'LoadPseudoLabel into its pipeline, or leave the hook out'
+            )
+        if runner.train_dataloader.num_workers and runner.train_dataloader.persistent_workers:
+            raise ValueError(
+                'PseudoLabelHook: workers with persistent_workers=True would go on with the first '
+                'labels: set persistent_workers=False in train_dataloader'
             )
         for loader in loaders:
             loader.updated = str(folder) if rounds else None
