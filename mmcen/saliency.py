@@ -95,6 +95,10 @@ def refine_saliency(
     ``(1 - S) * D``; the first is added to the map's logits, the second taken off, negative values
     become 0, the result is stretched to 0..1, and a conditional random field aligns it.
 
+    Changed: the map is stretched to 0..1 first, and Otsu's threshold is its logit 0, where [82]
+    takes 1/2. A young network's maps are pale: on rendered rooms, labels cut at 1/2 were black
+    after three rounds.
+
     Simplified: in [82] two small networks learn to predict the two parts from features of the
     image, here they are the targets that those networks learn from. The field's single mean-field
     step passes its messages by a guided filter of colour and depth (He et al., 2013), in place of
@@ -110,7 +114,12 @@ def refine_saliency(
     Returns:
         (H, W) float32 within 0..1.
     """
-    raised = np.maximum(_logit(saliency) + saliency * near - (1 - saliency) * near, 0)
+    stretched = _stretch(saliency)
+    levels = np.rint(stretched * 255).astype(np.uint8)
+    threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_OTSU)
+    # Otsu's background goes up to the threshold, and includes it
+    logits = _logit(stretched) - _logit((threshold + 0.5) / 255)
+    raised = np.maximum(logits + stretched * near - (1 - stretched) * near, 0)
     label = _stretch(1 / (1 + np.exp(-raised)))
     guide = np.dstack([rgb.astype(np.float32) / 255, near])
     window = max(1, round(radius * max(near.shape)))
@@ -169,7 +178,8 @@ def _boundary(features: np.ndarray) -> np.ndarray:
     steps = np.maximum(steps - np.median(steps), 1e-6)
     graph = coo_matrix((steps, (first, second)), shape=(height * width,) * 2).tocsr()
     border = np.concatenate([index[0], index[-1], index[1:-1, 0], index[1:-1, -1]])
-    return dijkstra(graph, directed=False, indices=border, min_only=True).reshape(height, width)
+    length = dijkstra(graph, directed=False, indices=border, min_only=True)
+    return np.where(length < 1e-3, 0, length).reshape(height, width)  # a flat frame has no object
 
 
 def _contrast(features: np.ndarray) -> np.ndarray:
@@ -207,6 +217,6 @@ def _stretch(values: np.ndarray) -> np.ndarray:
     return ((values - low) / max(high - low, 1e-8)).astype(np.float32)
 
 
-def _logit(share: np.ndarray) -> np.ndarray:
+def _logit(share: np.ndarray | float) -> np.ndarray:
     share = np.clip(share, 1e-3, 1 - 1e-3)
     return np.log(share / (1 - share))

@@ -37,7 +37,7 @@ def test_finds_what_either_sense_shows(senses):
 
 def test_nothing_in_a_flat_frame():
     flat = np.full((*SIZE, 3), 90, np.uint8)
-    assert handmade_saliency(flat, np.zeros(SIZE, np.float32)).max() < 0.5
+    assert handmade_saliency(flat, np.zeros(SIZE, np.float32)).max() == 0
 
 
 def test_nearness_of_distances_and_disparities():
@@ -83,10 +83,11 @@ def test_refinement_takes_the_edge_of_the_object_and_what_is_near():
     rgb, near, mask = scene(True, True)
     blurred = cv2.GaussianBlur(mask, (0, 0), 5)
     refined = refine_saliency(blurred, near, rgb)
-    assert np.abs(refined - mask).mean() < 0.3 * np.abs(blurred - mask).mean()
+    assert np.abs(refined - mask).mean() < 0.4 * np.abs(blurred - mask).mean()
     two = np.full(SIZE, 0.05)
-    two[10:20, 10:20] = two[10:20, 40:50] = 0.6
+    two[10:20, 10:20] = two[10:20, 40:50] = 0.5
+    two[30:40, 25:35] = 0.9
     near = np.zeros(SIZE, np.float32)
     near[10:20, 40:50] = 1
     both = refine_saliency(two, near, np.full((*SIZE, 3), 90, np.uint8))
-    assert both[15, 45] > 0.8 > both[15, 15] + 0.1
+    assert both[15, 45] > 0.7 > both[15, 15] + 0.1

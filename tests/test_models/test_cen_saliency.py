@@ -43,9 +43,9 @@ def test_attention_changes_the_training_and_nothing_else():
         labels = torch.from_numpy(rng.integers(0, top, (1, 32, 32)))
         samples.append(SegDataSample(gt_sem_seg=PixelData(data=labels)))
     inputs = torch.randn(2, 6, 32, 32)
-    plain = model.loss(inputs, samples)
+    plain = {k: v.item() for k, v in model.loss(inputs, samples).items()}
     model.attentive = True
-    attentive = model.loss(inputs, samples)
+    attentive = {k: v.item() for k, v in model.loss(inputs, samples).items()}
     names = {'decode.ensemble.loss_bce', 'decode.rgb.loss_bce', 'decode.depth.loss_bce'}
     assert set(plain) == set(attentive) == names
     for name, logits in model(inputs).items():
