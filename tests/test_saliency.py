@@ -84,10 +84,18 @@ def test_refinement_takes_the_edge_of_the_object_and_what_is_near():
     blurred = cv2.GaussianBlur(mask, (0, 0), 5)
     refined = refine_saliency(blurred, near, rgb)
     assert np.abs(refined - mask).mean() < 0.4 * np.abs(blurred - mask).mean()
-    two = np.full(SIZE, 0.05)
-    two[10:20, 10:20] = two[10:20, 40:50] = 0.5
-    two[30:40, 25:35] = 0.9
-    near = np.zeros(SIZE, np.float32)
-    near[10:20, 40:50] = 1
-    both = refine_saliency(two, near, np.full((*SIZE, 3), 90, np.uint8))
-    assert both[15, 45] > 0.7 > both[15, 15] + 0.1
+
+
+def test_refinement_adds_salient_depth_and_takes_off_the_other():
+    """Without the neighbours' opinion, against the formula, where the threshold is 1/2."""
+    saliency = np.repeat([0.0, 0.4, 0.6, 0.8, 1.0], 8)[None].repeat(20, 0)
+    near = np.zeros(saliency.shape, np.float32)
+    near[:10] = 0.7
+    rgb = np.full((*near.shape, 3), 90, np.uint8)
+    logits = np.log(saliency[:, 8:32] / (1 - saliency[:, 8:32]))
+    raised = logits + (2 * saliency[:, 8:32] - 1) * near[:, 8:32]
+    middle = np.log(0.5 / 0.5)  # classes (0, 0.4) and (0.6, 0.8, 1) have the means 0.2 and 0.8
+    expected = np.maximum(2 / (1 + np.exp(middle - raised)) - 1, 0)
+    found = refine_saliency(saliency, near, rgb, strength=0)
+    np.testing.assert_allclose(found[:, 8:32], expected.clip(1e-3), atol=3e-3)
+    assert (found[0, 16:32] > found[-1, 16:32] + 0.04).all()

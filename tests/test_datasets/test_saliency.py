@@ -226,11 +226,10 @@ def test_real_config_from_archives_to_table_14(copy, tmp_path, monkeypatch, caps
     cfg.default_hooks.checkpoint.interval = 3
     cfg.visualizer = cfg.vis_backends = None
     cfg.experiment_name = tmp_path.name
+    monkeypatch.setattr(Config, 'pretty_text', '')  # its layout takes longer than all the rest
     runner = Runner.from_cfg(cfg)
     runner.train()
-    written = sorted(
-        path.relative_to(copy.parent / 'run') for path in tmp_path.rglob('round_1/**/*.png')
-    )
+    written = sorted((tmp_path / 'run' / 'pseudo_labels').glob('round_1/**/*.png'))
     assert len(written) == 6
     updated = cv2.imread(str(written[0]), cv2.IMREAD_UNCHANGED)
     assert updated.shape == (32, 32)

@@ -60,3 +60,4 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 val_evaluator = dict(type='SaliencyMetric', stretch=True)  # the code of [82] stretches each map
 test_evaluator = val_evaluator
+del load, resize, train_set, test_set  # logged as parts of the data sets, once is enough
