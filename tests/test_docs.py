@@ -102,6 +102,7 @@ SHORT = {
         f'{CROP}.3.transforms.0.crop_size=(64, 64)',
         f'{CROP}.3.transforms.1.size=(64, 64)',
     ],
+    'configs/cen/saliency_rooms_lwrefinenet_r18.py': ['val_dataloader.dataset.length=2'],
     'configs/cen/taskonomy_shade-texture_to_rgb.py': ['val_evaluator.metrics.rgb=[MAE]'],
 }
 
