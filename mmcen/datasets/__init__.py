@@ -6,8 +6,8 @@ from .folder import RGBDFolderDataset
 from .modalities import ModalitySpec
 from .multimodal import MultiModalSegDataset, data_place
 from .nyudv2 import NYUv2Dataset
-from .sunrgbd import SUNRGBDDataset
 from .saliency import SaliencyDataset, SalientRooms
+from .sunrgbd import SUNRGBDDataset
 from .synthetic_rooms import SyntheticRooms
 from .taskonomy import TaskonomyDataset
 from .transforms import (
@@ -39,8 +39,8 @@ __all__ = [
     'PackModalities',
     'RGBDFolderDataset',
     'RandomScale',
-    'SUNRGBDDataset',
     'RelativeDepth',
+    'SUNRGBDDataset',
     'SaliencyDataset',
     'SalientRooms',
     'SyntheticRooms',
