@@ -21,6 +21,7 @@ from .transforms import (
     PackModalities,
     RandomScale,
     RelativeDepth,
+    RandomScaleCrop,
 )
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     'SUNRGBDDataset',
     'SaliencyDataset',
     'SalientRooms',
+    'RandomScaleCrop',
     'SyntheticRooms',
     'TaskonomyDataset',
     'data_place',

@@ -11,18 +11,14 @@ train_pipeline = [
     dict(type='LoadLabel'),
     dict(
         type='ForEachModality',
-        transforms=[dict(type='RandomScale', ratio_range=(0.5, 2.0), min_side=350)],
-        interpolation=interpolation,
-    ),
-    # The official code pads colour with its mean and labels with 255 before it crops. Cropping
-    # first gives the same picture for less work.
-    dict(
-        type='ForEachModality',
         transforms=[
-            dict(type='RandomCrop', crop_size=crop_size),
+            # The official code resizes all, pads colour with its mean and labels with 255, and
+            # crops then. The same picture for less work:
+            dict(type='RandomScaleCrop', crop_size=crop_size, ratio_range=(0.5, 2.0), min_side=350),
             dict(type='Pad', size=crop_size),
             dict(type='RandomFlip', prob=0.5),
         ],
+        interpolation=interpolation,
         pad_val=dict(rgb=(124, 116, 104), depth=0.0),
     ),
     dict(type='PackModalities'),

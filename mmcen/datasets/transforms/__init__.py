@@ -7,6 +7,7 @@ from .hha import DepthToHHA
 from .loading import LoadLabel, LoadModalities
 from .random_scale import RandomScale
 from .saliency import LoadMask, LoadPseudoLabel, RelativeDepth
+from .random_scale_crop import RandomScaleCrop
 
 __all__ = [
     'DepthToHHA',
@@ -19,4 +20,5 @@ __all__ = [
     'PackModalities',
     'RandomScale',
     'RelativeDepth',
+    'RandomScaleCrop',
 ]

@@ -31,10 +31,7 @@ class RandomScale(RandomResize):
         min_side: int = 350,
         **resize_kwargs: Any,
     ) -> None:
-        if not 0 < ratio_range[0] <= ratio_range[1]:
-            raise ValueError(
-                f'ratio_range {ratio_range} is not an interval above 0: give (low, high)'
-            )
+        check_range(ratio_range)
         super().__init__(scale=(1, 1), ratio_range=tuple(ratio_range), **resize_kwargs)
         self.min_side = min_side
 
@@ -47,7 +44,19 @@ class RandomScale(RandomResize):
         self, scale: tuple[int, int], ratio_range: tuple[float, float]
     ) -> tuple[int, int]:
         """Width and height after scaling. Called by the parent where random values are shared."""
-        # The global generator, as all of mmcv's transforms: mmengine seeds it in every worker.
-        ratio = np.random.uniform(*ratio_range)
-        ratio = max(ratio, self.min_side / min(scale))
-        return round(scale[0] * ratio), round(scale[1] * ratio)
+        return draw_size(scale, ratio_range, self.min_side)
+
+
+def draw_size(
+    size: tuple[int, int], ratio_range: tuple[float, float], min_side: int
+) -> tuple[int, int]:
+    """Width and height after scaling by a factor drawn uniformly, the shorter side bounded."""
+    # The global generator, as all of mmcv's transforms: mmengine seeds it in every worker.
+    ratio = max(np.random.uniform(*ratio_range), min_side / min(size))
+    return round(size[0] * ratio), round(size[1] * ratio)
+
+
+def check_range(ratio_range: tuple[float, float]) -> None:
+    """Complain of a range of factors that is empty or not positive."""
+    if not 0 < ratio_range[0] <= ratio_range[1]:
+        raise ValueError(f'ratio_range {ratio_range} is not an interval above 0: give (low, high)')

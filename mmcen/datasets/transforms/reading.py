@@ -14,6 +14,9 @@ from PIL import Image
 from ..encodings import from_file
 
 JPEG_START, JPEG_END = b'\xff\xd8\xff', b'\xff\xd9'
+PNG_START = b'\x89PNG\r\n\x1a\n'
+PNG_LAYOUT = slice(24, 26)  # in its header: bits of a sample; 0 grey, 2 colour, 3 palette
+PNG_PLAIN = (b'\x08\x00', b'\x10\x00', b'\x08\x02')
 
 
 def read_array(path: str, backend_args: dict | None = None, indices: bool = False) -> np.ndarray:
@@ -49,19 +52,33 @@ def read_array(path: str, backend_args: dict | None = None, indices: bool = Fals
 
 
 def _decode_image(data: bytes, indices: bool) -> np.ndarray:
-    # OpenCV reads JPEG three times as fast, but fills what is cut off with grey and says nothing,
-    # so it only gets a file with an end mark. Pillow raises, and keeps palettes, which OpenCV
-    # would turn into colours. Neither is asked to rotate by EXIF: depth carries none.
-    if data.startswith(JPEG_START) and data.endswith(JPEG_END):
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if picture is not None:
-            return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB) if picture.ndim == 3 else picture
+    picture = _decode_fast(data)
+    if picture is not None:
+        return picture
     with Image.open(io.BytesIO(data)) as image:
         if image.mode == 'P' and not indices:
             return np.array(image.convert('RGB'))
         array = np.array(image)
         # Pillow before 10.3 gives 16-bit PNG as int32.
         return array.astype(np.uint16) if image.format == 'PNG' and image.mode == 'I' else array
+
+
+def _decode_fast(data: bytes) -> np.ndarray | None:
+    """By OpenCV, where that gives what Pillow would; else None.
+
+    OpenCV reads JPEG three times as fast, but fills what is cut off with grey and says nothing, so
+    it only gets a file with an end mark. Of a broken PNG it gives nothing. It would turn a palette
+    into colours, and keep what Pillow leaves out, 16 bits of colour and transparency. Neither is
+    asked to rotate by EXIF: depth carries none.
+    """
+    whole_jpeg = data.startswith(JPEG_START) and data.endswith(JPEG_END)
+    plain_png = data.startswith(PNG_START) and data[PNG_LAYOUT] in PNG_PLAIN
+    if not (whole_jpeg or plain_png):
+        return None
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if picture is None or picture.shape[2:] == (4,):
+        return None
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB) if picture.ndim == 3 else picture
 
 
 def as_modality(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
