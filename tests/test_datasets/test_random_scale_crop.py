@@ -93,8 +93,10 @@ def bicubic(picture: np.ndarray, length: int) -> np.ndarray:
 
 
 def nearest(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The pixel at or above the position; the order of operations decides where that is a tie."""
     rows, columns = (
-        np.arange(new) * old // new for new, old in zip(size, picture.shape[:2], strict=True)
+        np.floor(np.arange(new) * (1 / (new / old))).astype(int)
+        for new, old in zip(size, picture.shape[:2], strict=True)
     )
     return picture[rows][:, columns]
 
@@ -107,7 +109,7 @@ def in_double_precision(sample: dict, size: tuple[int, int], crop: int, top: int
     colour = bicubic(wide, width).swapaxes(0, 1).clip(0, 255)
     grown = (max(height, crop), max(width, crop))
     padded = [np.zeros((*grown, 3)) + PADDING['rgb'], np.zeros((*grown, 1)), np.full(grown, 255)]
-    small = (colour, nearest(depth, (height, width)), nearest(sample['gt_seg_map'], size[::-1]))
+    small = (colour, *(nearest(one, (height, width)) for one in (depth, sample['gt_seg_map'])))
     for canvas, picture in zip(padded, small, strict=True):
         canvas[:height, :width] = picture
     return [canvas[top : top + crop, left : left + crop] for canvas in padded]
