@@ -20,8 +20,8 @@ from .transforms import (
     LoadPseudoLabel,
     PackModalities,
     RandomScale,
-    RelativeDepth,
     RandomScaleCrop,
+    RelativeDepth,
 )
 
 __all__ = [
@@ -40,11 +40,11 @@ __all__ = [
     'PackModalities',
     'RGBDFolderDataset',
     'RandomScale',
+    'RandomScaleCrop',
     'RelativeDepth',
     'SUNRGBDDataset',
     'SaliencyDataset',
     'SalientRooms',
-    'RandomScaleCrop',
     'SyntheticRooms',
     'TaskonomyDataset',
     'data_place',

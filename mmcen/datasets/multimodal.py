@@ -12,6 +12,7 @@ from mmengine.dataset import force_full_init
 from mmengine.registry import DATASETS
 from mmseg.datasets import BaseSegDataset
 
+from .cache import open_cache
 from .modalities import choose_modalities
 
 DATA_VARIABLE = 'MMCEN_DATA'
@@ -53,11 +54,14 @@ class MultiModalSegDataset(BaseSegDataset):
             :class:`~mmcen.datasets.modalities.ModalitySpec`, or chooses among the declared ones
             by name. The order is that of the streams.
         labels: folder and suffix, or suffixes, of the label maps; ``None`` where there are none.
+        cache: keep decoded files: ``'memory'`` (or True) in shared memory as long as the process
+            lives, or the path of an existing folder, for good. Worker processes share them. See
+            :mod:`mmcen.datasets.cache`.
         **kwargs: as for mmseg's ``BaseSegDataset``. ``ann_file`` lists one frame name a line,
             without suffix; without it every file of the first modality is a frame.
 
     Raises:
-        FileNotFoundError: the split file, a folder or a frame's file is missing.
+        FileNotFoundError: the split file, a folder, a frame's file or the cache is missing.
         ValueError: an unknown modality, an empty split, or a frame listed twice.
 
     Example:
@@ -78,8 +82,10 @@ class MultiModalSegDataset(BaseSegDataset):
         self,
         modalities: Mapping[str, Mapping] | Iterable[str] | None = None,
         labels: Mapping[str, Any] | None = {'dir': 'labels', 'suffix': '.png'},
+        cache: bool | str | None = None,
         **kwargs: Any,
     ) -> None:
+        self.cache = open_cache(cache)
         self.known_modalities, self.modalities = choose_modalities(modalities, self.MODALITIES)
         self.modality_info = {name: spec.info for name, spec in self.modalities.items()}
         prefix = {name: spec.dir for name, spec in self.modalities.items()}
@@ -127,6 +133,7 @@ class MultiModalSegDataset(BaseSegDataset):
             'palette': self._metainfo.get('palette'),
             'reduce_zero_label': self.reduce_zero_label,
             'seg_fields': [],
+            **({} if self.cache is None else {'cache': self.cache}),
         }
         return super().get_data_info(idx) | shared
 

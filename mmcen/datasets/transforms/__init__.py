@@ -6,8 +6,8 @@ from .formatting import PackModalities
 from .hha import DepthToHHA
 from .loading import LoadLabel, LoadModalities
 from .random_scale import RandomScale
-from .saliency import LoadMask, LoadPseudoLabel, RelativeDepth
 from .random_scale_crop import RandomScaleCrop
+from .saliency import LoadMask, LoadPseudoLabel, RelativeDepth
 
 __all__ = [
     'DepthToHHA',
@@ -19,6 +19,6 @@ __all__ = [
     'LoadPseudoLabel',
     'PackModalities',
     'RandomScale',
-    'RelativeDepth',
     'RandomScaleCrop',
+    'RelativeDepth',
 ]

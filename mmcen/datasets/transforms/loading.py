@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -16,9 +18,9 @@ IGNORE = 255
 class LoadModalities(BaseTransform):
     """Load all modalities of a frame.
 
-    Reads ``modality_paths`` (a path, or an array as it would be stored) and ``modality_info``;
-    adds ``modalities``: (H, W, C) by name in stream order (colour uint8 RGB, depth float32 metres),
-    ``img_shape`` and ``ori_shape``: (H, W).
+    Reads ``modality_paths`` (a path, or an array as it would be stored), ``modality_info`` and, if
+    the data set has one, ``cache``; adds ``modalities``: (H, W, C) by name in stream order (colour
+    uint8 RGB, depth float32 metres), ``img_shape`` and ``ori_shape``: (H, W).
 
     Args:
         backend_args: mmengine's file backend.
@@ -35,7 +37,11 @@ class LoadModalities(BaseTransform):
     def transform(self, results: dict) -> dict:
         paths = results['modality_paths']
         modalities = {
-            name: as_modality(self._stored(path), results['modality_info'][name], _name(name, path))
+            name: as_modality(
+                path if isinstance(path, np.ndarray) else _stored(path, results, self.backend_args),
+                results['modality_info'][name],
+                _name(name, path),
+            )
             for name, path in paths.items()
         }
         first = next(iter(modalities))
@@ -51,8 +57,15 @@ class LoadModalities(BaseTransform):
         results['img_shape'] = results['ori_shape'] = shape
         return results
 
-    def _stored(self, path: str | np.ndarray) -> np.ndarray:
-        return path if isinstance(path, np.ndarray) else read_array(path, self.backend_args)
+
+def _stored(
+    path: str, results: dict, backend_args: dict | None, indices: bool = False
+) -> np.ndarray:
+    """A file as :func:`~mmcen.datasets.transforms.reading.read_array` decodes it, out of the cache
+    of the data set if it has one."""
+    cache = results.get('cache')
+    read = partial(read_array, path, backend_args, indices)
+    return read() if cache is None else cache.fetch(path, read, 'indices' if indices else 'values')
 
 
 def _name(modality: str, path: str | np.ndarray) -> str:
@@ -68,7 +81,7 @@ class LoadLabel(BaseTransform):
     the transforms that move pixels for training, after them for test (mmseg compares the
     prediction at the original size).
 
-    Reads ``seg_map_path``, ``num_classes``, ``reduce_zero_label``, ``label_map``; adds
+    Reads ``seg_map_path``, ``num_classes``, ``reduce_zero_label``, ``label_map``, ``cache``; adds
     ``gt_seg_map``: (H, W) uint8, classes 0..K-1 and 255 for void.
 
     Args:
@@ -94,7 +107,7 @@ class LoadLabel(BaseTransform):
                 f'{results.get("img_path")} has no label map: give the data set labels=dict(dir=, '
                 'suffix=), or load with LoadLabel(optional=True)'
             )
-        label = read_array(path, self.backend_args, indices=True)
+        label = _stored(path, results, self.backend_args, indices=True)
         if label.ndim != 2 or label.dtype.kind not in 'ui':
             raise ValueError(
                 f'{path} is {label.dtype} of shape {label.shape}, but a label map is one channel '
