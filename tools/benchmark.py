@@ -4,7 +4,7 @@
 Measures a train step and an inference of the config's model (segmentation or translation) against
 the same model with exchange off and against lists of streams, the way the official code is written.
 Runs alternate within one process, so that ratios hold on a machine that others use. Data and
-weights are random.
+weights are random. With ``--data`` the config's training pipeline is measured instead, on its data.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmengine.config import Config, DictAction
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tools.benchmarking import deployed, measure, memory, report
+from tools.benchmarking import deployed, loading, measure, memory, report
 from tools.benchmarking.translation import TranslationWorkload
 from tools.benchmarking.workload import OURS, TASKS, Workload, quiet
 
@@ -34,12 +34,16 @@ def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
     add('config', help='config file, for example one of configs/cen/')
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
         help='override entries of the config, for example model.backbone.depth=18')
+    add('--data', action='store_true',
+        help='measure loading: samples per second and core of the training pipeline, by transform')
     add('--shape', nargs=2, type=positive, default=(256, 256), metavar=('H', 'W'),
         help='height and width in pixels, default 256 256')
-    add('--batch', type=positive, default=2, help='frames in a step, default %(default)s')
+    add('--batch', type=positive,
+        help="frames in a step, default 2; with --data frames in a run, default the config's")
     add('--compare', nargs='*', metavar='RIVAL',
         help='what to measure against: exchange_off, list_of_streams and, for translation, '
-        'list_detached; default all; without a name, nothing is compared')
+        'list_detached; with --data cached (in memory) and, where it does the same, official (the '
+        "official code's transforms); default all; without a name, nothing is compared")
     add('--streams', nargs='+', type=positive, metavar='N',
         help='measure a train step with these numbers of modalities, for example 1 2 3 4')
     add('--tasks', nargs='+', type=positive, metavar='N',
@@ -72,12 +76,21 @@ def positive(text: str) -> int:
     return value
 
 
-def make_workload(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Workload:
-    """The work that the command line asks for; the program ends where it cannot be done."""
+def read_config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Config:
+    """The config with its overrides; the program ends where a file or folder is missing."""
     if not Path(args.config).is_file():
         parser.error(f'config {args.config} does not exist: see configs/cen/ for what there is')
     if args.out is not None and not args.out.absolute().parent.is_dir():
         parser.error(f'--out: the folder {args.out.parent} does not exist, make it first')
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    return cfg
+
+
+def make_workload(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Workload:
+    """The work that the command line asks for; the program ends where it cannot be done."""
+    cfg = read_config(args, parser)
+    args.batch = args.batch or 2
     device = args.device
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -85,8 +98,6 @@ def make_workload(args: argparse.Namespace, parser: argparse.ArgumentParser) -> 
         parser.error('--device cuda: PyTorch finds no GPU here, use --device cpu')
     if device == 'cuda' and args.clock == 'cpu':
         parser.error('--clock cpu does not see what a GPU does: use --clock wall')
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
     torch.set_num_threads(args.threads)
     translates = cfg.get('model', {}).get('type') == 'CENTranslator'
     kind = TranslationWorkload if translates else Workload
@@ -191,7 +202,7 @@ def measure_memory(work: Workload, names: list[str], progress: Progress) -> dict
 
 def measure_times(variants: dict, task: str, args: argparse.Namespace, progress: Progress) -> dict:
     bar = progress.add_task(task.replace('_', ' '), total=(args.warmup + args.runs) * len(variants))
-    seconds = measure.stopwatch(next(iter(variants.values())).work, args.clock)
+    seconds = measure.stopwatch(next(iter(variants.values())).work.device, args.clock)
     return measure.time_in_turn(
         variants, task, args.runs, args.warmup, seconds, lambda: progress.advance(bar)
     )
@@ -200,10 +211,39 @@ def measure_times(variants: dict, task: str, args: argparse.Namespace, progress:
 def main() -> None:
     args, parser = parse_args()
     quiet()
+    if args.data:
+        measure_data(args, parser)
+    else:
+        measure_model(args, parser)
+
+
+def measure_data(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Measure loading, and tell."""
+    cfg = read_config(args, parser)
+    try:
+        work, names = loading.plan(cfg, args.batch, args.runs + args.warmup, args.compare)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    result: dict = {'setting': report.loading_setting(args, work), 'loading': {}}
+    with progress_bars() as progress:
+        variants = {name: work.build(name) for name in names}
+        for task in work.tasks:
+            times = measure_times(variants, task, args, progress)
+            result['loading'][task] = loading.figures(times, work.batch)
+        bar = progress.add_task('transforms', total=args.runs)
+        seconds = measure.stopwatch(work.device, args.clock)
+        result['transforms'] = loading.where_time_goes(
+            variants[OURS], args.runs, seconds, lambda: progress.advance(bar)
+        )
+    report.print_loading(Console(), result)
+    save(args, result)
+
+
+def measure_model(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Measure a model, and tell."""
     work = make_workload(args, parser)
     result = {'setting': report.setting(args, work)}
-    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+    with progress_bars() as progress:
         if args.compare:
             result['comparison'] = compare(work, args, progress)
         if args.deploy:
@@ -224,9 +264,18 @@ def main() -> None:
             report.print_counts(console, kind, result[kind])
     if args.cycle:
         report.print_cycle(console, args.cycle, result['cycle'])
+    save(args, result)
+
+
+def progress_bars() -> Progress:
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+
+
+def save(args: argparse.Namespace, result: dict) -> None:
     if args.out is not None:
         args.out.write_text(json.dumps(result, indent=2) + '\n')
-        console.print(f'all figures: {args.out}')
+        Console().print(f'all figures: {args.out}')
 
 
 if __name__ == '__main__':

@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from .workload import Variant, Workload
+from .workload import Variant
 
 
-def stopwatch(work: Workload, clock: str) -> Callable[[], float]:
+def stopwatch(device: str, clock: str) -> Callable[[], float]:
     """Seconds of the wall clock, or of this process on all cores: others' work is not counted."""
     read = time.perf_counter if clock == 'wall' else time.process_time
 
     def seconds() -> float:
-        if work.device == 'cuda':
+        if device == 'cuda':
             torch.cuda.synchronize()
         return read()
 

@@ -32,17 +32,21 @@ class OfficialData:
         crop: side of the square crop, in pixels.
         side: least length of the shorter side after scaling, in pixels.
         scales: smallest and largest scale.
+        zero_is_void: mask files hold 0 for void and 1..K, else 0..K-1 and 255 as the official ones.
     """
 
     metres_per_unit: Mapping[str, float]
     crop: int = 500
     side: int = 350
     scales: tuple[float, float] = (0.5, 2.0)
+    zero_is_void: bool = False
 
     def __call__(self, frame: Mapping[str, str]) -> dict[str, Tensor]:
         """Files by ``rgb``, ``depth`` and ``mask`` to tensors: (3, H, W) float32 each, and (H, W)
         int64, random numbers from numpy's global generator."""
         sample = read(frame)
+        if self.zero_is_void:
+            sample['mask'] -= np.uint8(1)
         unit = self.metres_per_unit[sample['depth'].dtype.name]
         height, width = sample['rgb'].shape[:2]
         scale = max(np.random.uniform(*self.scales), self.side / min(height, width))
@@ -61,14 +65,12 @@ class OfficialData:
 
 
 def read(frame: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """(H, W, 3) for pictures and (H, W) for the mask, 0..K-1 and 255 for void."""
+    """(H, W, 3) for pictures and (H, W) for the mask."""
     sample = {}
     for name, path in frame.items():
         with Image.open(path) as file:
             array = np.array(file)
-        if name == 'mask':
-            array = array - np.uint8(1)  # our files have void at 0; the official ones need no step
-        elif array.ndim == 2:
+        if name != 'mask' and array.ndim == 2:
             array = np.tile(array, (3, 1, 1)).transpose(1, 2, 0)
         sample[name] = array
     return sample

@@ -7,7 +7,9 @@ import subprocess
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import cv2
 import mmengine
 import mmseg
 import torch
@@ -17,39 +19,57 @@ from rich.table import Table
 
 from mmcen import __version__
 
+from .loading import OFFICIAL, LoadingWorkload
 from .memory import METHOD
 from .workload import OURS, SEED, SMALL_SHARE, Workload
 
 ROOT = Path(__file__).resolve().parents[2]
 MEBIBYTE = 2**20
+LOADING = {
+    'sample': 'samples, as worker processes make them',
+    'input': 'input of the network: samples, batched and normalised on the CPU',
+}
 
 
 def setting(args: Namespace, work: Workload) -> dict:
     """Where and what: everything needed to run the same again."""
+    return {
+        **surroundings(args, work),
+        'shape': list(work.shape),
+        'threads': work.threads,
+        'precision': work.precision,
+        'channels_last': work.channels_last,
+        'weights': f'random, seed {SEED}; {SMALL_SHARE:.0%} of the scaling factors of each '
+        'exchanging norm below its threshold',
+        'memory': METHOD[work.device],
+    }
+
+
+def surroundings(args: Namespace, work: Any) -> dict:
+    """What models and data have in common: the command, the machine, the versions."""
     device = torch.cuda.get_device_name() if work.device == 'cuda' else processor()
     return {
         'config': args.config,
         'cfg_options': {k: str(v) for k, v in (args.cfg_options or {}).items()},
-        'shape': list(work.shape),
         'batch': work.batch,
         'runs': args.runs,
         'warmup': args.warmup,
         'clock': args.clock,
         'device': work.device,
         'device_name': device,
-        'threads': work.threads,
-        'precision': work.precision,
-        'channels_last': work.channels_last,
         'python': platform.python_version(),
         'torch': torch.__version__,
         'mmengine': mmengine.__version__,
         'mmseg': mmseg.__version__,
         'mmcen': __version__,
         'commit': commit(),
-        'weights': f'random, seed {SEED}; {SMALL_SHARE:.0%} of the scaling factors of each '
-        'exchanging norm below its threshold',
-        'memory': METHOD[work.device],
     }
+
+
+def loading_setting(args: Namespace, work: LoadingWorkload) -> dict:
+    """What loading was measured on."""
+    frames = len(work.order(len(work.dataset())))
+    return {**surroundings(args, work), 'frames': frames, 'opencv': cv2.__version__}
 
 
 def processor() -> str:
@@ -147,6 +167,31 @@ def print_cycle(console: Console, flows: int, result: dict) -> None:
     console.print(
         f'train step of a cycle of {flows} flows / {flows} x one flow: {median} ({quartiles})'
     )
+
+
+def print_loading(console: Console, result: dict) -> None:
+    """Samples per second and core of a training pipeline, and where its time goes."""
+    facts = result['setting']
+    for line in (
+        f'{facts["config"]}, {facts["frames"]} frames, {facts["runs"]} runs of {facts["batch"]} in '
+        f'turn after {facts["warmup"]} to warm up, {facts["clock"]} time, one thread',
+        f'{facts["device_name"]}, OpenCV {facts["opencv"]}, torch {facts["torch"]}, commit '
+        f'{facts["commit"]}',
+    ):
+        console.print(line, soft_wrap=True, highlight=False)
+    for task, rows in result['loading'].items():
+        base = OFFICIAL if OFFICIAL in rows else OURS
+        columns = ('', 'ms a sample', 'samples/s', f'x as fast as {base}', 'quartiles')
+        table = make_table(LOADING[task], columns)
+        for name, row in rows.items():
+            figures = f'{1000 * row["median"]:.2f}', f'{row["samples_per_second"]:.0f}'
+            table.add_row(name, *figures, *ratio_cells(row['speedup']))
+        console.print(table)
+    total = sum(result['transforms'].values())
+    table = make_table('where the time of ours goes', ('', 'ms a sample', 'share'))
+    for name, taken in result['transforms'].items():
+        table.add_row(name, f'{1000 * taken:.2f}', f'{taken / total:.0%}')
+    console.print(table)
 
 
 def make_table(title: str, columns: Sequence[str]) -> Table:

@@ -80,7 +80,7 @@ class ForEachModality(BaseTransform):
         self.pad_val = pad_val
         self.only = [only] if isinstance(only, str) else only
         self.label = label
-        parts = list(_parts(self.transforms))
+        parts = list(transform_parts(self.transforms))
         self._interpolating = [t for t in parts if hasattr(t, 'interpolation')]
         self._padding = [
             (t, key) for t in parts for key in ('pad_val', 'pal_val') if hasattr(t, key)
@@ -195,7 +195,9 @@ class ForEachModality(BaseTransform):
     @contextmanager
     def _shared_randomness(self) -> Iterator[None]:
         """All modalities get the random choices of the first."""
-        forbidden = [t for t in _parts(self.transforms) if getattr(t, 'avoid_cache_randomness', 0)]
+        forbidden = [
+            t for t in transform_parts(self.transforms) if getattr(t, 'avoid_cache_randomness', 0)
+        ]
         if forbidden or self._private:
             raise ValueError(self._unshared(forbidden or self._private))
         try:
@@ -204,7 +206,7 @@ class ForEachModality(BaseTransform):
         finally:
             # mmcv leaves bound copies of the methods behind, which hold weak references and so
             # keep the data set from being pickled to worker processes.
-            for transform in _parts(self.transforms):
+            for transform in transform_parts(self.transforms):
                 for method in ('transform', *getattr(transform, '_methods_with_randomness', ())):
                     vars(transform).pop(method, None)
 
@@ -224,13 +226,13 @@ class ForEachModality(BaseTransform):
         )
 
 
-def _parts(transform: Any) -> Iterator[Any]:
+def transform_parts(transform: Any) -> Iterator[Any]:
     """A transform and those inside it, as in Compose, RandomApply or RandomResize."""
     yield transform
     inside = list(transform) if isinstance(transform, Iterable) else []
     held = [t for t in getattr(transform, '__dict__', {}).values() if isinstance(t, BaseTransform)]
     for part in inside + [t for t in held if all(t is not other for other in inside)]:
-        yield from _parts(part)
+        yield from transform_parts(part)
 
 
 def _has_own_generator(transform: Any, depth: int = 2) -> bool:
