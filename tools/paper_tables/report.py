@@ -56,7 +56,9 @@ def cell(line: Line, column: str, plus_minus: str = ' ± ') -> str:
     parts = []
     if values := line.measured.get(column):
         mean, deviation = mean_and_deviation(values)
-        parts.append(f'{mean:.2f}' + (f'{plus_minus}{deviation:.2f}' if deviation else ''))
+        digits = 2 if mean >= 1 else 3  # errors within 0..1 are printed so
+        spread = f'{plus_minus}{deviation:.{digits}f}' if deviation else ''
+        parts.append(f'{mean:.{digits}f}{spread}')
     if (published := line.published.get(column)) is not None:
         parts.append(f'({published})')
     return ' '.join(parts)

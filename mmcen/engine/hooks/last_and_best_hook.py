@@ -50,5 +50,5 @@ class LastAndBestHook(Hook):
                 values = dict(runner.message_hub.get_info(f'{word}_val'))
                 epoch = values.pop('epoch')
                 values.pop('iter')
-                text = ', '.join(f'{k} {v:.2f}' for k, v in values.items())
+                text = ', '.join(f'{k} {v:.{2 if v >= 1 else 3}f}' for k, v in values.items())
                 print_log(f'{word} validation (epoch {epoch}): {text}', logger='current')
