@@ -21,6 +21,7 @@ from mmengine.dataset import pseudo_collate
 from torch.utils.data import DataLoader
 
 from mmcen.datasets import NYUv2Dataset, cache
+from tests.frames import write_frames
 
 LOADING = [{'type': 'LoadModalities'}, {'type': 'LoadLabel'}]
 FRAMES = 5  # no multiple of the workers below, so that each frame meets each of them
@@ -31,15 +32,8 @@ fork = multiprocessing.get_context('fork')
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     """Frames of 12x16 in the layout of NYUv2, and an empty folder for a cache."""
-    rng = np.random.default_rng(0)
-    for folder in ('rgb', 'depth', 'masks', 'splits', 'cache'):
-        (tmp_path / folder).mkdir()
-    for i in range(FRAMES):
-        cv2.imwrite(f'{tmp_path}/rgb/{i}.jpg', rng.integers(0, 256, (12, 16, 3)))
-        depth = rng.integers(700, 10000, (12, 16)).astype(np.uint16)
-        cv2.imwrite(f'{tmp_path}/depth/{i}.png', depth)
-        cv2.imwrite(f'{tmp_path}/masks/{i}.png', rng.integers(0, 41, (12, 16)))
-    (tmp_path / 'splits' / 'train.txt').write_text('\n'.join(map(str, range(FRAMES))))
+    write_frames(tmp_path, FRAMES, 12, 16)
+    (tmp_path / 'cache').mkdir()
     return tmp_path
 
 
