@@ -163,6 +163,45 @@ def test_truncated_files(tmp_path: Path, suffix: str, dtype: type, info: dict, k
     assert str(path) in str(why.value)
 
 
+def test_a_broken_png(tmp_path: Path) -> None:
+    """All of its length is there."""
+    path = Path(save(tmp_path / 'frame.png', np.tile(noise(np.uint8), (8, 8))))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r'frame\.png cannot be read'):
+        load(str(path), RAW)
+
+
+@pytest.mark.parametrize(
+    ('mode', 'options'),
+    [
+        ('1', {}), ('L', {}), ('L', {'bits': 4}), ('L', {'transparency': 3}), ('I;16', {}),
+        ('LA', {}), ('RGB', {}), ('RGB', {'transparency': (1, 2, 3)}), ('RGBA', {}),
+    ],
+)  # fmt: skip
+def test_png_of_any_layout(tmp_path: Path, mode: str, options: dict) -> None:
+    """Whoever decodes it, it is what Pillow reads."""
+    channels = {'LA': 2, 'RGB': 3, 'RGBA': 4}.get(mode)
+    if mode == '1':
+        picture = Image.fromarray(noise(np.uint8) > 100)
+    elif mode == 'I;16':
+        picture = Image.fromarray(noise(np.uint16) * 300)
+    else:
+        picture = Image.fromarray(noise(np.uint8, *([channels] if channels else [])))
+    assert picture.mode == mode
+    picture.save(tmp_path / 'a.png', **options)
+    with Image.open(tmp_path / 'a.png') as image:
+        expected = np.array(image)
+    assert np.array_equal(load(str(tmp_path / 'a.png'), RAW).squeeze(), expected)
+
+
+def test_colour_of_16_bits_is_read_as_8(tmp_path: Path) -> None:
+    stored = noise(np.uint16, 3) * 300
+    out = load(save(tmp_path / 'a.png', stored), COLOUR)
+    assert np.array_equal(out, stored >> 8)
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r'frame\.png is missing.*convert it again'):
         load(str(tmp_path / 'frame.png'), COLOUR)
@@ -300,6 +339,23 @@ def test_packing() -> None:
     assert [t.shape for t in batch['inputs']['rgb']] == [(3, *SHAPE)] * 2
 
 
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32, np.float64, bool])
+@pytest.mark.parametrize('channels', [1, 2, 3, 6])
+def test_packing_of_views(dtype: type, channels: int) -> None:
+    """Crops and mirrored pictures, which are views with strides of all signs."""
+    whole = noise(dtype, channels)
+    for rows in (slice(2, 9), slice(9, 2, -1)):
+        for columns in (slice(3, 14), slice(14, 3, -1)):
+            view = whole[rows, columns]
+            packed = PackModalities()({'modalities': {'it': view}})['inputs']['it']
+            assert packed.is_contiguous()
+            assert packed.numpy().dtype == dtype
+            assert np.array_equal(packed.numpy(), view.transpose(2, 0, 1))
+            packed[:] = 0  # a tensor of its own
+            assert whole.any()
+
+
 def test_all_are_registered_in_the_root() -> None:
-    for name in ('LoadModalities', 'LoadLabel', 'ForEachModality', 'RandomScale', 'PackModalities'):
+    names = ['LoadModalities', 'LoadLabel', 'ForEachModality', 'PackModalities']
+    for name in [*names, 'RandomScale', 'RandomScaleCrop']:
         assert TRANSFORMS.get(name).__module__.startswith('mmcen.')
