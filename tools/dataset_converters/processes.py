@@ -38,6 +38,9 @@ def run_in_processes(
     Raises:
         ValueError: a process died.
     """
+    threads = cv2.getNumThreads()
+    # Before the fork: a child that ends OpenCV's threads waits forever for those of its parent.
+    cv2.setNumThreads(1)
     pool = ProcessPoolExecutor(workers, initializer=_start, initargs=(start, arguments))
     try:
         run_all(pool, work, frames, console)
@@ -45,13 +48,14 @@ def run_in_processes(
         raise ValueError(
             'a worker died, perhaps for want of memory: run again with fewer --workers'
         ) from error
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _start(start: Callable[..., None] | None, arguments: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    cv2.setNumThreads(1)
     if start is not None:
         start(*arguments)
 
