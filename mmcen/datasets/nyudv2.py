@@ -108,9 +108,9 @@ class NYUv2Dataset(ConvertedDataset):
         'MMCEN_DATA name the folder that holds nyudv2'
     )
 
-    def __init__(self, split: str = 'train', **kwargs: Any) -> None:
+    def __init__(self, split: str = 'train', data_root: str | None = None, **kwargs: Any) -> None:
         whole, _, self.part = split.partition('_') if split in self.SPLITS else (split, '', '')
-        super().__init__(whole, **kwargs)
+        super().__init__(whole, data_root, **kwargs)
 
     def _frames(self) -> list[str]:
         frames = super()._frames()

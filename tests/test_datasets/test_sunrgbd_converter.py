@@ -153,8 +153,8 @@ def test_archive_to_two_steps_and_an_evaluation(desk: Path) -> None:
     pipeline = 'train_dataloader.dataset.pipeline'
     scores = train_small(
         'sunrgbd_refinenet_r101.py', 'model.data_preprocessor.size=(48, 48)',
-        f'{pipeline}.2.transforms.0.min_side=48', f'{pipeline}.3.transforms.0.crop_size=(48, 48)',
-        f'{pipeline}.3.transforms.1.size=(48, 48)', 'model.decode_head.channels=16',
+        f'{pipeline}.2.transforms.0.min_side=48', f'{pipeline}.2.transforms.0.crop_size=(48, 48)',
+        f'{pipeline}.2.transforms.1.size=(48, 48)', 'model.decode_head.channels=16',
         'model.decode_head.in_channels=[8, 16, 32, 64]',
     )  # fmt: skip
     assert all(0 <= scores[name] < 50 for name in ('mIoU', 'rgb/mIoU', 'depth/mIoU'))
