@@ -15,6 +15,8 @@ from scipy.ndimage import distance_transform_edt
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
+VOID = 255
+SURE = VOID - 1  # "salient" of a pseudo label in a sample, where 0..1 is stored as 0..254
 NEAR = ('low', 'high')  # which stored values are near: distances, or disparities
 GRID = 64  # priors are computed with the longer side at most this long
 DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))  # rows, columns

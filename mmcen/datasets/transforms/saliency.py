@@ -9,11 +9,9 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
-from ...saliency import handmade_saliency, nearness
-from .loading import IGNORE
+from ...saliency import SURE, handmade_saliency, nearness
 from .reading import read_array
 
-SURE = IGNORE - 1  # "salient" of a pseudo label in a sample; 255 is void there
 BETWEEN = 0.05  # of a mask may be between black and white: edges, and noise of JPEG
 
 

@@ -11,10 +11,8 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ...layers import fusion_losses
+from ...saliency import SURE, VOID
 from .cen_encoder_decoder import CENEncoderDecoder
-
-VOID = 255
-SURE = VOID - 1  # "salient" of a pseudo label
 
 
 @MODELS.register_module()
