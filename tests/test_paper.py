@@ -126,6 +126,12 @@ def test_list_and_show(monkeypatch, capsys, tmp_path):
     assert '(52.5)' in out
     assert call(monkeypatch, 'show', 'table1', '--rows', 'cen', '--work-dir', str(tmp_path)) == 0
     assert '1 not run' in capsys.readouterr().out
+    # too wide for this terminal: a figure a line, none cut
+    monkeypatch.setenv('COLUMNS', '100')
+    words = ('show', 'table6', '--rows', 'rgb-depth-normal+cycle', '--work-dir', str(tmp_path))
+    assert call(monkeypatch, *words) == 0
+    lines = [line.strip('│ ').split() for line in capsys.readouterr().out.splitlines()]
+    assert ['depth_euclidean/RMSE', '│', '(4.45)'] in lines
 
 
 @pytest.mark.parametrize(

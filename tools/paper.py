@@ -119,15 +119,35 @@ def lines_of(args: argparse.Namespace, plan: Plan) -> list[report.Line]:
     ]
 
 
+def wide(lines: list[report.Line], title: str) -> Grid:
+    """As the paper prints it."""
+    columns = report.columns_of(lines)
+    whole = (Column(name, no_wrap=True) for name in ('row', *columns))
+    grid = Grid(*whole, 'state', title=title)
+    for line in lines:
+        grid.add_row(line.name, *(report.cell(line, column) for column in columns), line.note)
+    return grid
+
+
+def long(lines: list[report.Line], title: str) -> Grid:
+    """A figure a line, for a table that is wider than the terminal."""
+    grid = Grid('row', 'state, figures', title=title)
+    for line in lines:
+        grid.add_row(line.name, line.note, style='bold')
+        for column in report.columns_of([line]):
+            if cell := report.cell(line, column):
+                grid.add_row(f'  {column}', cell)
+        grid.add_section()
+    return grid
+
+
 def show(args: argparse.Namespace, console: Console) -> None:
     table = TABLES[args.table]
     lines = lines_of(args, Plan(table, settings_of(args)))
-    columns = report.columns_of(lines)
     title = f'{args.table}, page {table.page}: {table.title} (in brackets: published)'
-    grid = Grid(Column('row', no_wrap=True), *columns, 'state', title=title)
-    for line in lines:
-        grid.add_row(line.name, *(report.cell(line, column) for column in columns), line.note)
-    console.print(grid)
+    grid = wide(lines, title)
+    wanted = console.measure(grid, options=console.options.update(width=10_000)).minimum
+    console.print(grid if wanted <= console.width else long(lines, title))
     console.print(f'a row: {command_of(args, next(iter(table.rows)))}', soft_wrap=True)
 
 

@@ -20,6 +20,7 @@ DATASETS: dict[str, dict[str, str]] = {
     },
     'nyuv2': {TRANSLATION: 'nyuv2_rgb-edge_to_depth.py'},
     'nyuv2-cpu': {SEGMENTATION: 'nyud_lwrefinenet_r18_cpu.py'},
+    'nyuv2-efflite0': {SEGMENTATION: 'nyud_lwrefinenet_efflite0.py'},
     'sunrgbd': {},
     'taskonomy': {},
     'rgbd-saliency': {},
