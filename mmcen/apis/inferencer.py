@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..datasets.encodings import ENCODINGS
 from ..datasets.modalities import ModalitySpec
 from ..deploy import DeployedNetwork, OnnxNetwork, as_it_is, deploy
+from ..files import whole_file
 from ..visualization.sheet import class_colours, draw_sheet, picture
 from .frames import Frame, find_frames
 
@@ -403,9 +404,8 @@ class CENInferencer(BaseInferencer):
 
 
 def _save(array: np.ndarray, path: Path) -> None:
-    partial = path.with_name(f'{path.name}.partial')
-    Image.fromarray(array).save(partial, format='PNG')
-    partial.replace(path)
+    with whole_file(path) as part:
+        Image.fromarray(array).save(part, format='PNG')
 
 
 def _to_read(inputs: Sequence[str], stages: Sequence[Mapping]) -> list[str]:

@@ -1,7 +1,6 @@
 """ONNX files of a trained model, checked against PyTorch, that say what they are."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..files import whole_file
 from ..version import __version__
 from .network import DeployedNetwork, as_it_is, deploy
 
@@ -70,14 +70,11 @@ def export_onnx(
         **(about or {}),
     }
     onnx.helper.set_model_props(proto, {METADATA: json.dumps(facts)})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.partial')
-    try:
-        onnx.save(proto, partial)
+    with whole_file(path) as part:
+        onnx.save(proto, part)
         half = (size[0] // 2 // divisor * divisor, size[1] // 2 // divisor * divisor)
         worst = max(
-            _difference(network, partial, _frames(network, batch, shape))
+            _difference(network, part, _frames(network, batch, shape))
             for batch, shape in ((1, size), (2, half))
         )
         if worst > TOLERANCE:
@@ -85,9 +82,6 @@ def export_onnx(
                 f'ONNX Runtime and PyTorch differ by {worst:.1e} of the largest output, more than '
                 f'{TOLERANCE:.0e}: the file was not written'
             )
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return worst
 
 

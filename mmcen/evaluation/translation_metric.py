@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +15,7 @@ from mmengine.logging import MMLogger, print_log
 from mmengine.registry import EVALUATOR, METRICS
 from torch import Tensor, nn
 
+from ..files import whole_file
 from .distances import frechet_distance, kernel_distance, pixel_errors
 from .inception import build_extractor, provenance
 
@@ -186,10 +186,8 @@ class TranslationMetric(BaseMetric):
         if self.out_file is None and log_file is None:
             return
         path = Path(self.out_file or Path(log_file).with_name('translation_metric.json'))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f'{path.name}.partial')
-        partial.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
-        os.replace(partial, path)
+        with whole_file(path) as part:
+            part.write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
 
     def _warn_once(self, message: str) -> None:
         if message not in self._said:

@@ -1,7 +1,6 @@
 """What all sheets share: rows of titled panels, class colours, a legend, written atomically."""
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,6 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
+
+from ..files import whole_file
 
 Colours = Sequence[Sequence[int]]
 LEGEND_ENTRY = 1.15  # inches of the longest names of NYUv2, such as "shower curtain"
@@ -63,10 +64,8 @@ def draw_sheet(
 def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a PNG whole or not at all; its folder is made."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'{path.name}.partial')
-    figure.savefig(partial, dpi=120, format='png')
-    os.replace(partial, path)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=120, format='png')
     return path
 
 

@@ -352,7 +352,7 @@ def test_export(folder, monkeypatch, capsys):
     ):  # fmt: skip
         status, printed = export(*args)
         assert (status, message in printed) == (1, True), printed
-    assert not list(Path().rglob('*.partial'))
+    assert not list(Path().rglob('*.part'))
 
 
 def test_a_missing_extra_is_named(folder, monkeypatch, capsys):

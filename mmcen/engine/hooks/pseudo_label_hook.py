@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from mmengine.runner import Runner
 
 from ...datasets import LoadPseudoLabel
 from ...datasets.transforms.saliency import label_file
+from ...files import whole_file
 from ...saliency import refine_saliency
 
 
@@ -118,10 +118,9 @@ class PseudoLabelHook(Hook):
         if predicted.shape != near.shape[:2]:
             predicted = cv2.resize(predicted, (near.shape[1], near.shape[0]))
         label = refine_saliency(predicted, near[..., 0], rgb, **self.refine)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f'.{path.name}.part')  # whole or not at all
-        part.write_bytes(cv2.imencode('.png', np.rint(label * 255).astype(np.uint8))[1].tobytes())
-        os.replace(part, path)
+        with whole_file(path) as part:
+            image = np.rint(label * 255).astype(np.uint8)
+            part.write_bytes(cv2.imencode('.png', image)[1].tobytes())
         return float(np.abs(label - predicted).mean())
 
 
