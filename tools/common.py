@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 
 def write(path: Path, data: bytes | str) -> None:
     """All or nothing: under the final name stands the whole file, or none."""
-    part = path.with_name(f'.{path.name}.part')
-    part.write_bytes(data.encode() if isinstance(data, str) else data)
-    os.replace(part, path)
+    from mmcen.files import whole_file  # a broken OpenMMLab is told by the tool, not here
+
+    with whole_file(path) as part:
+        part.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def exit_status(work: Callable[[], int | None]) -> int:

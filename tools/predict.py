@@ -83,6 +83,9 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if not args.model.endswith('.onnx') and args.checkpoint is None:
         parser.error('a config needs a checkpoint: give both, or an .onnx file')
+    twice = {name for name, _ in args.input if [n for n, _ in args.input].count(name) > 1}
+    if twice:
+        parser.error(f"modality '{twice.pop()}' is given twice: give one file or folder for each")
     return args
 
 
@@ -99,6 +102,8 @@ def predict(args: argparse.Namespace) -> None:
         size=tuple(args.size) if args.size else None,
         threads=args.threads,
     )
+    if args.streams and all(name.split('/')[-1] == 'ensemble' for name in inferencer.outputs):
+        raise ValueError(f'{args.model} has no stream: export it with --streams, or leave it out')
     found = inferencer(
         dict(args.input),
         batch_size=args.batch_size,
@@ -110,7 +115,8 @@ def predict(args: argparse.Namespace) -> None:
     )
     predictions, skipped = found['predictions'], found['skipped']
     folders = dict.fromkeys(path.parent for one in predictions for path in one.files)
-    print(f'{len(predictions)} frames predicted' + (f', {len(skipped)} were there' * bool(skipped)))
+    count = f'{len(predictions)} frame' + 's' * (len(predictions) != 1)
+    print(f'{count} predicted' + f', {len(skipped)} were there' * bool(skipped))
     for folder in folders:
         print(f'  {folder}')
 

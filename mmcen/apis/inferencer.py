@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,7 +13,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner.checkpoint import _load_checkpoint
 from PIL import Image
 from rich.progress import track
 from torch import Tensor, nn
@@ -23,13 +23,18 @@ from ..datasets.encodings import ENCODINGS
 from ..datasets.modalities import ModalitySpec
 from ..deploy import DeployedNetwork, OnnxNetwork, as_it_is, deploy
 from ..files import whole_file
+from ..models.multitask import CENMultiTask
+from ..models.segmentors import CENEncoderDecoder
 from ..visualization.sheet import class_colours, draw_sheet, picture
 from .frames import Frame, find_frames
 
 ENSEMBLE = 'ensemble'
 # where the data set does not say: whole numbers are millimetres, others metres
 METRES_PER_UNIT = {'uint16': 0.001, 'int32': 0.001, 'float32': 1.0, 'float64': 1.0}
-LOADERS = ('LoadModalities', 'LoadLabel', 'LoadAnnotations', 'LoadImageFromFile')
+LOADERS = (
+    'LoadModalities', 'LoadLabel', 'LoadMask', 'LoadPseudoLabel', 'LoadAnnotations',
+    'LoadImageFromFile',
+)  # fmt: skip
 
 
 @dataclass
@@ -57,11 +62,12 @@ class CENInferencer(BaseInferencer):
 
     Args:
         model: config file, config, a built model, or an ``.onnx`` file of ``tools/export.py``.
-        weights: checkpoint; an ONNX file has its own.
+        weights: checkpoint; an ONNX file has its own, a built model may have.
         device: such as ``'cuda:0'``; by default the best there is.
         apart: take the model apart first, see :func:`~mmcen.deploy.deploy`: the same predictions in
             less time.
-        streams: predict each stream's own output besides the ensemble's.
+        streams: predict each stream's own output besides the ensemble's, as far as an ONNX file has
+            them.
         depth_unit: metres per stored unit of depth files, such as 0.001 for millimetres. By default
             as the model's data set declares it; else millimetres for whole numbers, metres for
             floating-point ones.
@@ -72,7 +78,8 @@ class CENInferencer(BaseInferencer):
 
     Raises:
         FileNotFoundError: config or checkpoint does not exist.
-        ValueError: the checkpoint is of another model.
+        ValueError: the checkpoint is none, or of another model; the model is none of mmcen; an
+            argument does not fit it.
 
     Example:
         >>> inferencer = CENInferencer('config.py', 'checkpoint.pth')  # doctest: +SKIP
@@ -103,6 +110,8 @@ class CENInferencer(BaseInferencer):
             )
         cfg: Any = str(model) if isinstance(model, Path) else model
         if str(cfg).endswith('.onnx'):
+            if weights or apart:
+                raise ValueError(f'{cfg} has its own weights and is apart: leave out the others')
             self._given = OnnxNetwork(cfg, threads)
             cfg = Config(dict(self._given.facts['config'], model=dict()))
             device = 'cpu'
@@ -110,6 +119,17 @@ class CENInferencer(BaseInferencer):
             self._given, cfg = cfg, getattr(cfg, 'cfg', None) or Config(dict(model=dict()))
         elif isinstance(cfg, str):
             cfg = Config.fromfile(cfg)
+        if self._given is None and not (weights and cfg.get('model')):
+            what = 'a checkpoint' if cfg.get('model') else 'a model'
+            raise ValueError(f'a config without {what} predicts nothing: give one')
+        if device is not None:
+            try:
+                torch.empty(0, device=device)
+            except (RuntimeError, AssertionError) as error:
+                raise ValueError(
+                    f"device '{device}' is not there ({str(error).splitlines()[0]}): leave it out "
+                    'to take the best there is'
+                ) from error
         init_default_scope(cfg.get('default_scope', 'mmseg'))
         self.apart, self.streams = apart, streams
         self.depth_unit, self.size = depth_unit, size
@@ -122,18 +142,18 @@ class CENInferencer(BaseInferencer):
             self.meta = dict(self._given.facts)
             self.outputs = self._wanted(self.network)
             return None
-        cfg = deepcopy(cfg)
-        for part in (cfg.model, cfg.model.get('backbone') or {}):
-            part.pop('init_cfg', None) if weights else None  # not to be fetched in vain
-        if self._given is None:
-            try:
-                model = super()._init_model(cfg, weights, device)
-            except (UnpicklingError, EOFError) as error:
-                raise ValueError(
-                    f'{weights} is no checkpoint of tensors and numbers: {error}'
-                ) from error
-        else:
-            model = self._given.to(device).eval()
+        model = self._given
+        if model is None:
+            model = MODELS.build(cfg.model)
+            model.cfg = cfg
+        if not isinstance(model, (CENEncoderDecoder, CENMultiTask)):
+            raise ValueError(
+                f'{type(model).__name__} is no model of mmcen: give a CENEncoderDecoder, '
+                'a CENMultiTask or a CENTranslator'
+            )
+        if weights:
+            self._load_weights_to_model(model, load_checkpoint(weights), cfg)
+        model.to(device).eval()
         mode = (cfg.model.get('test_cfg') or {}).get('mode', 'whole')
         if mode != 'whole':
             raise ValueError(f"test_cfg.mode='{mode}' is not served: set test_cfg.mode='whole'")
@@ -149,8 +169,8 @@ class CENInferencer(BaseInferencer):
 
     def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
         """As the parent, but a checkpoint of another model is an error."""
-        if checkpoint is None:
-            return super()._load_weights_to_model(model, checkpoint, cfg)
+        if not isinstance(checkpoint, Mapping):
+            raise ValueError(_foreign(f'it holds a {type(checkpoint).__name__}'))
         state = checkpoint.get('state_dict', checkpoint)
         try:
             missing, unexpected = model.load_state_dict(state, strict=False)
@@ -167,24 +187,35 @@ class CENInferencer(BaseInferencer):
         model.dataset_meta = (checkpoint.get('meta') or {}).get('dataset_meta')  # type: ignore
 
     def _meta_of(self, model: Any, cfg: Any) -> dict[str, Any]:
-        """Classes and palette, from the checkpoint or the config's data set."""
-        meta = getattr(model, 'dataset_meta', None) or self._dataset(cfg)[1]
-        return {key: meta[key] for key in ('classes', 'palette') if meta.get(key) is not None}
+        """Classes and palette, from the checkpoint or the config's data set, and what makes two
+        classes of one logit."""
+        meta = getattr(model, 'dataset_meta', None) or self._dataset(cfg)['metainfo']
+        meta = {key: meta[key] for key in ('classes', 'palette') if meta.get(key) is not None}
+        threshold = getattr(getattr(model, 'decode_head', None), 'threshold', None)
+        return meta if threshold is None else meta | {'threshold': threshold}
 
     @staticmethod
-    def _dataset(cfg: Any) -> tuple[Mapping, Mapping]:
-        """The test set's config, and what its class declares."""
+    def _dataset(cfg: Any) -> dict[str, Any]:
+        """Of the test set, or the first of several: pipeline, size, and what its config or class
+        declares of modalities and classes."""
         dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+        while 'datasets' in dataset or 'dataset' in dataset:  # in a wrapper
+            dataset = dataset['datasets'][0] if 'datasets' in dataset else dataset['dataset']
         kind = DATASETS.get(dataset['type']) if 'type' in dataset else None
-        return dataset, {**getattr(kind, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
+        declared = dataset.get('modalities')
+        if not isinstance(declared, Mapping):
+            declared = getattr(kind, 'MODALITIES', {})
+        of_class = getattr(kind, 'METAINFO', {})
+        return {key: dataset[key] for key in ('pipeline', 'size') if key in dataset} | {
+            'modalities': declared,
+            'metainfo': {**of_class, **(dataset.get('metainfo') or {})},
+        }
 
     def about(self) -> dict[str, Any]:
         """What an ONNX file has to say of the model to be predicted with: JSON."""
-        dataset = self._dataset(self.cfg)[0]
+        dataset = Config(self._dataset(self.cfg)).to_dict()
         kept = {'default_scope': self.cfg.get('default_scope', 'mmseg')}
-        return self.meta | {
-            'config': kept | {'test_dataloader': {'dataset': Config(dict(dataset)).to_dict()}}
-        }
+        return self.meta | {'config': kept | {'test_dataloader': {'dataset': dataset}}}
 
     def _init_visualizer(self, cfg: Any) -> None:
         return None
@@ -193,20 +224,22 @@ class CENInferencer(BaseInferencer):
         return pseudo_collate
 
     def _init_pipeline(self, cfg: Any) -> Compose:
-        dataset, _ = self._dataset(cfg)
-        kind = DATASETS.get(dataset['type']) if 'type' in dataset else None
+        dataset = self._dataset(cfg)
         stages = [
             t for t in dataset.get('pipeline') or [dict(type='PackModalities')]
             if t['type'] not in LOADERS
         ]  # fmt: skip
         self.modalities = _to_read(self.network.inputs, stages)
         encoded = any(t['type'] == 'EncodeDomains' for t in stages)
-        declared = dataset.get('modalities')
-        if not isinstance(declared, Mapping):
-            declared = getattr(kind, 'MODALITIES', {})
+        declared = dataset['modalities']
         self.info = {
             name: self._info(name, declared.get(name), encoded) for name in self.modalities
         }
+        if self.depth_unit is not None and not any(map(_of_depth, self.info.values())):
+            raise ValueError(
+                f'the model takes {" and ".join(self.modalities)}, no depth in a unit: leave '
+                'depth_unit out'
+            )
         size = self.size
         if size is not None:
             stages = [t for t in stages if not _resizes(t)]
@@ -230,8 +263,7 @@ class CENInferencer(BaseInferencer):
             info = dict(kind='depth', metres_per_unit=METRES_PER_UNIT, domain='')
         else:
             info = dict(kind='raw', metres_per_unit={}, domain='')
-        of_depth = info['kind'] == 'depth' or info['domain'].startswith('depth_')
-        if of_depth and self.depth_unit is not None:
+        if _of_depth(info) and self.depth_unit is not None:
             dtypes = ('uint8', 'uint16', 'int32', 'float32', 'float64')
             info = dict(info, kind='depth', metres_per_unit=dict.fromkeys(dtypes, self.depth_unit))
         return info
@@ -282,10 +314,12 @@ class CENInferencer(BaseInferencer):
             raise ValueError(f'batch_size {batch_size} must be 1 or more, overlay {overlay} 0..1')
         frames = find_frames(inputs, self.modalities, skip_incomplete)
         out = None if out_dir is None else Path(out_dir)
-        done = []
+        done: list[Frame] = []
         if out is not None and resume:
-            done = [f for f in frames if self._written(f, out, overlay, sheets)]
-            frames = [f for f in frames if f not in done]
+            left: list[Frame] = []
+            for frame in frames:
+                (done if self._written(frame, out, overlay, sheets) else left).append(frame)
+            frames = left
         predictions: list[Prediction] = []
         batches = range(0, len(frames), batch_size)
         bar = track(batches, 'Predicting') if self.show_progress and frames else batches
@@ -300,6 +334,8 @@ class CENInferencer(BaseInferencer):
     def predict(self, frames: Sequence[Frame]) -> Iterator[Prediction]:
         """Predictions of frames, computed together where they are of one size."""
         packed = [self.pipeline(self._sample(frame)) for frame in frames]
+        for frame, one in zip(frames, packed, strict=True):
+            self._check(frame, one['inputs'])
         shapes = {tuple(x.shape[1:]) for one in packed for x in one['inputs'].values()}
         groups = [packed] if len(shapes) == 1 else [[one] for one in packed]
         i = 0
@@ -309,6 +345,14 @@ class CENInferencer(BaseInferencer):
             for k, one in enumerate(group):
                 yield self._prediction(frames[i], one, {n: y[k] for n, y in outputs.items()})
                 i += 1
+
+    def _check(self, frame: Frame, inputs: Mapping[str, Tensor]) -> None:
+        for name, channels in self.network.inputs.items():
+            if len(inputs[name]) != channels:
+                raise ValueError(
+                    f"frame '{frame.name}': modality '{name}' has {len(inputs[name])} channels, "
+                    f'the model takes {channels}'
+                )
 
     @torch.no_grad()
     def forward(self, inputs: Any, **kwargs: Any) -> dict[str, Tensor]:
@@ -336,6 +380,7 @@ class CENInferencer(BaseInferencer):
             'known_modalities': self.modalities,
             'seg_fields': [],
             'palette': self.meta.get('palette'),
+            'near': 'low',  # for what takes depth of no unit: one's own files hold distances
         }
 
     def _prediction(self, frame: Frame, packed: dict, outputs: dict[str, Tensor]) -> Prediction:
@@ -355,6 +400,8 @@ class CENInferencer(BaseInferencer):
             y = nn.functional.interpolate(y[None], tuple(shape), mode='bilinear')[0]
         if name in self.network.images:
             return y.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        if len(y) == 1:  # one logit for two classes
+            return (y[0].sigmoid() > self.meta['threshold']).byte().numpy()
         return y.argmax(0).byte().numpy()
 
     def visualize(self, inputs: list, preds: Any, show: bool = False, **kwargs: Any) -> list:
@@ -408,6 +455,28 @@ def _save(array: np.ndarray, path: Path) -> None:
         Image.fromarray(array).save(part, format='PNG')
 
 
+def load_checkpoint(path: str | Path) -> Any:
+    """Of a file, or of a place that mmengine fetches from. Nothing but tensors and numbers, and
+    what a training writes beside them, which takes torch 2.6.
+
+    Raises:
+        ValueError: it is broken, or holds other things.
+    """
+    if '://' in str(path):
+        return _load_checkpoint(str(path), map_location='cpu')
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except (UnpicklingError, EOFError, RuntimeError, OSError) as error:
+        raise ValueError(
+            f'{path} is no checkpoint of tensors and numbers, or not the whole of one: '
+            f'{str(error).splitlines()[0]}'
+        ) from error
+
+
+def _of_depth(info: Mapping[str, Any]) -> bool:
+    return info['kind'] == 'depth' or info['domain'].startswith('depth_')
+
+
 def _to_read(inputs: Sequence[str], stages: Sequence[Mapping]) -> list[str]:
     """Modalities to read for a model's inputs, in their order: HHA is made of depth."""
     encoders = [t for t in stages if t['type'] == 'DepthToHHA']
@@ -427,9 +496,7 @@ def _resizes(transform: Mapping) -> bool:
 def _resize(size: tuple[int, int], info: Mapping[str, Mapping]) -> dict:
     """To a size, by what does least harm to each kind."""
     modes = {
-        name: 'nearest'
-        if one['kind'] == 'depth' or one['domain'].startswith(('depth_', 'segment_'))
-        else 'area'
+        name: 'nearest' if _of_depth(one) or one['domain'].startswith('segment_') else 'area'
         for name, one in info.items()
     }
     return dict(

@@ -11,9 +11,10 @@ from ..models.generators import CENUNetGenerator
 from ..models.multitask import CENMultiTask
 from ..models.multitask.dense_network import CENDenseNetwork
 from ..models.multitask.heads import to_image
+from ..models.segmentors import CENSaliency
 from ..models.segmentors.cen_encoder_decoder import ENSEMBLE, CENEncoderDecoder
 from ..streams import StreamGrid
-from .parts import Activate, Normalise, ResizeLike, WeightedSum
+from .parts import Activate, Normalise, Probability, ResizeLike, WeightedSum
 from .unroll import Unroller
 
 
@@ -24,7 +25,7 @@ class DeployedNetwork(nn.Module):
         inputs: names of the modalities, with their numbers of channels.
         outputs: names: ``ensemble`` and the streams' of a segmentor, ``<task>/ensemble`` and
             ``<task>/<stream>`` of several tasks.
-        images: those of the outputs that are images, not logits of classes.
+        images: those of the outputs that are images (saliency: grey ones), not logits of classes.
         divisor: height and width must be multiples of it.
 
     Input: a tensor ``(B, C_m, H, W)`` of each modality, in the units of the sample (colour 0..255,
@@ -188,6 +189,9 @@ class _Segmentor(_Plan):
         self.names = [ENSEMBLE, *model.streams]
         self.grid = model.in_grid
         self.resize = ResizeLike(model.align_corners)
+        self.activate: nn.Module = nn.Identity()
+        if isinstance(model, CENSaliency):
+            self.images, self.activate = self.names, Probability()
 
     def outputs(
         self, unroller: Unroller, x: dict[str, fx.Node], like: fx.Node
@@ -195,15 +199,16 @@ class _Segmentor(_Plan):
         logits = unroller.unroll(_EncodeDecode(self.model), list(x.values()))
         ensemble = WeightedSum(self.model.ensemble.scores()[0].tolist())
         found = [unroller.add(ensemble, *logits), *logits]
+        sized = [unroller.add(self.resize, y, like) for y in found]
         return {
-            name: unroller.add(self.resize, y, like)
-            for name, y in zip(self.names, found, strict=True)
+            name: unroller.add(self.activate, y) if name in self.images else y
+            for name, y in zip(self.names, sized, strict=True)
         }
 
     def folded(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
         like = next(iter(x.values()))
         found = self.model._forward(torch.cat(list(x.values()), 1))
-        return {name: self.resize(y, like) for name, y in found.items()}
+        return {name: self.activate(self.resize(y, like)) for name, y in found.items()}
 
 
 class _EncodeDecode(nn.Module):

@@ -68,6 +68,13 @@ class Activate(nn.Module):
         return to_image(y) if self.head.of_images else y
 
 
+class Probability(nn.Module):
+    """One logit ``(B, 1, H, W)`` as a grey image ``(B, 3, H, W)`` in 0..255."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 255 * x.sigmoid().expand(-1, 3, -1, -1)
+
+
 class Exchange(nn.Module):
     """Eq. 4 for one stream, the choice of channels being fixed: its own channels where they are
     kept, the mean of the others' elsewhere.
@@ -186,9 +193,10 @@ def plain_conv(conv: Any, bias: bool | None = None) -> Any:
     """A stock convolution with the values of one that may be a subclass."""
     kind = nn.ConvTranspose2d if isinstance(conv, nn.ConvTranspose2d) else nn.Conv2d
     with_bias = conv.bias is not None if bias is None else bias
+    more = {'output_padding': conv.output_padding} if kind is nn.ConvTranspose2d else {}
     new: Any = kind(
         conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
-        dilation=conv.dilation, groups=conv.groups, bias=with_bias,
+        dilation=conv.dilation, groups=conv.groups, bias=with_bias, **more,
     )  # fmt: skip
     with torch.no_grad():
         new.weight.copy_(conv.weight)

@@ -238,8 +238,8 @@ class Unroller:
             if not isinstance(norm, (nn.BatchNorm2d, nn.InstanceNorm2d)):
                 continue
             before = node.args[0]
-            conv = self.part(before) if isinstance(before, fx.Node) else None
-            if type(conv) not in CONVOLUTIONS or len(before.users) > 1:
+            conv: Any = self.part(before) if isinstance(before, fx.Node) else None
+            if type(conv) not in CONVOLUTIONS or not is_plain(conv) or len(before.users) > 1:
                 continue
             folded = fold_norm(conv, norm)
             if folded is not None:
@@ -283,7 +283,7 @@ class Unroller:
                 return None
             chain.append(before)
         conv: Any = self.part(chain[-1])
-        if conv.groups > 1:
+        if conv.groups > 1 or not is_plain(conv):
             return None
         args = chain[-1].args
         with self.graph.inserting_before(node):

@@ -182,6 +182,73 @@ def test_a_built_model(folder):
     assert one.outputs['ensemble'].shape == SIZE
     assert one.colour is not None
     np.testing.assert_array_equal(one.colour, rgb)
+    fresh = MODELS.build(cfg.model)
+    (same,) = CENInferencer(fresh, 'seg.pth', show_progress=False, size=(120, 160))(files())[
+        'predictions'
+    ]
+    np.testing.assert_array_equal(same.outputs['ensemble'], one.outputs['ensemble'])
+    with pytest.raises(ValueError, match='takes rgb, no depth in a unit: leave depth_unit out'):
+        CENInferencer(of_modalities(rgb=3), depth_unit=0.001)
+    heat = CENInferencer(of_modalities(rgb=3, heat=1), show_progress=False)
+    message = "frame '0': modality 'heat' has 3 channels, the model takes 1"
+    with pytest.raises(ValueError, match=message):
+        heat(dict(rgb=rgb, heat=rgb))
+
+
+def of_modalities(**channels):
+    model = Config.fromfile('seg.py').model
+    model.data_preprocessor.modalities = {
+        '_delete_': True,
+        **{name: dict(mean=[0.0] * n, std=[1.0] * n) for name, n in channels.items()},
+    }
+    del model.data_preprocessor.modalities['_delete_']
+    return MODELS.build(model)
+
+
+def one_channel(config, **head):
+    """A small model with one logit a pixel, its config and its checkpoint."""
+    cfg = Config.fromfile(config)
+    cfg.model.backbone.update(depth=18, base_channels=8, init_cfg=None)
+    cfg.model.decode_head.update(in_channels=[8, 16, 32, 64], channels=8, **head)
+    model = MODELS.build(cfg.model).eval()
+    torch.nn.init.normal_(model.decode_head.conv_seg.weight, std=0.5)
+    torch.save(dict(state_dict=model.state_dict()), 'one.pth')
+    return cfg, model
+
+
+def test_saliency_is_a_grey_image(folder):
+    """Of files whose depth is a distance; the first of several test sets says how it is loaded."""
+    cfg, model = one_channel(ROOT / 'configs/cen/saliency_njud-nlpr_refinenet_r50.py')
+    inferencer = CENInferencer(cfg, 'one.pth', show_progress=False)
+    (found,) = inferencer(files())['predictions']
+    assert found.outputs['ensemble'].shape == (*SIZE, 3)
+    packed = inferencer.pipeline(inferencer._sample(find_frames(files(), ['rgb', 'depth'])[0]))
+    assert packed['inputs']['depth'].shape == (1, 352, 352)
+    assert 0 <= packed['inputs']['depth'].min() < 0.1
+    assert packed['inputs']['depth'].max() == 1
+    depth = cv2.imread(files()['depth'], cv2.IMREAD_UNCHANGED)
+    place = np.array(np.unravel_index(depth.argmin(), SIZE))
+    nearest = ((place + 0.5) * 352 / np.array(SIZE)).astype(int)
+    assert packed['inputs']['depth'][0, nearest[0], nearest[1]] > 0.8
+    (sample,) = model.test_step(pseudo_collate([packed]))
+    wanted = sample.seg_logits.data[0].detach().numpy()
+    assert wanted.std() > 0.01
+    for channel in range(3):
+        difference = found.outputs['ensemble'][..., channel] / 255 - wanted
+        assert np.abs(difference).max() < 0.01
+
+
+def test_one_logit_of_two_classes(folder):
+    cfg, model = one_channel('seg.py', num_classes=2, out_channels=1, threshold=0.5)
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    (sample,) = model.test_step(pseudo_collate([dataset[0]]))
+    threshold = float(sample.seg_logits.data.median())
+    cfg.model.decode_head.threshold = model.decode_head.threshold = threshold
+    (sample,) = model.test_step(pseudo_collate([dataset[0]]))
+    (found,) = CENInferencer(cfg, 'one.pth', show_progress=False)(files())['predictions']
+    assert 0.3 < found.outputs['ensemble'].mean() < 0.7
+    same = found.outputs['ensemble'] == sample.pred_sem_seg.data[0].numpy()
+    assert same.mean() > 0.999
 
 
 def predict(monkeypatch, capsys, *args):
@@ -223,7 +290,7 @@ def test_files_are_written_and_resumed(folder, monkeypatch, capsys):
     Path('out/overlays/rgb/000002.png').unlink()
     before = Path('out/ensemble/000000.png').stat().st_mtime_ns
     status, printed = predict(monkeypatch, capsys, *args, '--resume')
-    assert '1 frames predicted, 2 were there' in printed
+    assert '1 frame predicted, 2 were there' in printed
     assert Path('out/overlays/rgb/000002.png').is_file()
     assert Path('out/ensemble/000000.png').stat().st_mtime_ns == before
 
@@ -283,11 +350,27 @@ def test_frames_of_one_name_are_told_apart(folder):
          'error: depth_unit must be metres per stored unit, above 0, got 0.0'),
         (('seg.py', 'seg.pth', *GIVEN, '--overlay', '2'), 'overlay 2.0 0..1'),
         (('bad.onnx', *GIVEN), 'error: bad.onnx is no ONNX file that runs here ('),
+        (('bad.onnx', 'seg.pth', *GIVEN), 'error: bad.onnx has its own weights and is apart'),
+        (('seg.py', 'half.pth', *GIVEN),
+         'error: half.pth is no checkpoint of tensors and numbers, or not the whole of one: '),
+        (('seg.py', 'list.pth', *GIVEN), 'is of another model (it holds a list)'),
+        (('seg.py', 'seg.pth', *GIVEN, '--device', 'gpu'), "error: device 'gpu' is not there ("),
+        (('seg.py', 'seg.pth', *GIVEN, '--device', 'cuda:77'), "device 'cuda:77' is not there ("),
+        (('stock.py', 'seg.pth', *GIVEN),
+         'error: EncoderDecoder is no model of mmcen: give a CENEncoderDecoder'),
+        (('none.py', 'seg.pth', *GIVEN), 'error: a config without a model predicts nothing'),
+        (('seg.py', 'seg.pth', *GIVEN, 'rgb=data/depth'), "modality 'rgb' is given twice"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_takes_one_line(folder, monkeypatch, capsys, args, message):
     Path('evil.pth').write_bytes(pickle.dumps(Path('x')))
     Path('bad.onnx').write_text('no protobuf')
+    Path('half.pth').write_bytes(Path('seg.pth').read_bytes()[:10_000])
+    torch.save([1.0], 'list.pth')
+    Path('none.py').write_text('work_dir = None')
+    stock = dict(type='EncoderDecoder', backbone=dict(type='MobileNetV2'))
+    stock['decode_head'] = dict(type='FCNHead', in_channels=1280, channels=8, num_classes=2)
+    Config(dict(model=stock)).dump('stock.py')
     state = torch.load('seg.pth', weights_only=True)['state_dict']
     torch.save({name: torch.cat([v, v]) if v.dim() else v for name, v in state.items()}, 'wide.pth')
     status, printed = predict(monkeypatch, capsys, *args)
@@ -329,6 +412,14 @@ def test_export(folder, monkeypatch, capsys):
         for name in ('ensemble', 'rgb', 'depth'):
             assert np.mean(one.outputs[name] == other.outputs[name]) > 0.999
     np.testing.assert_array_equal(onnx.meta['palette'], infer().meta['palette'])
+    # it takes ONNX Runtime alone, and not the data set's class
+    monkeypatch.setitem(sys.modules, 'onnx', None)
+    monkeypatch.setitem(sys.modules, 'onnxscript', None)
+    monkeypatch.setattr(DATASETS, 'get', None)
+    (same,) = CENInferencer('seg.onnx', show_progress=False)(files())['predictions']
+    np.testing.assert_array_equal(same.outputs['ensemble'], found[0].outputs['ensemble'])
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
 
     status, printed = export(
         'tasks.py', 'tasks.pth', '--outputs', 'normal/rgb', '--out', 'out/normal.onnx',
@@ -344,11 +435,20 @@ def test_export(folder, monkeypatch, capsys):
     apart = np.abs(first.outputs['normal/rgb'].astype(int) - own.outputs['normal/rgb'])
     assert apart.max() <= 1
 
+    status, printed = export('seg.py', 'seg.pth', '--size', '64', '64', '--out', 'alone.onnx')
+    assert status == 0, printed
+    status, printed = predict(monkeypatch, capsys, 'alone.onnx', *GIVEN, '--streams')
+    assert 'error: alone.onnx has no stream: export it with --streams' in printed
+    diverged = torch.load('seg.pth', weights_only=True)
+    diverged['state_dict']['backbone.conv1.weight'][0] = float('nan')
+    torch.save(diverged, 'nan.pth')
+
     for args, message in (
         (('seg.py', 'seg.pth', '--outputs', 'ir'), "error: outputs ['ir'] are unknown: choose of"),
         (('tasks.py', 'tasks.pth', '--size', '50', '64'),
          'error: size (50, 64) must be multiples of 16, and at least twice that'),
         (('seg.py', 'tasks.pth'), 'error: the checkpoint is of another model'),
+        (('seg.py', 'nan.pth'), 'differ by nan of the largest output, more than 1e-04'),
     ):  # fmt: skip
         status, printed = export(*args)
         assert (status, message in printed) == (1, True), printed

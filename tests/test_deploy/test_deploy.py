@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmcen.deploy import as_it_is, deploy
 from mmcen.deploy.padding import KINDS, same_padding
-from mmcen.deploy.parts import plain_conv
+from mmcen.deploy.parts import fold_norm, plain_conv
 from mmcen.layers import ExchangeNorm, exchange_norms
 from mmcen.models.backbones.cen_resnet import norms_after_3x3
 
@@ -299,6 +299,22 @@ def test_what_cannot_be_taken_apart(make, outputs, message):
 def test_other_models():
     with pytest.raises(TypeError, match='Linear cannot be deployed: give a CENEncoderDecoder'):
         deploy(nn.Linear(1, 1))
+
+
+def test_transposed_convolutions_that_pad_their_output():
+    conv, norm = nn.ConvTranspose2d(3, 4, 3, 2, 1, output_padding=1), nn.BatchNorm2d(4).eval()
+    norm.running_mean.uniform_(-1, 1)
+    x = torch.rand(2, 3, 5, 7)
+    torch.testing.assert_close(fold_norm(conv, norm)(x), norm(conv(x)))
+
+
+@pytest.mark.parametrize('mode', ['circular', 'reflect'])
+def test_other_paddings(mode):
+    model = segmentor()
+    for conv in (m for m in model.modules() if type(m) is nn.Conv2d and m.padding != (0, 0)):
+        conv.padding_mode = mode
+        conv._reversed_padding_repeated_twice = [p for p in conv.padding[::-1] for _ in range(2)]
+    compare(trained(model))
 
 
 def test_forwards_that_depend_on_their_input():

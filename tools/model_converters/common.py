@@ -1,7 +1,6 @@
 """What converters of official checkpoints share: files, complaints, streams."""
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -40,12 +39,10 @@ def outline(value: Any) -> Any:
 
 def save(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a file whole or not at all."""
-    part = path.with_name(f'{path.name}.part')
-    try:
+    from mmcen.files import whole_file
+
+    with whole_file(path) as part:
         torch.save(checkpoint, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def join_streams(tensors: dict[str, Tensor]) -> Tensor:
