@@ -104,6 +104,9 @@ def predict(args: argparse.Namespace) -> None:
     )
     if args.streams and all(name.split('/')[-1] == 'ensemble' for name in inferencer.outputs):
         raise ValueError(f'{args.model} has no stream: export it with --streams, or leave it out')
+    if args.depth_unit and not inferencer.takes_depth:
+        names = ' and '.join(inferencer.modalities)
+        raise ValueError(f'the model takes {names}, no depth in a unit: leave --depth-unit out')
     found = inferencer(
         dict(args.input),
         batch_size=args.batch_size,

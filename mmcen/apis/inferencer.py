@@ -235,11 +235,7 @@ class CENInferencer(BaseInferencer):
         self.info = {
             name: self._info(name, declared.get(name), encoded) for name in self.modalities
         }
-        if self.depth_unit is not None and not any(map(_of_depth, self.info.values())):
-            raise ValueError(
-                f'the model takes {" and ".join(self.modalities)}, no depth in a unit: leave '
-                'depth_unit out'
-            )
+        self.takes_depth = any(map(_of_depth, self.info.values()))
         size = self.size
         if size is not None:
             stages = [t for t in stages if not _resizes(t)]

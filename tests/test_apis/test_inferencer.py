@@ -187,8 +187,6 @@ def test_a_built_model(folder):
         'predictions'
     ]
     np.testing.assert_array_equal(same.outputs['ensemble'], one.outputs['ensemble'])
-    with pytest.raises(ValueError, match='takes rgb, no depth in a unit: leave depth_unit out'):
-        CENInferencer(of_modalities(rgb=3), depth_unit=0.001)
     heat = CENInferencer(of_modalities(rgb=3, heat=1), show_progress=False)
     message = "frame '0': modality 'heat' has 3 channels, the model takes 1"
     with pytest.raises(ValueError, match=message):
@@ -358,6 +356,8 @@ def test_frames_of_one_name_are_told_apart(folder):
         (('seg.py', 'seg.pth', *GIVEN, '--device', 'cuda:77'), "device 'cuda:77' is not there ("),
         (('stock.py', 'seg.pth', *GIVEN),
          'error: EncoderDecoder is no model of mmcen: give a CENEncoderDecoder'),
+        (('rgb.py', 'rgb.pth', '--input', 'rgb=data/rgb', '--depth-unit', 'mm'),
+         'error: the model takes rgb, no depth in a unit: leave --depth-unit out'),
         (('none.py', 'seg.pth', *GIVEN), 'error: a config without a model predicts nothing'),
         (('seg.py', 'seg.pth', *GIVEN, 'rgb=data/depth'), "modality 'rgb' is given twice"),
     ],
@@ -367,6 +367,11 @@ def test_what_is_wrong_takes_one_line(folder, monkeypatch, capsys, args, message
     Path('bad.onnx').write_text('no protobuf')
     Path('half.pth').write_bytes(Path('seg.pth').read_bytes()[:10_000])
     torch.save([1.0], 'list.pth')
+    rgb = dict(type='CENDataPreprocessor', modalities=dict(rgb=dict(mean=[0.0], std=[1.0])))
+    alone = Config.fromfile('seg.py')
+    alone.model.data_preprocessor = rgb
+    alone.dump('rgb.py')
+    torch.save(MODELS.build(alone.model).state_dict(), 'rgb.pth')
     Path('none.py').write_text('work_dir = None')
     stock = dict(type='EncoderDecoder', backbone=dict(type='MobileNetV2'))
     stock['decode_head'] = dict(type='FCNHead', in_channels=1280, channels=8, num_classes=2)
