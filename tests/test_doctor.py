@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ def test_what_works_here(tmp_path):
 @pytest.mark.parametrize(
     'package, version, sentence, command',
     [
-        ('mmcv', '2.2.0', 'refuses mmcv >= 2.2, found 2.2.0', "'mmcv-lite==2.1.0'"),
+        ('mmcv', '2.2.0', 'refuses mmcv >= 2.2, found 2.2.0', 'requirements/openmmlab.txt'),
         ('mmengine', '0.9.0', 'mmcen needs mmengine >= 0.10, found 0.9.0', 'mmengine==0.10.7'),
     ],
 )
@@ -91,7 +92,8 @@ def test_a_config_of_rooms(ask):
         '  rgb: 3x96x128 uint8, ',
         '  depth: 1x96x128 float32, 0 to ',
         '  classes in 3 frames: wall, floor, ceiling',
-        f'nothing is missing: python tools/train.py {config}',
+        f'nothing is missing: {environment.tool("train.py")} {config}',
+        'train data ...',
     ):
         assert line in printed
     assert Image.open('work_dirs/doctor/rooms_lwrefinenet_r18.png').width > 300
@@ -138,7 +140,7 @@ def test_weights_in_a_package(ask, monkeypatch):
 
 def test_real_data(ask, data_root, monkeypatch):
     monkeypatch.setenv('MMCEN_DATA', str(data_root.parent))
-    status, printed = ask(ROOT / 'configs/cen/nyud_lwrefinenet_r18_cpu.py', '--require', 'stack')
+    status, printed = ask(ROOT / 'configs/cen/nyud_lwrefinenet_r18_cpu.py')
     assert status == 0, printed
     assert '  NYUv2Dataset: 795 frames, batches of 8' in printed
     assert '  NYUv2Dataset: 654 frames, batches of 1' in printed
@@ -150,7 +152,7 @@ def test_real_data(ask, data_root, monkeypatch):
         (['train_dataloader.dataset.modalities=["rgb"]'],
          "problem: the model wants ['depth'], the samples have ['rgb']"),
         (['model.backbone.type=BiSeNetV2', 'model.backbone.depth=0'],
-         'problem: the model cannot be built: '),
+         'problem: model: '),
         (['model.backbone.init_cfg.type=Pretrained', 'model.backbone.init_cfg.checkpoint=no.pth'],
          'problem: the pretrained weights no.pth are not there: --cfg-options '),
     ],
@@ -166,11 +168,143 @@ def test_problems(ask, options, problem, tmp_path):
     assert problem in printed
 
 
-def test_no_config(ask, tmp_path):
+ROOMS = f"_base_ = '{ROOT}/configs/cen/rooms_lwrefinenet_r18.py'\n"
+
+
+@pytest.mark.parametrize(
+    'text, sentences',
+    [
+        ('val_dataloader = val_cfg = val_evaluator = None', ['train data\n', 'test data\n']),
+        ("custom_hooks = [dict(type='SparsityHook')]", ['SparsityHook: coefficient 0.005']),
+        ('custom_hooks = None', ['no SparsityHook']),
+        ("model = dict(init_cfg=[dict(type='Pretrained', checkpoint='own.py')])",
+         ['  starts from own.py']),
+        ("optim_wrapper = dict(optimizer=dict(_delete_=True, type='Adadelta'))", ['  Adadelta\n']),
+    ],
+)  # fmt: skip
+def test_what_mmengine_takes_is_no_problem(ask, text, sentences):
+    Path('own.py').write_text(ROOMS + text)
+    status, printed = ask('own.py', '--cfg-options', 'train_dataloader.dataset.length=3')
+    assert status == 0, printed
+    for sentence in sentences:
+        assert sentence in printed
+
+
+@pytest.mark.parametrize(
+    'text, sentence',
+    [
+        ("custom_imports = dict(imports=['no_such_package'], allow_failed_imports=False)",
+         'error: own.py cannot be read: ImportError: '),
+        ('a = (', 'error: own.py cannot be read: SyntaxError: '),
+        ('a = 1 / 0', 'error: own.py cannot be read: ZeroDivisionError: '),
+        ('a = 1', 'error: own.py has no model: give one that trains, such as of configs/cen/'),
+        (f"{ROOMS}custom_hooks = [dict(type='SparsityHook', coefficient=-1)]",
+         'problem: model: coefficient must not be negative, got -1'),
+        (f"{ROOMS}optim_wrapper = dict(optimizer=dict(_delete_=True, lr=1))",
+         "problem: schedule: KeyError: 'type'"),
+    ],
+)  # fmt: skip
+def test_configs_that_do_not_train(ask, text, sentence):
+    Path('own.py').write_text(text)
+    status, printed = ask('own.py')
+    assert status == 1
+    assert sentence in printed
+
+
+def test_no_config(ask):
     status, printed = ask('no.py')
-    assert (status, printed) == (
-        1,
-        'error: config no.py does not exist: see configs/cen/ for what there is\n',
+    assert status == 1
+    assert 'error: config no.py does not exist: see configs/cen/ for what there is\n' in printed
+
+
+@pytest.mark.parametrize(
+    'args, sentence',
+    [
+        (['a.py', '--require', 'gpu'],
+         '--require is about this environment, and a config is given: leave one out'),
+        (['--picture', 'a.png'],
+         '--cfg-options and --picture are about a config, and none is given: name it'),
+    ],
+)  # fmt: skip
+def test_options_that_would_do_nothing(ask, capsys, args, sentence):
+    with pytest.raises(SystemExit, match='2'):
+        ask(*args)
+    assert f'error: {sentence}\n' in capsys.readouterr().err
+
+
+def test_a_step_is_taken(monkeypatch):
+    def step(self):
+        raise RuntimeError('no step')
+
+    monkeypatch.setattr('torch.optim.SGD.step', step)
+    found = environment.segmentation()
+    assert (found.state, found.detail) == (environment.BROKEN, 'RuntimeError: no step')
+
+
+def test_an_mmcv_that_breaks(monkeypatch):
+    """By something else than ImportError."""
+    monkeypatch.setattr('mmcen.compat.provide_ops', lambda: 1 / 0)
+    found = environment.compiled_operators()
+    assert (found.state, found.detail) == (
+        environment.BROKEN,
+        'ZeroDivisionError: division by zero',
     )
-    Path('empty.py').write_text('a = 1')
-    assert 'empty.py has no model' in ask('empty.py')[1]
+
+
+REMOVE = (
+    'pip uninstall -y mmengine mmcv mmcv-lite mmsegmentation onedl-mmengine onedl-mmcv '
+    'onedl-mmsegmentation && '
+)
+FIXES = {  # from a clone and from a wheel, with each stack
+    ('clone', 'mmengine'): [
+        f'{REMOVE}pip install -r requirements/openmmlab.txt',
+        'pip install -r requirements/translation.txt && pip install --no-deps mmagic==1.2.0',
+        'pip install -r requirements/deploy.txt',
+    ],
+    ('wheel', 'mmengine'): [
+        f"{REMOVE}pip install 'mmcen[segmentation]'",
+        "pip install 'mmcen[translation]' && pip install --no-deps mmagic==1.2.0",
+        "pip install 'mmcen[onnx]'",
+    ],
+    ('clone', 'onedl-mmengine'): [
+        f'{REMOVE}pip install -r requirements/onedl.txt',
+        'the OneDL forks have no mmagic; in an environment with upstream OpenMMLab: '
+        'pip install -r requirements/translation.txt && pip install --no-deps mmagic==1.2.0',
+        'pip install -r requirements/deploy.txt',
+    ],
+    ('wheel', 'onedl-mmengine'): [
+        f"{REMOVE}pip install 'mmcen[onedl]'",
+        'the OneDL forks have no mmagic; in an environment with upstream OpenMMLab: '
+        "pip install 'mmcen[translation]' && pip install --no-deps mmagic==1.2.0",
+        "pip install 'mmcen[onnx]'",
+    ],
+}
+
+
+@pytest.mark.parametrize('place, engine', FIXES)
+def test_commands_can_be_pasted(monkeypatch, tmp_path, place, engine):
+    monkeypatch.chdir(ROOT)
+    if place == 'wheel':
+        monkeypatch.setattr(environment, 'CLONE', tmp_path)
+    monkeypatch.setattr(environment, 'versions', lambda: {engine: '0.10.12'})
+    monkeypatch.setattr(environment, 'find_spec', lambda name: None)
+    monkeypatch.setattr('mmcen.compat.find_problem', lambda found: 'mixed: pip uninstall the one')
+    checks = (environment.stack, environment.translation, environment.onnx)
+    assert [check().fix for check in checks] == FIXES[place, engine]
+    assert environment.metrics_of_features().fix == 'pip install torchmetrics torch-fidelity'
+    extras = re.findall(r'mmcen\[(\w+)\]', ' '.join(FIXES[place, engine]))
+    assert set(extras) <= set(metadata('mmcen').get_all('Provides-Extra'))
+    train = 'tools/train.py' if place == 'clone' else 'mmcen/.mim/tools/train.py'
+    assert environment.tool('train.py') == f'python {train}'
+
+
+def test_the_inception_weights_come_from_where_torch_fidelity_has_them(monkeypatch, tmp_path):
+    extractor = pytest.importorskip('torch_fidelity.feature_extractor_inceptionv3')
+    pytest.importorskip('torchmetrics')
+    monkeypatch.chdir(tmp_path)
+    found = environment.metrics_of_features()
+    file = 'checkpoints/weights-inception-2015-12-05-6726825d.pth'
+    assert found.fix == f'curl -fL --create-dirs -o {file} {extractor.URL_INCEPTION_V3}'
+    Path('checkpoints').mkdir()
+    Path(file).touch()
+    assert environment.metrics_of_features().state == environment.OK

@@ -79,6 +79,10 @@ def test_predictions_are_those_of_the_inferencer(address):
             dict(rgb=png(DEPTH), depth=png(DEPTH)),
             'the file of rgb is uint16 of shape (48, 64), but colour is uint8 of shape',
         ),
+        (
+            dict(rgb=png(RGB), depth=png(DEPTH), ir=png(DEPTH)),
+            "modality 'ir' is none of the model: the model takes rgb=... depth=...",
+        ),
         (dict(rgb=dict(name='a.png', data='!'), depth=png(DEPTH)), 'base64'),
         ([], "'list' object has no attribute 'items'"),
     ],
@@ -87,24 +91,70 @@ def test_what_is_wrong_is_told(address, files, message):
     assert message in post(address[0], files)['error']
 
 
-def test_the_page_in_a_browser(address, tmp_path):
-    with urlopen(address[0]) as answer:
-        assert '["rgb", "depth"]' in answer.read().decode()
-    with pytest.raises(HTTPError, match='404'):
-        urlopen(f'{address[0]}/../secret')
+def test_a_prediction_that_fails_is_told(address, monkeypatch):
+    def fail(self, *args, **kwargs):
+        raise RuntimeError('out of memory')
+
+    monkeypatch.setattr(CENInferencer, '__call__', fail)
+    found = post(address[0], dict(rgb=png(RGB), depth=png(DEPTH)))
+    assert found == {'error': 'RuntimeError: out of memory'}
+
+
+def test_too_much_is_told(address, monkeypatch):
+    monkeypatch.setattr(page, 'LARGEST', 2**20)
+    found = post(address[0], dict(rgb=dict(name='a.png', data='A' * 5 * 2**20)))
+    assert found == {
+        'error': 'the files are 5 MB, encoded, and 1 at most are taken: give smaller ones, or use '
+        'tools/predict.py'
+    }
+
+
+def browse(address, tmp_path):
+    """The page's elements after its script has run, in Chromium."""
     browser = shutil.which('chromium') or shutil.which('google-chrome')
     if browser is None:
         pytest.skip('no Chromium')
     run = subprocess.run(
         [browser, '--headless', '--no-sandbox', '--disable-gpu', '--no-first-run',
          '--disable-background-networking', '--disable-component-update', '--disable-sync',
-         f'--user-data-dir={tmp_path / "profile"}', '--dump-dom', address[0]],
+         f'--user-data-dir={tmp_path / "profile"}', '--virtual-time-budget=5000', '--dump-dom',
+         address],
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
-    assert re.findall(r'<label id="field-(\w+)"', run.stdout) == ['rgb', 'depth'], run.stderr[-999:]
+    assert '<h1>mmcen</h1>' in run.stdout, run.stderr[-999:]
+    return run.stdout
 
 
-def test_a_wrong_path_takes_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', ['page.py', 'no.py', 'no.pth'])
-    assert page.main() == 1
-    assert capsys.readouterr().err == 'error: no.py does not exist\n'
+def test_the_page_says_that_nobody_answers(tmp_path):
+    text = page.PAGE.replace('MODALITIES', '["rgb"]')
+    (tmp_path / 'page.html').write_text(f'{text}<script>go.click()</script>')
+    shown = browse((tmp_path / 'page.html').as_uri(), tmp_path)
+    assert '<p id="error">Failed to fetch</p>' in shown
+
+
+def test_the_page_in_a_browser(address, tmp_path):
+    with urlopen(address[0]) as answer:
+        assert '["rgb", "depth"]' in answer.read().decode()
+    with pytest.raises(HTTPError, match='404'):
+        urlopen(f'{address[0]}/../secret')
+    shown = browse(address[0], tmp_path)
+    assert re.findall(r'<label id="field-(\w+)"', shown) == ['rgb', 'depth']
+
+
+def test_what_is_no_model_takes_one_line(monkeypatch, capsys, tmp_path):
+    other = tmp_path / 'other.pth'
+    torch.save(dict(state_dict={'other.weight': torch.zeros(1)}), other)
+    for given, sentence in (
+        (['no.py', 'no.pth'], 'error: no.py does not exist\n'),
+        ([str(CONFIG), str(other)], 'error: the checkpoint is of another model ('),
+    ):
+        monkeypatch.setattr(sys, 'argv', ['page.py', *given])
+        assert page.main() == 1
+        assert sentence in capsys.readouterr().err
+
+
+def test_random_weights_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['page.py', str(CONFIG)])
+    with pytest.raises(SystemExit, match='2'):
+        page.main()
+    assert 'a config needs a checkpoint: give both, or an .onnx file' in capsys.readouterr().err

@@ -40,16 +40,20 @@ figure img { max-width: 27rem; display: block; }
 <div id="fields"></div><button id="go">Predict</button><p id="error"></p><div id="found"></div>
 <script>
 const modalities = MODALITIES, files = {};
-const read = file => new Promise(done => {
+const read = file => new Promise((done, fail) => {
   const reader = new FileReader();
   reader.onload = () => done(reader.result);
+  reader.onerror = () => fail(reader.error);
   reader.readAsDataURL(file);
 });
+const told = work => async (...given) => {
+  try { await work(...given); } catch (failure) { error.textContent = failure.message; }
+};
 for (const name of modalities) {
   const field = document.createElement('label'), input = document.createElement('input');
   field.id = 'field-' + name;
   input.type = 'file';
-  const take = async file => {
+  const take = told(async file => {
     files[name] = {name: file.name, data: (await read(file)).split(',')[1]};
     field.className = 'full';
     field.replaceChildren(name + ': ' + file.name, input);
@@ -58,7 +62,7 @@ for (const name of modalities) {
       picture.src = URL.createObjectURL(file);
       field.append(picture);
     }
-  };
+  });
   input.onchange = () => input.files.length && take(input.files[0]);
   field.ondragover = event => { event.preventDefault(); field.classList.add('over'); };
   field.ondragleave = () => field.classList.remove('over');
@@ -66,7 +70,7 @@ for (const name of modalities) {
   field.append(name, input);
   fields.append(field);
 }
-go.onclick = async () => {
+go.onclick = told(async () => {
   error.textContent = 'working ...';
   found.replaceChildren();
   const answer = await fetch('/predict', {method: 'POST', body: JSON.stringify(files)});
@@ -78,7 +82,7 @@ go.onclick = async () => {
     figure.append(picture, name);
     found.append(figure);
   }
-};
+});
 </script></body></html>
 """
 
@@ -90,7 +94,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--host', default='127.0.0.1', help='default %(default)s: this machine')
     parser.add_argument('--port', type=int, default=7860, help='default %(default)s')
     parser.add_argument('--depth-unit', type=unit, help='m, cm, mm, or metres per stored unit')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not args.model.endswith('.onnx') and args.checkpoint is None:
+        parser.error('a config needs a checkpoint: give both, or an .onnx file')
+    return args
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -107,16 +114,28 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(HTTPStatus.OK, 'text/html; charset=utf-8', page)
 
     def do_POST(self) -> None:
-        length = int(self.headers.get('Content-Length') or 0)
-        if self.path != '/predict' or length > LARGEST:
+        if self.path != '/predict':
             self.send_error(HTTPStatus.NOT_FOUND)
             return
         try:
-            result = {'pictures': self._pictures(json.loads(self.rfile.read(length)))}
+            result = {'pictures': self._pictures(json.loads(self._body()))}
             status = HTTPStatus.OK
-        except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:
-            result, status = {'error': str(error)}, HTTPStatus.BAD_REQUEST
+        except Exception as error:  # whatever it is, the page has to say it
+            told = isinstance(error, (ValueError, OSError))
+            result = {'error': str(error) if told else f'{type(error).__name__}: {error}'}
+            status = HTTPStatus.BAD_REQUEST
         self._answer(status, 'application/json', json.dumps(result))
+
+    def _body(self) -> bytes:
+        length = int(self.headers.get('Content-Length') or 0)
+        if length <= LARGEST:
+            return self.rfile.read(length)
+        for start in range(0, length, 2**20):  # a browser listens when it has sent all
+            self.rfile.read(min(2**20, length - start))
+        raise ValueError(
+            f'the files are {length / 2**20:.0f} MB, encoded, and {LARGEST // 2**20} at most are '
+            'taken: give smaller ones, or use tools/predict.py'
+        )
 
     def _pictures(self, files: dict) -> dict[str, str]:
         """Outputs by name, base64 PNG, of files by modality."""
@@ -158,6 +177,7 @@ def encode(picture) -> str:
 
 def server(args: argparse.Namespace) -> ThreadingHTTPServer:
     """Ready to serve; the model is loaded."""
+    print(f'loading {args.model} ...', file=sys.stderr, flush=True)
     from mmcen.apis import CENInferencer
 
     Handler.inferencer = CENInferencer(

@@ -19,8 +19,7 @@ def parse_args() -> argparse.Namespace:
         '--require',
         nargs='+',
         choices=list(environment.CHECKS),
-        default=['stack', 'segmentation'],
-        help='what must work for exit status 0 (default: %(default)s)',
+        help='what must work for exit status 0 (default: stack segmentation)',
     )
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='override entries'
@@ -30,18 +29,24 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         help='where three training samples are drawn; default work_dirs/doctor/<config>.png',
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.config is not None and args.require:
+        parser.error('--require is about this environment, and a config is given: leave one out')
+    if args.config is None and (args.cfg_options or args.picture):
+        parser.error('--cfg-options and --picture are about a config, and none is given: name it')
+    return args
 
 
 def report_environment(required: list[str]) -> int:
     """Print what works; 0 if all that is required does."""
+    environment.say('looking')
     versions = environment.versions()
     print(f'mmcen {__version__}, ' + ', '.join(f'{k} {v}' for k, v in versions.items()))
     broken = []
     for key, check in environment.CHECKS.items():
         found = check()
         line = f'{found.state:7} {found.name}' + (f': {found.detail}' if found.detail else '')
-        print(line)
+        print(line, flush=True)
         if found.state != environment.OK:
             if found.fix:
                 print(f'        mend it: {found.fix}')
@@ -57,6 +62,7 @@ def report_config(args: argparse.Namespace) -> int:
     if found.state != environment.OK:
         print(f'error: {found.detail}: {found.fix}', file=sys.stderr)
         return 1
+    environment.say('importing OpenMMLab')
     environment.import_all()
     from mmengine.config import DictAction
 
@@ -82,14 +88,16 @@ def report_config(args: argparse.Namespace) -> int:
     for problem in report.problems:
         print(f'problem: {problem}')
     if not report.problems:
-        print(f'nothing is missing: python tools/train.py {args.config}')
+        print(f'nothing is missing: {environment.tool("train.py")} {args.config}')
     return int(bool(report.problems))
 
 
 def main() -> int:
     args = parse_args()
     warnings.filterwarnings('ignore')
-    return report_environment(args.require) if args.config is None else report_config(args)
+    if args.config is not None:
+        return report_config(args)
+    return report_environment(args.require or ['stack', 'segmentation'])
 
 
 if __name__ == '__main__':

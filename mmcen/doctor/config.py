@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import DATASETS, HOOKS, MODELS, init_default_scope
 
 from ..layers import ExchangeNorm, exchange_norms
 from ..models.backbones.efficientnet_lite import PREFIX, weights_file
 from ..visualization.sheet import class_colours, draw_sheet, picture
+from .environment import say
 
 SAMPLES = 3
 
@@ -45,31 +47,38 @@ def examine(path: str, picture_file: Path, options: dict | None = None) -> Repor
 
     Raises:
         FileNotFoundError: there is no such config.
-        ValueError: it describes no model.
+        ValueError: it cannot be read, or describes no model.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'config {path} does not exist: see configs/cen/ for what there is')
-    cfg = Config.fromfile(path)
-    cfg.merge_from_dict(options or {})
+    try:
+        cfg = Config.fromfile(path)
+        cfg.merge_from_dict(options or {})
+    except Exception as error:  # a config is Python, which may raise anything
+        raise ValueError(f'{path} cannot be read: {_first_line(error)}') from error
     if 'model' not in cfg:
         raise ValueError(f'{path} has no model: give one that trains, such as of configs/cen/')
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     report = Report()
-    _model(cfg, report)
-    _schedule(cfg, report)
+    looks: dict[str, Callable[[], None]] = {
+        'model': lambda: _model(cfg, report),
+        'schedule': lambda: _schedule(cfg, report),
+    }
     for split in ('train', 'val', 'test'):
-        if f'{split}_dataloader' in cfg:
-            _data(cfg, split, report, picture_file)
+        if cfg.get(f'{split}_dataloader'):  # mmengine writes None where there is none
+            looks[f'{split} data'] = partial(_data, cfg, split, report, picture_file)
+    for topic, look in looks.items():
+        say(topic)
+        try:
+            look()
+        except Exception as error:  # whatever it is, it would keep it from training
+            report.problems.append(f'{topic}: {_first_line(error)}')
     return report
 
 
 def _model(cfg: Config, report: Report) -> None:
-    try:
-        with torch.device('meta'):  # its sizes, no memory
-            model: Any = MODELS.build(deepcopy(cfg.model))
-    except Exception as error:
-        report.problems.append(f'the model cannot be built: {_first_line(error)}')
-        return
+    with torch.device('meta'):  # its sizes, no memory
+        model: Any = MODELS.build(deepcopy(cfg.model))
     facts = report.facts
     network = getattr(model, 'network', model)
     grid = getattr(network, 'grid', None)
@@ -93,9 +102,9 @@ def _model(cfg: Config, report: Report) -> None:
             for n in exchanging.values()
         }
         facts['exchange'] += sorted(kinds)
-        hooks = [h for h in cfg.get('custom_hooks', ()) if h['type'] == 'SparsityHook']
+        hooks = [h for h in cfg.get('custom_hooks') or () if h['type'] == 'SparsityHook']
         facts['exchange'].append(
-            f'SparsityHook: coefficient {hooks[0]["coefficient"]:g}'
+            f'SparsityHook: coefficient {HOOKS.build(hooks[0]).coefficient:g}'
             if hooks
             else 'no SparsityHook: no scale is drawn to zero, so that little will be exchanged'
         )
@@ -107,9 +116,10 @@ def _model(cfg: Config, report: Report) -> None:
     total = sum(p.numel() for p in model.parameters())
     facts['parameters'].append(f'together: {total / 1e6:.3f} M')
     for part in (cfg.model, cfg.model.get('backbone') or {}):
-        init = part.get('init_cfg') or {}
-        if init.get('type') == 'Pretrained':
-            _weights(init['checkpoint'], report)
+        inits = part.get('init_cfg') or []
+        for init in inits if isinstance(inits, list) else [inits]:
+            if init['type'] == 'Pretrained':
+                _weights(init['checkpoint'], report)
 
 
 def _weights(checkpoint: str, report: Report) -> None:
@@ -161,38 +171,28 @@ def _schedule(cfg: Config, report: Report) -> None:
     for name, part in parts.items():
         if isinstance(part, dict) and 'optimizer' in part:
             optimizer = part['optimizer']
+            rate = f', lr {optimizer["lr"]:g}' if 'lr' in optimizer else ''
             report.facts.setdefault('schedule', []).append(
-                f'{name + ": " if name else ""}{optimizer["type"]}, lr {optimizer["lr"]:g}'
+                f'{name + ": " if name else ""}{optimizer["type"]}{rate}'
             )
 
 
 def _data(cfg: Config, split: str, report: Report, picture_file: Path) -> None:
     loader = cfg[f'{split}_dataloader']
-    try:
-        dataset = DATASETS.build(deepcopy(loader.dataset))
-        frames = len(dataset)
-    except Exception as error:
-        report.problems.append(f'{split} data: {_first_line(error)}')
-        return
-    kind = loader.dataset.type
-    lines = [f'{kind}: {frames} frames, batches of {loader.batch_size}']
+    dataset = DATASETS.build(deepcopy(loader.dataset))
+    frames = len(dataset)
+    lines = [f'{loader.dataset.type}: {frames} frames, batches of {loader.batch_size}']
+    report.facts[f'{split} data'] = lines
     if split == 'train':
-        try:
-            samples = [dataset[i * frames // SAMPLES] for i in range(min(SAMPLES, frames))]
-        except Exception as error:
-            report.problems.append(f'{split} data: {_first_line(error)}')
-            report.facts[f'{split} data'] = lines
-            return
-        wanted = _wanted(cfg)
+        samples = [dataset[i * frames // SAMPLES] for i in range(min(SAMPLES, frames))]
         lines += _describe(samples, dataset)
-        missing = [name for name in wanted if name not in samples[0]['inputs']]
+        missing = [name for name in _wanted(cfg) if name not in samples[0]['inputs']]
         if missing:
             report.problems.append(
                 f'the model wants {missing}, the samples have {list(samples[0]["inputs"])}: add '
                 'them to the modalities of the data set'
             )
         report.sheet = _draw(samples, dataset, picture_file)
-    report.facts[f'{split} data'] = lines
 
 
 def _wanted(cfg: Config) -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 
 from .. import compat
 
@@ -17,7 +20,12 @@ PACKAGES = (
     'onedl-mmcv', 'mmsegmentation', 'onedl-mmsegmentation', 'mmagic', 'opencv-python',
     'torchmetrics', 'torch-fidelity', 'onnx', 'onnxruntime', 'onnxscript',
 )  # fmt: skip
-MMAGIC = 'pip install -r requirements/translation.txt && pip install --no-deps mmagic==1.2.0'
+# These write into the folders mmengine, mmcv and mmseg, over each other.
+STACKS = 'mmengine mmcv mmcv-lite mmsegmentation onedl-mmengine onedl-mmcv onedl-mmsegmentation'
+PACKAGE = Path(__file__).parents[1]
+CLONE = PACKAGE.parent
+INCEPTION = 'weights-inception-2015-12-05-6726825d.pth'
+INCEPTION_FROM = f'https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION}'
 
 
 @dataclass(frozen=True)
@@ -28,13 +36,17 @@ class Finding:
         name: what.
         state: 'works', 'absent' (an extra that is not installed) or 'broken'.
         detail: what was seen.
-        fix: the command that mends it.
+        fix: the command that mends it, to be pasted; where none does it alone, what to do besides.
     """
 
     name: str
     state: str
     detail: str = ''
     fix: str = ''
+
+
+class Absent(Exception):
+    """An extra is not installed; nothing is broken."""
 
 
 def versions() -> dict[str, str]:
@@ -57,7 +69,8 @@ def stack() -> Finding:
         return Finding('stack', BROKEN, f'{type(error).__name__}: {error}', _reinstall())
     if problem is not None:
         sentence, _, command = problem.rpartition(': ')
-        return Finding('stack', BROKEN, sentence, command)
+        alone = command.startswith('pip install ') and not _onedl()  # it names upstream's releases
+        return Finding('stack', BROKEN, sentence, command if alone else _reinstall())
     forks = {True: 'upstream OpenMMLab', False: 'the OneDL forks'}
     kinds = {forks[compat.is_upstream(found, name)] for name in compat.FIRST_ONEDL}
     if len(kinds) > 1:
@@ -65,8 +78,34 @@ def stack() -> Finding:
     return Finding('stack', OK, kinds.pop())
 
 
+def say(what: str) -> None:
+    """That something which takes seconds has begun."""
+    print(f'{what} ...', file=sys.stderr, flush=True)
+
+
+def tool(name: str) -> str:
+    """The command of a tool, from the current folder: a clone's, or that of an installed wheel."""
+    clone = (CLONE / 'setup.py').is_file()
+    return f'python {_shown((CLONE if clone else PACKAGE / ".mim") / "tools" / name)}'
+
+
+def _install(extra: str, pinned: str) -> str:
+    """The command for a set of packages: a clone has the releases that are tested."""
+    file = CLONE / 'requirements' / f'{pinned}.txt'
+    return f'pip install -r {_shown(file)}' if file.is_file() else f"pip install 'mmcen[{extra}]'"
+
+
+def _shown(path: Path) -> str:
+    return shlex.quote(os.path.relpath(path))
+
+
+def _onedl() -> bool:
+    return any(name.startswith('onedl-') for name in versions())
+
+
 def _reinstall() -> str:
-    return 'pip install -r requirements/openmmlab.txt in a new environment'
+    stack = ('onedl', 'onedl') if _onedl() else ('segmentation', 'openmmlab')
+    return f'pip uninstall -y {STACKS} && {_install(*stack)}'
 
 
 def segmentation() -> Finding:
@@ -94,31 +133,39 @@ def _segment() -> str:
             ),
         )
     )
-    logits = model(torch.zeros(2, 2, 32, 32))['ensemble']
-    logits.sum().backward()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(torch.zeros(2, 2, 32, 32))['ensemble'].sum().backward()
+    optimizer.step()
     return 'a small CEN was built and trained for a step'
 
 
 def compiled_operators() -> Finding:
     """Whether mmcv's are there; hardly any config needs them."""
-    if find_spec('mmcv') is None or compat.provide_ops():
-        return Finding(
-            'compiled mmcv operators',
-            ABSENT,
-            'this mmcv has none that load; no config of mmcen needs them',
-            'pip install mmcv, built for your torch, in place of mmcv-lite',
-        )
-    return Finding('compiled mmcv operators', OK)
+
+    def look() -> str:
+        if find_spec('mmcv') is None or compat.provide_ops():
+            raise Absent('this mmcv has none that load; no config of mmcen needs them')
+        return ''
+
+    return _try(
+        'compiled mmcv operators',
+        look,
+        'pip uninstall -y mmcv-lite, then the command for your torch that '
+        'https://mmcv.readthedocs.io/en/latest/get_started/installation.html has for mmcv 2.1',
+    )
 
 
 def translation() -> Finding:
     """Whether the parts of pix2pix are there."""
-    if find_spec('mmagic') is None:
-        return Finding('image translation', ABSENT, 'mmagic is not installed', MMAGIC)
-    return _try('image translation', _translate, MMAGIC)
+    fix = f'{_install("translation", "translation")} && pip install --no-deps mmagic==1.2.0'
+    if _onedl():
+        fix = f'the OneDL forks have no mmagic; in an environment with upstream OpenMMLab: {fix}'
+    return _try('image translation', _translate, fix)
 
 
 def _translate() -> str:
+    if find_spec('mmagic') is None:
+        raise Absent('mmagic is not installed')
     import_all()
     import_mmagic = importlib.import_module('mmcen.models.translators.cen_translator').import_mmagic
     import_mmagic()
@@ -127,71 +174,62 @@ def _translate() -> str:
 
 def metrics_of_features() -> Finding:
     """FID and KID."""
-    name = 'FID and KID'
     missing = [part for part in ('torchmetrics', 'torch_fidelity') if find_spec(part) is None]
-    if missing:
-        return Finding(
-            name,
-            ABSENT,
-            f'{" and ".join(missing)} not installed',
-            'pip install -r requirements/translation.txt',
-        )
-    from pathlib import Path
+    file = Path('checkpoints', INCEPTION)
 
-    weights = 'checkpoints/weights-inception-2015-12-05-6726825d.pth'
-    if not Path(weights).is_file():
-        return Finding(
-            name,
-            ABSENT,
-            f'the Inception weights are not at {weights}',
-            "put torch-fidelity's file there, or name it by --cfg-options "
-            'val_evaluator.extractor=FILE test_evaluator.extractor=FILE',
-        )
-    return Finding(name, OK, weights)
+    def look() -> str:
+        if missing:
+            raise Absent(f'{" and ".join(missing)} not installed')
+        if not file.is_file():
+            raise Absent(
+                f'the Inception weights are not at {file} (another place: --cfg-options '
+                'val_evaluator.extractor=FILE test_evaluator.extractor=FILE)'
+            )
+        return str(file)
+
+    fix = f'curl -fL --create-dirs -o {file} {INCEPTION_FROM}'
+    if missing:
+        fix = 'pip install torchmetrics torch-fidelity'
+    return _try('FID and KID', look, fix)
 
 
 def onnx() -> Finding:
-    missing = [p for p in ('onnx', 'onnxscript', 'onnxruntime') if find_spec(p) is None]
-    if missing:
-        return Finding(
-            'export', ABSENT, f'{", ".join(missing)} not installed',
-            'pip install -r requirements/deploy.txt',
-        )  # fmt: skip
-    return _try(
-        'export', lambda: importlib.import_module('onnxruntime').get_device(),
-        'pip install -r requirements/deploy.txt',
-    )  # fmt: skip
+    def look() -> str:
+        missing = [p for p in ('onnx', 'onnxscript', 'onnxruntime') if find_spec(p) is None]
+        if missing:
+            raise Absent(f'{", ".join(missing)} not installed')
+        return importlib.import_module('onnxruntime').get_device()
+
+    return _try('export', look, _install('onnx', 'deploy'))
 
 
 def gpus() -> Finding:
     def look() -> str:
         import torch
 
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        return ', '.join(names)
+        count = torch.cuda.device_count()
+        if not count:
+            raise Absent('torch finds none: training runs on the CPU')
+        return ', '.join(torch.cuda.get_device_name(i) for i in range(count))
 
-    found = _try('GPUs', look, 'pip install torch, built for your driver')
-    if found.state == OK and not found.detail:
-        return Finding('GPUs', ABSENT, 'torch finds none: training runs on the CPU')
-    return found
+    return _try(
+        'GPUs', look, 'https://pytorch.org/get-started/locally/ has the command for a GPU of yours'
+    )
 
 
 def nyuv2() -> Finding:
     def look() -> str:
-        from pathlib import Path
-
         place = importlib.import_module('mmcen.datasets.multimodal').data_place('nyudv2', 'nyuv2')
-        return place if Path(place, 'splits').is_dir() else ''
+        if not Path(place, 'splits').is_dir():
+            raise Absent('neither data/nyudv2 nor below MMCEN_DATA; SyntheticRooms needs no data')
+        return place
 
-    found = _try('NYUv2', look, '')
-    if found.state == OK and not found.detail:
-        return Finding(
-            'NYUv2',
-            ABSENT,
-            'neither data/nyudv2 nor below MMCEN_DATA; SyntheticRooms needs no data',
-            'python tools/dataset_converters/nyudv2.py nyu_depth_v2_labeled.mat',
-        )
-    return found
+    return _try(
+        'NYUv2',
+        look,
+        'with nyu_depth_v2_labeled.mat, splits.mat and classMapping40.mat in this folder: '
+        f'{tool("dataset_converters/nyudv2.py")} nyu_depth_v2_labeled.mat',
+    )
 
 
 CHECKS: dict[str, Callable[[], Finding]] = {
@@ -216,6 +254,8 @@ def import_all() -> None:
 def _try(name: str, work: Callable[[], str], fix: str) -> Finding:
     try:
         return Finding(name, OK, work())
+    except Absent as error:
+        return Finding(name, ABSENT, str(error), fix)
     except Exception as error:  # whatever it is, it is what is wrong
         lines = str(error).strip().splitlines() or ['']
         return Finding(name, BROKEN, f'{type(error).__name__}: {lines[0]}', fix)

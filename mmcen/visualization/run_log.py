@@ -76,18 +76,25 @@ class RunLog:
     @cached_property
     def classes(self) -> dict[str, dict[str, list[float]]]:
         """Stream (or ``ensemble``) to class to its IoU and accuracy in the last validation, %."""
-        logs = sorted(self.work_dir.glob('*/*.log'))
         found: dict[str, dict[str, list[float]]] = {}
-        stream, rows = 'ensemble', None
-        for line in logs[-1].read_text(errors='replace').splitlines() if logs else ():
-            if (match := re.search(r"stream '(.+)':$", line)) is not None:
-                stream = match[1]
-            elif line.endswith('per class results:'):
-                rows = found[stream] = {}
-                stream = 'ensemble'  # unless the next says another
-            elif rows is not None and line.startswith('|') and 'Class' not in line:
-                name, *values = (part.strip() for part in line.strip('|').split('|'))
-                rows[name] = [float(value) for value in values]
+        for path in sorted(self.work_dir.glob('*/*.log')):
+            tables: dict[str, dict[str, list[float]]] = {}
+            stream, rows = 'ensemble', None
+            for line in path.read_text(errors='replace').splitlines():
+                if (match := re.search(r"stream '(.+)':$", line)) is not None:
+                    stream = match[1]
+                elif line.endswith('per class results:'):
+                    rows = tables[stream] = {}
+                    stream = 'ensemble'  # unless the next says another
+                elif rows is not None and re.fullmatch(r'\|(?! +Class ).+\|', line):
+                    name, *values = (part.strip() for part in line.strip('|').split('|'))
+                    rows[name] = [float(value) for value in values]
+                elif (match := re.search(r' (?:Epoch|Iter)\((val|test)\) ', line)) is not None:
+                    # Only a validation that came to its end counts: a killed one has no such line
+                    # after its tables, and a test is none.
+                    if tables and match[1] == 'val':
+                        found = tables
+                    tables, rows = {}, None
         return found
 
     @property

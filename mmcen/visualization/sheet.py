@@ -29,16 +29,27 @@ def draw_sheet(
     classes: Sequence[str] = (),
     palette: Colours = (),
 ) -> Path:
-    """Write rows of pictures under the titles of the first row.
+    """Write a :func:`sheet` as PNG, whole or not at all.
 
     Args:
-        rows: title to picture as imshow takes it; the same number of pictures in each row.
-        path: the PNG to write; its folder is made. It is there whole or not at all.
-        classes: K names of a legend, none without classes.
-        palette: their K colours, RGB 0..255.
+        rows, classes, palette: of the sheet.
+        path: the file; its folder is made.
 
     Returns:
         The path.
+    """
+    return save_figure(sheet(rows, classes, palette), path)
+
+
+def sheet(
+    rows: Sequence[dict[str, np.ndarray]], classes: Sequence[str] = (), palette: Colours = ()
+) -> Figure:
+    """Rows of pictures under the titles of the first row.
+
+    Args:
+        rows: title to picture as imshow takes it; the same number of pictures in each row.
+        classes: K names of a legend, none without classes.
+        palette: their K colours, RGB 0..255.
     """
     height, width = next(iter(rows[0].values())).shape[:2]
     wide = 2.2 * len(rows[0])  # inches
@@ -58,7 +69,7 @@ def draw_sheet(
             for name, (r, g, b) in zip(classes, palette, strict=True)
         ]
         figure.legend(handles=patches, loc='outside lower center', ncols=columns, fontsize=7)
-    return save_figure(figure, path)
+    return figure
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:

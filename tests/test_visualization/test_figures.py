@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
 from PIL import Image
 
+from mmcen.visualization import sheet
 from mmcen.visualization.figures import scale_proportions
 from mmcen.visualization.run_log import RunLog
-from tests.training import ROOT, train
+from tests.training import ENV, ROOT, train
 from tools.analysis_tools import figures, report
 
 CONFIG = f"""
@@ -120,8 +123,89 @@ def test_sensitivity(draw, trained):
 
 
 @pytest.mark.parametrize(
+    'text',
+    [
+        'a,b\n1,2\n',
+        'row,mIoU mean,mIoU deviation\ncen,50,1\n',
+        'row,mIoU mean\nsegmentation+exchange+lambda-x10,51\n',
+        'row,mIoU mean,mIoU deviation\nsegmentation+exchange+lambda-x10,much,1\n',
+    ],
+)
+def test_another_table_is_no_sweep(draw, trained, text):
+    (trained / 'other.csv').write_text(text)
+    assert draw('sensitivity', 'other.csv') == (
+        1,
+        'error: other.csv is not the figure9.csv that tools/paper.py run figure9 writes: '
+        'give that\n',
+    )
+
+
+@pytest.fixture
+def single(trained):
+    """Models of colour alone and of depth alone, for figures.py."""
+    models = []
+    for name in ('rgb', 'depth'):
+        config = trained / f'{name}.py'
+        cfg = Config.fromfile(trained / 'small.py')
+        preprocessor = cfg.model.data_preprocessor
+        preprocessor.modalities = {name: preprocessor.modalities[name]}
+        cfg.dump(config)
+        torch.save(
+            dict(state_dict=MODELS.build(cfg.model).state_dict()), config.with_suffix('.pth')
+        )
+        models += ['--model', name, config.name, f'{name}.pth']
+    return models
+
+
+@pytest.fixture
+def titles(monkeypatch):
+    """Of the figures that are drawn, by row."""
+    drawn = []
+    whole = sheet.sheet
+
+    def keep(rows, *legend):
+        drawn.append([list(row) for row in rows])
+        return whole(rows, *legend)
+
+    monkeypatch.setattr(sheet, 'sheet', keep)
+    return drawn
+
+
+@pytest.mark.parametrize(
+    'given, rows', [(('rgb=rgb/0.png', 'depth=depth/1.npy'), 1), (('depth=depth', 'rgb=rgb'), 2)]
+)
+def test_models_of_one_modality_side_by_side(draw, single, titles, given, rows):
+    """Each takes its own, of the same frame: as in Figs. 4 to 6."""
+    status, printed = draw('predictions', *single, '--input', *given)
+    assert status == 0, printed
+    assert titles == [[['rgb', 'depth', 'rgb\nensemble', 'depth\nensemble']] * rows]
+    assert printed.count('loading ') == 2
+
+
+@pytest.mark.parametrize(
     'args, message',
     [
+        (
+            ('predictions', *CHOICES['predictions'][:8], '--input', 'rgb=rgb', 'ir=depth'),
+            "modality 'depth' is missing: the model takes rgb=... depth=...",
+        ),
+        (
+            ('predictions', *CHOICES['predictions'][:8], *FRAME, 'ir=depth/0.npy'),
+            "modality 'ir' is none of the model: the model takes rgb=... depth=...",
+        ),
+        (
+            ('predictions', '--model', 'a', *MODEL, '--model', 'a', *MODEL, *FRAME),
+            '2 models have 1 names: give each its own',
+        ),
+        (
+            ('features', *MODEL, '--input', 'rgb=rgb', 'ir=depth'),
+            "modality 'depth' is missing: the model takes rgb=... depth=...",
+        ),
+        (
+            ('predictions', '--model', 'a', 'small.py', 'other.pth', *FRAME),
+            'the checkpoint is of another model (',
+        ),
+        (('features', 'small.py', 'other.pth', *FRAME), 'the checkpoint is of another model ('),
         (('proportions', *MODEL, '--layers', 'x'), 'no exchanging norm is called x: there are ['),
         (('scales', 'small.py', 'rgb'), 'rgb has 0 checkpoints epoch_<n>.pth, it takes two'),
         (('scales', 'small.py', 'run', '--stream', 'ir'), 'no stream is called ir: there are ['),
@@ -131,6 +215,7 @@ def test_sensitivity(draw, trained):
     ],
 )
 def test_what_is_wrong_takes_one_line(draw, args, message):
+    torch.save(dict(state_dict={'other.weight': torch.zeros(1)}), 'other.pth')
     status, printed = draw(*args)
     assert status == 1
     assert f'error: {message}' in printed
@@ -161,6 +246,45 @@ def test_half_a_line_of_a_killed_training(trained, tmp_path):
     (path,) = (tmp_path / 'run').glob('*/vis_data/scalars.json')
     path.write_text(path.read_text()[:-20])
     assert len(RunLog(tmp_path / 'run').records) == len(RunLog(trained / 'run').records) - 1
+
+
+TABLE = """2026/01/01 - mmengine - INFO - per class results:
++-------+-------+-------+
+| Class |  IoU  |  Acc  |
++-------+-------+-------+
+| wall  | {:.2f} | 50.00 |
+| floor |  nan  |  nan  |
++-------+-------+-------+
+"""
+STREAM = "2026/01/01 - mmengine - INFO - stream 'rgb':\n"
+END = '2026/01/01 - mmengine - INFO - Epoch({}) [4/4]    mIoU: 10.0000\n'
+
+
+def validated(value, kind='val'):
+    """What a validation or a test of an ensemble and a stream logs."""
+    return TABLE.format(value) + STREAM + TABLE.format(value + 1) + END.format(kind)
+
+
+LATER = {
+    'resumed': ['2026/01/01 - mmengine - INFO - Epoch(train)  [2][1/9]    loss: 1.0\n'],
+    'crashed at once': [''],
+    'tested': [validated(30, 'test')],
+    'killed': [validated(30)[:cut] for cut in range(len(validated(30)) - len(END))],
+}
+
+
+@pytest.mark.parametrize('later', LATER)
+def test_scores_by_class_are_of_the_last_whole_validation(tmp_path, later):
+    for name in '12':
+        (tmp_path / name / 'vis_data').mkdir(parents=True)
+    (tmp_path / '1/vis_data/scalars.json').write_text('{"loss": 1.0, "iter": 1}\n')
+    (tmp_path / '1/1.log').write_text(validated(10) + validated(20))
+    for text in LATER[later]:
+        (tmp_path / '2/2.log').write_text(text)
+        log = RunLog(tmp_path)
+        walls = {name: rows['wall'] for name, rows in log.classes.items()}
+        assert walls == {'ensemble': [20, 50], 'rgb': [21, 50]}
+        assert '<td class=best>21.00</td>' in report.classes(log)
 
 
 @pytest.fixture
@@ -205,6 +329,21 @@ def test_the_page_in_a_browser(page, tmp_path):
     assert int(found['images']) == int(found['drawn']) >= 5
     assert found['rows'] == '10'
     assert found['wide'] == 'false'
+
+
+def test_a_broken_stack_takes_one_line(tmp_path):
+    (tmp_path / 'mmengine').mkdir()
+    (tmp_path / 'mmengine/__init__.py').touch()
+    (tmp_path / 'mmengine/version.py').write_text("__version__ = '0.9.0'")
+    run = subprocess.run(
+        [sys.executable, ROOT / 'tools/analysis_tools/report.py', tmp_path],
+        env={**ENV, 'PYTHONPATH': str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1
+    assert 'error: mmcen needs mmengine >= 0.10, found 0.9.0: ' in run.stderr
+    assert 'Traceback' not in run.stderr
 
 
 def test_no_training(monkeypatch, capsys, tmp_path):

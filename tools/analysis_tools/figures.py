@@ -20,6 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from rich.progress import track
 
 from tools.common import exit_status
 from tools.predict import pair, unit
@@ -73,6 +75,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def load(config, checkpoint, **kwargs):
+    print(f'loading {config} ...', file=sys.stderr, flush=True)
     from mmcen.apis import CENInferencer
 
     return CENInferencer(config, checkpoint, device='cpu', show_progress=False, **kwargs)
@@ -99,7 +102,7 @@ def stream_names(model) -> list[str]:
     return list(model.streams)
 
 
-def draw_features(args, save) -> None:
+def draw_features(args) -> Figure:
     from mmcen.apis.frames import find_frames
     from mmcen.visualization.figures import feature_categories
 
@@ -127,44 +130,45 @@ def draw_features(args, save) -> None:
     pictures = {name: found.inputs[name.rsplit('/', 1)[-1]] for name in streams}
     counts = {kind: int(channels.sum()) for kind, channels in kinds.items()}
     print(f'{layer}: ' + ', '.join(f'{kind}: {n} channels' for kind, n in counts.items()))
-    save(feature_categories(pictures, averages, counts))
+    return feature_categories(pictures, averages, counts)
 
 
-def draw_predictions(args, save) -> None:
+def draw_predictions(args) -> Figure:
     from PIL import Image
 
-    from mmcen.visualization.sheet import class_colours, draw_sheet
+    from mmcen.apis.frames import find_frames
+    from mmcen.visualization.sheet import class_colours, sheet
 
-    rows: dict[str, dict] = {}
+    models = {
+        name: load(config, checkpoint, depth_unit=args.depth_unit)
+        for name, config, checkpoint in args.model
+    }
+    if len(models) < len(args.model):
+        raise ValueError(f'{len(args.model)} models have {len(models)} names: give each its own')
+    # All models get the same frames, and each reads of them what it takes.
+    modalities = list(dict.fromkeys(key for one in models.values() for key in one.modalities))
+    frames = find_frames(dict(args.input), modalities)[: args.frames]
+    inputs: list[dict] = [{} for _ in frames]
+    outputs: list[dict] = [{} for _ in frames]
     legend: tuple = ()
-    for name, config, checkpoint in args.model:
-        inferencer = load(config, checkpoint, depth_unit=args.depth_unit)
-        given = {key: place for key, place in args.input if key in inferencer.modalities}
-        from mmcen.apis.frames import find_frames
-
-        for frame in find_frames(given, inferencer.modalities)[: args.frames]:
+    for name, inferencer in models.items():
+        for i, frame in enumerate(track(frames, name)):
             (found,) = inferencer.predict([frame])
-            row = rows.setdefault(frame.name, {})
-            row |= {key: image for key, image in found.inputs.items() if key not in row}
+            inputs[i] |= found.inputs
             (shown,) = inferencer.visualize([], [found])
-            row |= {f'{name}\n{output}': image for output, image in shown.items()}
+            outputs[i] |= {f'{name}\n{output}': image for output, image in shown.items()}
         if any(value.ndim == 2 for value in found.outputs.values()):
             legend = (inferencer.meta.get('classes', ()), inferencer.meta.get('palette', ()))
     if args.label:
-        for name, row in rows.items():
-            path = args.label if args.label.is_file() else args.label / f'{name}.png'
+        for frame, row in zip(frames, outputs, strict=True):
+            path = args.label if args.label.is_file() else args.label / f'{frame.name}.png'
             row['label'] = class_colours(
-                torch.from_numpy(np.asarray(Image.open(path))), legend[1] if legend else ()
+                torch.from_numpy(np.array(Image.open(path))), legend[1] if legend else ()
             )
-    # the inputs of all models first
-    order = sorted(
-        {title: None for row in rows.values() for title in row},
-        key=lambda title: ('\n' in title) + 2 * (title == 'label'),
-    )
-    draw_sheet([{t: row[t] for t in order} for row in rows.values()], args.out, *legend)
+    return sheet([x | y for x, y in zip(inputs, outputs, strict=True)], *legend)
 
 
-def draw_proportions(args, save) -> None:
+def draw_proportions(args) -> Figure:
     from mmcen.visualization.figures import scale_proportions
 
     model = load(args.config, args.checkpoint).model
@@ -173,10 +177,10 @@ def draw_proportions(args, save) -> None:
         name: norm.gamma().detach().abs().flatten(0, 1).numpy() for name, norm in norms.items()
     }
     thresholds = {name: norm.threshold for name, norm in norms.items()}
-    save(scale_proportions(gammas, thresholds, stream_names(model)))
+    return scale_proportions(gammas, thresholds, stream_names(model))
 
 
-def draw_scales(args, save) -> None:
+def draw_scales(args) -> Figure:
     from mmcen.visualization.figures import scales_over_training
 
     paths = {
@@ -201,49 +205,58 @@ def draw_scales(args, save) -> None:
     for step in steps:
         state = torch.load(paths[step], map_location='cpu', weights_only=True)['state_dict']
         gammas.append(state[f'{layer}.norm.weight'].view(-1, norm.num_features)[s].numpy())
-    save(
-        scales_over_training(
-            steps,
-            np.stack(gammas),
-            norm.penalised.flatten(0, 1)[s].numpy(),
-            norm.threshold,
-            f'{layer}, {stream}',
-        )
+    return scales_over_training(
+        steps,
+        np.stack(gammas),
+        norm.penalised.flatten(0, 1)[s].numpy(),
+        norm.threshold,
+        f'{layer}, {stream}',
     )
 
 
-def draw_exchange(args, save) -> None:
+def draw_exchange(args) -> Figure:
     from mmcen.visualization.figures import exchange_by_layer
     from mmcen.visualization.run_log import RunLog
 
     exchange = RunLog(args.work_dir).exchange
     if not exchange:
         raise ValueError(f'{args.work_dir} has logged no exchange: train with ExchangeMonitorHook')
-    save(exchange_by_layer(exchange))
+    return exchange_by_layer(exchange)
 
 
-def draw_sensitivity(args, save) -> None:
-    from mmcen.visualization.figures import sensitivity
-
+def sweeps(table: Path, metric: str) -> dict[str, dict[str, list]]:
+    """What :func:`~mmcen.visualization.figures.sensitivity` draws, of figure9.csv."""
     points: dict[str, dict[str, list]] = {}
-    with args.table.open() as file:
+    with table.open() as file:
         for line in csv.DictReader(file):
             kind, how, sweep = line['row'].split('+')
             name, _, factor = sweep.partition('-x')
-            mean = line.get(f'{args.metric} mean')
+            mean = line.get(f'{metric} mean')
             if not mean:
                 continue
             share = float(line.get('exchanged % mean') or 'nan')
             point = (
-                float(factor or 1), float(mean), float(line[f'{args.metric} deviation'] or 0), share
+                float(factor or 1), float(mean), float(line[f'{metric} deviation'] or 0), share
             )  # fmt: skip
             points.setdefault(f'{kind}, {name}', {}).setdefault(how, []).append(point)
+    return points
+
+
+def draw_sensitivity(args) -> Figure:
+    from mmcen.visualization.figures import sensitivity
+
+    try:
+        points = sweeps(args.table, args.metric)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:  # as rows turn out
+        raise ValueError(
+            f'{args.table} is not the figure9.csv that tools/paper.py run figure9 writes: give that'
+        ) from error
     if not points:
         raise ValueError(
             f'{args.table} has no figure of {args.metric}: run tools/paper.py run figure9 first, '
             'or name another --metric'
         )
-    save(sensitivity(points, args.metric))
+    return sensitivity(points, args.metric)
 
 
 DRAW = {
@@ -259,7 +272,7 @@ DRAW = {
 def draw(args: argparse.Namespace) -> None:
     from mmcen.visualization.sheet import save_figure
 
-    DRAW[args.figure](args, lambda figure: save_figure(figure, args.out))
+    save_figure(DRAW[args.figure](args), args.out)
     print(f'written: {args.out}')
 
 

@@ -10,14 +10,16 @@ import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from matplotlib.figure import Figure
 
-from mmcen.visualization.figures import curves, exchange_by_layer
-from mmcen.visualization.run_log import RunLog, Series
 from tools.common import exit_status, write
+
+if TYPE_CHECKING:
+    from mmcen.visualization.run_log import RunLog, Series
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
@@ -55,6 +57,8 @@ def page(run: RunLog) -> str:
 
 
 def sections(run: RunLog) -> Iterator[tuple[str, str, str]]:
+    from mmcen.visualization.figures import curves, exchange_by_layer
+
     yield 'scores', 'Scores', scores(run)
     yield (
         'curves',
@@ -160,6 +164,9 @@ def picture(data: bytes, what: str) -> str:
 
 
 def report(args: argparse.Namespace) -> None:
+    print(f'drawing {args.work_dir} ...', file=sys.stderr, flush=True)
+    from mmcen.visualization.run_log import RunLog
+
     out = args.out or args.work_dir / 'report.html'
     write(out, page(RunLog(args.work_dir)))
     print(f'written: {out}')
