@@ -193,9 +193,9 @@ def test_interrupted_and_run_again_equals_one_run(
 
 def test_refuses_the_folder_of_another_set(desk: Path, capsys: pytest.CaptureFixture) -> None:
     out = desk / 'data' / 'cityscapes_rgbd'
-    out.mkdir(parents=True)
+    save(out / 'masks' / '000001.png', label(FIRST))
     (out / 'source.json').write_text('{"set": "SUN RGB-D"}')
     assert call(TOOL, 'official', *COUNTS) == 1
     assert 'cityscapes_rgbd was made from another source' in capsys.readouterr().err
-    assert not list(out.rglob('*.png'))
+    assert len(list(out.rglob('*.png'))) == 1
     assert call(TOOL, 'official', *COUNTS, '--overwrite') == 0

@@ -131,7 +131,8 @@ def test_pseudo_labels_by_the_tool(copy, monkeypatch, capsys):
     mistake = ('--expect', '3', '--sets', 'njud', '--near', 'low')
     status, text = call(monkeypatch, capsys, copy, *mistake)
     assert status == 1
-    assert 'has labels made in another way' in text
+    assert 'was made from another source or in another way' in text
+    assert 'choose another --pseudo, or --overwrite' in text
     assert "if this copy's depth is turned round, say --near high" in text
     assert call(monkeypatch, capsys, copy, *mistake, '--overwrite')[0] == 0
     assert labels[0].stat().st_mtime_ns > stamps[0]

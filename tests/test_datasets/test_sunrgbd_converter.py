@@ -263,7 +263,7 @@ def test_overwrites_when_told_so_alone(desk: Path, capsys: pytest.CaptureFixture
     (out / 'masks').mkdir(parents=True)
     (out / 'masks' / '000001.png').write_bytes(b'mine')
     assert call(TOOL, 'official', *COUNTS) == 1
-    assert 'data/sunrgbd was made from another source or depth (who knows' in (
+    assert 'data/sunrgbd was made from another source or in another way (who knows' in (
         capsys.readouterr().err
     )
     assert (out / 'masks' / '000001.png').read_bytes() == b'mine'

@@ -21,10 +21,8 @@ Examples:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -45,7 +43,7 @@ from mmcen.datasets import (
 from mmcen.datasets.saliency import SETS
 from mmcen.saliency import NEAR
 from tools.common import exit_status, write
-from tools.dataset_converters.common import make_folders
+from tools.dataset_converters.common import made_from, make_folders
 from tools.dataset_converters.processes import run_in_processes
 
 LOOK = 50  # frames that are looked at to find out whether depth is turned round
@@ -58,11 +56,18 @@ def load(info: dict) -> dict:
     return LoadMask()(sample) if 'seg_map_path' in info else sample
 
 
-def make_label(info: dict) -> None:
-    """Check a frame and write its label to ``info['out']``."""
-    label = LoadPseudoLabel(key='label')(load(info))['label']
-    picture = np.rint(label * 255).astype(np.uint8)
-    write(Path(info['out']), cv2.imencode('.png', picture)[1].tobytes())
+def make_label(info: dict) -> float | None:
+    """Check a frame and write its label to ``info['out']``, if it is not there; its mean absolute
+    error, 0..1, where there is a mask."""
+    sample, out = load(info), Path(info['out'])
+    make = LoadPseudoLabel(key='label')
+    if not out.exists():
+        picture = np.rint(make(sample)['label'] * 255).astype(np.uint8)
+        write(out, cv2.imencode('.png', picture)[1].tobytes())
+    if 'gt_seg_map' not in sample:
+        return None
+    written = make(sample | {'pseudo_path': info['out']})['label']
+    return float(np.abs(written - sample['gt_seg_map']).mean())
 
 
 def middle_is_near(info: dict) -> bool:
@@ -72,12 +77,6 @@ def middle_is_near(info: dict) -> bool:
     inside = np.zeros(depth.shape, bool)
     inside[height // 4 : height - height // 4, width // 4 : width - width // 4] = True
     return bool(depth[inside].mean() > depth[~inside].mean())
-
-
-def error(info: dict) -> float:
-    """Mean absolute error of a written label, 0..1."""
-    sample = LoadPseudoLabel(key='label')(load(info | {'pseudo_path': info['out']}))
-    return float(np.abs(sample['label'] - sample['gt_seg_map']).mean())
 
 
 def check_direction(name: str, frames: list[dict], console: Console) -> None:
@@ -90,23 +89,6 @@ def check_direction(name: str, frames: list[dict], console: Console) -> None:
             f'warning: {name}: the middle is farther than the rest in {1 - share:.0%} of frames; '
             f"if this copy's depth is turned round, say --near {NEAR[near == NEAR[0]]}"
         )
-
-
-def prepare_out(out: Path, near: str, overwrite: bool) -> None:
-    """Make the folder; refuse to mix labels of two settings in it."""
-    make_folders(out, ('',))
-    note = out / 'source.json'
-    now = json.dumps({'made': 'handmade_saliency', 'near': near})
-    was = note.read_text() if note.exists() else 'who knows' if list(out.glob('*.png')) else now
-    if overwrite:
-        for path in out.glob('*.png'):
-            path.unlink()
-    elif was != now:
-        raise ValueError(
-            f'{out} has labels made in another way ({was}, now {now}): choose another --pseudo, '
-            'or --overwrite'
-        )
-    write(note, now)
 
 
 def convert(name: str, args: argparse.Namespace, console: Console) -> None:
@@ -126,18 +108,16 @@ def convert(name: str, args: argparse.Namespace, console: Console) -> None:
     for info in frames:
         info['out'] = str(out / f'{Path(info["img_path"]).stem}.png')
     check_direction(name, frames, console)
-    prepare_out(out, dataset.near, args.overwrite)
-    left = [info for info in frames if not Path(info['out']).exists()]
-    if len(left) < len(frames):
-        console.print(f'{len(frames) - len(left)} frames are finished already')
-    run_in_processes(make_label, left, args.workers, console)
-    console.print(f'{name}: {len(frames)} labels in {out}{quality(frames)}')
-
-
-def quality(frames: Iterable[dict]) -> str:
-    """What the masks say about the labels, where there are masks."""
-    errors = [error(info) for info in frames if 'seg_map_path' in info]
-    return f', MAE {np.mean(errors):.3f}' if errors else ''
+    make_folders(out, ('',))
+    source = {'made': 'handmade_saliency', 'near': dataset.near}
+    labels = sorted(out.glob('*.png'))
+    with made_from(out, source, labels, args.overwrite, option='--pseudo'):
+        finished = sum(Path(info['out']).exists() for info in frames)
+        if finished:
+            console.print(f'{finished} frames are finished already')
+        errors = run_in_processes(make_label, frames, args.workers, console)
+    quality = '' if None in errors else f', MAE {np.mean(errors):.3f}'
+    console.print(f'{name}: {len(frames)} labels in {out}{quality}')
 
 
 def parse_args() -> argparse.Namespace:

@@ -195,9 +195,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     archive.check(path for files in frames.values() for path in (files.colour, files.depth))
     target = Target(args.out, {'rgb': '.jpg', 'depth': '.png', 'masks': '.png'})
     source = {'set': 'SUN RGB-D', 'bytes': labels.stat().st_size, 'depth': DEPTHS[args.depth]}
-    target.prepare(source, args.overwrite)
     work = partial(convert_frame, Job(archive, labels, frames, target))
-    target.fill(splits, work, args.workers, console)
+    target.fill(source, splits, work, args, console)
 
 
 def main() -> int:
