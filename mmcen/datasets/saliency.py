@@ -32,6 +32,7 @@ class SaliencySet:
             frame by frame, and of no unit.
         counts: by split, the numbers of frames of its editions, the paper's first.
         parts: folders of colour, depth and masks below that of the split, ``{}`` for its name.
+        fit_depth: copies have depth at another size than colour: resize it when it is loaded.
     """
 
     dirs: Mapping[str, str]
@@ -40,6 +41,7 @@ class SaliencySet:
     parts: Mapping[str, str] = field(
         default_factory=lambda: {'rgb': 'RGB', 'depth': 'depth', 'mask': 'GT'}
     )
+    fit_depth: bool = False
 
     def part(self, name: str, split: str) -> str:
         """A folder, below the data root."""
@@ -66,6 +68,7 @@ SETS = {
         near='low',
         counts={'train': (800,), 'test': (400,)},
         parts={'rgb': '{}_images', 'depth': '{}_depth', 'mask': '{}_masks'},
+        fit_depth=True,  # 256x256 beside 400x600 in the usual package
     ),
 }
 
@@ -126,11 +129,14 @@ class SaliencyDataset(MultiModalSegDataset):
         self.name, self.near = name, near or layout.near
         self.counts = layout.counts[split] if count is None and not ann_file else (count,)
         self.pseudo = pseudo and os.path.join(layout.dirs[split], pseudo)
-        wanted = kwargs.pop('modalities', tuple(self.MODALITIES))
+        specs = {
+            key: {**self.MODALITIES[key], 'dir': layout.part(key, split)}
+            for key in kwargs.pop('modalities', tuple(self.MODALITIES))
+        }
+        if 'depth' in specs:
+            specs['depth']['fit'] = layout.fit_depth
         super().__init__(
-            modalities={
-                key: {**self.MODALITIES[key], 'dir': layout.part(key, split)} for key in wanted
-            },
+            modalities=specs,
             labels={'dir': layout.part('mask', split), 'suffix': SUFFIXES} if masks else None,
             data_root=data_root or data_place('rgbd_saliency'),
             ann_file=ann_file,

@@ -99,6 +99,27 @@ def test_near_is_1_whichever_way_it_is_stored(archives, name, split):
     assert len(dataset) == FRAMES[split]
 
 
+def test_depth_at_another_size_is_resized_in_dutlf_alone(copy, monkeypatch, capsys):
+    """Its usual package has depth of 256x256 beside colour of 400x600."""
+    whole = load(copy, 'dutlf')[0]
+    for folder in ('DUT-RGBD/train_data/train_depth', 'NLPR_TRAIN/depth'):
+        for path in (copy / folder).iterdir():
+            cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path), 0), (32, 32)))
+    for modalities in (['rgb', 'depth'], ['depth', 'rgb']):
+        sample = load(copy, 'dutlf', modalities=modalities)[0]
+        assert list(sample['modalities']) == modalities
+        assert sample['ori_shape'] == SIZE
+        depth, expected = (one['modalities']['depth'] for one in (sample, whole))
+        assert depth.shape == (*SIZE, 1)
+        assert np.abs(depth - expected).mean() < 0.02
+    words = ('--sets', 'dutlf', '--expect', '3')
+    status, text = call(monkeypatch, capsys, copy, *words)
+    assert status == 0, text
+    assert 'dutlf: 3 labels in' in text
+    with pytest.raises(ValueError, match='modalities must be aligned'):
+        load(copy, 'nlpr')[0]
+
+
 def test_official_counts():
     """Table 14's text and the papers of the sets: 1,985, 1,000, 1,000 and 1,200 frames."""
     totals = {name: sum(counts[0] for counts in one.counts.values()) for name, one in SETS.items()}
