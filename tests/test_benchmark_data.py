@@ -219,6 +219,25 @@ def test_command_line(made: Path, tmp_path: Path) -> None:
         assert words in done.stdout
 
 
+def test_several_sets(made: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """As the recipe says, each with a cache of its own."""
+    cfg = Config.fromfile(made / 'tiny.py')
+    one, out = cfg.train_dataloader.dataset, tmp_path / 'out.json'
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[one, one])
+    cfg.dump(made / 'two.py')
+    arguments = f'x --data {made}/two.py --runs 1 --warmup 0 --out {out} --cfg-options'
+    caches = [f'train_dataloader.dataset.datasets.{i}.cache=memory' for i in (0, 1)]
+    monkeypatch.setattr(sys, 'argv', [*arguments.split(), *caches])
+    benchmark.main()
+    check(json.loads(out.read_text()), 1, ['ours'])
+    cfg.merge_from_dict(dict(option.split('=') for option in caches))
+    variant = LoadingWorkload(cfg, 1, 4).build('ours')
+    variant.prepare('sample')
+    files = [len(list(one.cache.folder.glob('*/*.npy'))) for one in variant.dataset.datasets]
+    assert sum(files) == 3 * 4
+    assert min(files) > 0
+
+
 def test_real_frames(data_root: Path, tmp_path: Path, monkeypatch: Any) -> None:
     config, out = ROOT / 'configs' / 'cen' / 'nyud_refinenet_r101.py', tmp_path / 'out.json'
     arguments = f'x --data {config} --runs 2 --warmup 0 --batch 1 --compare official --out {out}'

@@ -133,7 +133,7 @@ class LoadingVariant:
     def prepare(self, task: str) -> None:
         """Begin with the first frame; a cache has been filled in an epoch before."""
         self.begun = 0
-        if getattr(self.dataset, 'cache', None) is not None:
+        if any(getattr(one, 'cache', None) is not None for one in parts_of(self.dataset)):
             for index in self.order:
                 self.dataset[int(index)]
 
@@ -162,7 +162,9 @@ class OfficialVariant(LoadingVariant):
 
     def __init__(self, work: LoadingWorkload) -> None:
         super().__init__(work)
-        self.names, self.load_files = official_like(self.dataset) or (None, None)
+        like = official_like(self.dataset)
+        assert like is not None  # it is suitable
+        self.names, self.load_files = like
 
     def load(self, index: int) -> dict:
         info = self.dataset.get_data_info(index)
@@ -201,7 +203,13 @@ def official_like(dataset: Any) -> tuple[dict[str, str], OfficialData] | None:
 
 def steps_of(dataset: Any) -> list[Any]:
     """All transforms of a data set, and those inside them."""
-    return [part for step in dataset.pipeline.transforms for part in transform_parts(step)]
+    steps = [step for one in parts_of(dataset) for step in one.pipeline.transforms]
+    return [part for step in steps for part in transform_parts(step)]
+
+
+def parts_of(dataset: Any) -> list[Any]:
+    """The data sets that a ConcatDataset is made of, or the one that it is."""
+    return getattr(dataset, 'datasets', [dataset])
 
 
 def figures(rows: dict[str, list[float]], batch: int) -> dict[str, dict]:
@@ -230,10 +238,10 @@ def where_time_goes(
         advance: called after each batch.
     """
     watch = Watch(seconds)
-    for step in steps_of(variant.dataset):
-        watch.over(step)
     task = variant.work.tasks[-1]
     variant.prepare(task)
+    for step in steps_of(variant.dataset):
+        watch.over(step)
     start = seconds()
     for _ in range(runs):
         variant.run(task)
