@@ -135,7 +135,9 @@ def check_labels(path: Path, frames: int) -> None:
 def read_label(path: Path, frame: int) -> np.ndarray:
     """The label map of frame 1, 2, ...: (H, W) uint8, 0 is void."""
     with open_mat73(path, f'frame {frame}') as source:
-        label = source[source[LABELS][:].ravel()[frame - 1]][:].T  # MATLAB counts columns first
+        labels = source[LABELS]  # references, in a row or a column
+        reference = labels[np.unravel_index(frame - 1, labels.shape)]
+        label = source[reference][:].T  # MATLAB counts columns first
     if label.min() < 0 or label.max() > CLASSES or np.any(label % 1):
         raise ValueError(
             f'{path}: frame {frame} has labels {label.min():g}..{label.max():g}, but they are '
