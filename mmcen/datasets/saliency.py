@@ -50,7 +50,7 @@ class SaliencySet:
 
 # Folders as in the packages of D3Net (NJUD, NLPR, STERE) and DUT-RGBD. Which depth is near: issue 6
 # of github.com/jiwei0921/RGBD-SOD-datasets. Other copies are turned round: tools/
-# dataset_converters/rgbd_saliency.py warns.
+# dataset_converters/rgbd_saliency.py looks.
 SETS = {
     'njud': SaliencySet(
         dirs={'train': 'NJU2K_TRAIN', 'test': 'NJU2K_TEST'},
@@ -91,7 +91,8 @@ class SaliencyDataset(MultiModalSegDataset):
         pseudo: folder of pseudo labels beside that of the masks, as the tool writes them; None if
             they are made when a frame is loaded.
         near: the table's, unless this copy of the set is turned round.
-        count: frames that there must be; by default the table's, or any number with ``ann_file``.
+        count: frames that there must be, 0 for any number; by default the table's, or any number
+            with ``ann_file``.
         kwargs: as for :class:`MultiModalSegDataset`.
 
     Raises:
@@ -146,7 +147,7 @@ class SaliencyDataset(MultiModalSegDataset):
     def load_data_list(self) -> list[dict]:
         """Find every file of every frame, and count them."""
         data_list = super().load_data_list()
-        if self.counts != (None,) and len(data_list) not in self.counts:
+        if any(self.counts) and len(data_list) not in self.counts:
             raise ValueError(
                 f'{self.data_prefix["rgb"]} has {len(data_list)} frames, but {self.name} has '
                 f'{" or ".join(map(str, self.counts))}: unpack it again, or give count='

@@ -10,12 +10,14 @@ for every frame
 
     ROOT/NJU2K_TRAIN/pseudo/000001_left.png    8 bit, 255 is salient
 
-with a note of how it was made. Masks only serve to tell how good the labels are. It may be
+with a note of how it was made. Masks only serve to tell how good the labels are. Copies of the sets
+differ in which depth is near, so a sample of these frames, and of all test sets that are there, is
+looked at first; a set that seems turned round ends it, unless --near says how it is. It may be
 interrupted at any time: run the same command again and it goes on where it stopped.
 
 Examples:
     python tools/dataset_converters/rgbd_saliency.py --sets njud nlpr
-    python tools/dataset_converters/rgbd_saliency.py --sets stere --split test --near high
+    python tools/dataset_converters/rgbd_saliency.py --sets stere --split test --near stere=high
 """
 
 from __future__ import annotations
@@ -79,16 +81,28 @@ def middle_is_near(info: dict) -> bool:
     return bool(depth[inside].mean() > depth[~inside].mean())
 
 
-def check_direction(name: str, frames: list[dict], console: Console) -> None:
-    """Warn if the depth of a set seems to be turned round."""
-    chosen = frames[:: max(1, len(frames) // LOOK)]
-    share = np.mean([middle_is_near(info) for info in chosen])
-    if share < DOUBT:
-        near = frames[0]['near']
-        console.print(
-            f'warning: {name}: the middle is farther than the rest in {1 - share:.0%} of frames; '
-            f"if this copy's depth is turned round, say --near {NEAR[near == NEAR[0]]}"
+def check_direction(name: str, split: str, args: argparse.Namespace, console: Console) -> None:
+    """Refuse a set whose depth seems to be turned round, unless --near says which way it is."""
+    dataset = SaliencyDataset(
+        name, split, data_root=args.data_root, masks=False, near=args.near.get(name), count=0
+    )
+    chosen = range(0, len(dataset), max(1, len(dataset) // LOOK))
+    share = np.mean([middle_is_near(dataset.get_data_info(index)) for index in chosen])
+    if share >= DOUBT:
+        return
+    other = NEAR[dataset.near == NEAR[0]]
+    doubt = f'{name}, {split}: the middle is farther than the rest in {1 - share:.0%} of frames'
+    if name not in args.near:
+        raise ValueError(
+            f"{doubt}: if this copy's depth is turned round, say --near {name}={other}, and near="
+            f'{other!r} in the config, too; if not, say --near {name}={dataset.near}'
         )
+    console.print(f'warning: {doubt}; --near {name}={dataset.near} may be wrong')
+
+
+def is_there(name: str, args: argparse.Namespace) -> bool:
+    """Whether the test frames of a set are there."""
+    return Path(args.data_root, SETS[name].part('rgb', 'test')).is_dir()
 
 
 def convert(name: str, args: argparse.Namespace, console: Console) -> None:
@@ -100,14 +114,13 @@ def convert(name: str, args: argparse.Namespace, console: Console) -> None:
         args.split,
         data_root=str(root),
         masks=(root / masks).is_dir(),
-        near=args.near,
+        near=args.near.get(name),
         count=args.expect,
     )
     out = root / SETS[name].dirs[args.split] / args.pseudo
     frames = [dataset.get_data_info(index) for index in range(len(dataset))]
     for info in frames:
         info['out'] = str(out / f'{Path(info["img_path"]).stem}.png')
-    check_direction(name, frames, console)
     make_folders(out, ('',))
     source = {'made': 'handmade_saliency', 'near': dataset.near}
     labels = sorted(out.glob('*.png'))
@@ -120,6 +133,14 @@ def convert(name: str, args: argparse.Namespace, console: Console) -> None:
     console.print(f'{name}: {len(frames)} labels in {out}{quality}')
 
 
+def direction(text: str) -> tuple[str, str]:
+    """A set and which depth is near in it, of ``SET=low`` or ``SET=high``."""
+    name, _, near = text.partition('=')
+    if name not in SETS or near not in NEAR:
+        raise argparse.ArgumentTypeError(f'{text!r} is not SET=low or SET=high, of {list(SETS)}')
+    return name, near
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -129,18 +150,25 @@ def parse_args() -> argparse.Namespace:
     add('--split', choices=('train', 'test'), default='train', help='default: %(default)s')
     add('--data-root', default=data_place('rgbd_saliency'), help='default: %(default)s')
     add('--pseudo', default='pseudo', help='name of the folder of labels, default: %(default)s')
-    add('--near', choices=NEAR, help='which stored depth is near, where a copy is turned round')
+    add(
+        '--near', nargs='+', type=direction, default=(), metavar='SET=low|high',
+        help='which stored depth is near in your copy of a set',
+    )  # fmt: skip
     add('--expect', type=int, help='frames of each set (default: as the official ones)')
     add('--workers', type=int, default=min(8, os.cpu_count() or 1), help='processes')
     add('--overwrite', action='store_true', help='make finished labels again')
     args = parser.parse_args()
     if args.workers < 1:
         parser.error(f'--workers {args.workers} is below 1')
+    args.near = dict(args.near)
     return args
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
     init_default_scope('mmseg')
+    tests = [(name, 'test') for name in SETS if is_there(name, args)]
+    for name, split in dict.fromkeys([*((name, args.split) for name in args.sets), *tests]):
+        check_direction(name, split, args, console)
     for name in args.sets:
         convert(name, args, console)
 
