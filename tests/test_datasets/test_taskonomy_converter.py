@@ -172,7 +172,8 @@ def cut(path):
 SPOILT = [
     (lambda path: path.unlink(), '24 rgb, 23 normal, '),
     (cut, '{path} cannot be read'),
-    (lambda path: cv2.imwrite(str(path), np.zeros((8, 16, 3))), 'differ in size (width, he'),
+    (lambda path: cv2.imwrite(str(path), np.zeros((8, 16, 3))), 'must be aligned pixel by pixel'),
+    (lambda path: cv2.imwrite(str(path), np.zeros((32, 32))), "'normal' is stored as uint8 of 3"),
 ]
 
 

@@ -35,7 +35,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import struct
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,10 +44,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from PIL import Image
 from rich.console import Console
 
+from mmcen.datasets import LoadModalities, TaskonomyDataset
 from mmcen.datasets.encodings import ENCODINGS
+from mmcen.datasets.modalities import ModalitySpec
 from tools.common import exit_status, write
 from tools.dataset_converters.common import lists_in, made_from, make_folders, run_all
 from tools.dataset_converters.taskonomy_frames import (
@@ -121,26 +121,15 @@ def draw(
     return lists, left_out
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """Width and height, after a look at the whole file's checksums."""
-    try:
-        with Image.open(path) as image:
-            size = image.size
-            image.verify()
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
-        raise ValueError(f'{path} cannot be read ({error})') from error
-    return size
-
-
 def place(job: Job, frame: Frame) -> str:
-    """Check a frame's files and link them, or say what is wrong with them."""
+    """Read a frame's files as in training and link them, or say what is wrong with them."""
     files = {domain: find_file(folders, domain, frame) for domain, folders in job.folders.items()}
+    info = {name: ModalitySpec(**TaskonomyDataset.MODALITIES[name]).info for name in files}
+    paths = {domain: str(file) for domain, file in files.items()}
     try:
-        sizes = {domain: size_of(file) for domain, file in files.items()}
-    except ValueError as error:
+        LoadModalities()({'modality_paths': paths, 'modality_info': info})
+    except (FileNotFoundError, ValueError) as error:
         return str(error)
-    if len(set(sizes.values())) > 1:
-        return f'the domains of frame {frame.name} differ in size (width, height), {sizes}'
     for domain, file in files.items():
         make_link(job.link(domain, frame), file)
     return ''
