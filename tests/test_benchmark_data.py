@@ -77,7 +77,7 @@ def loaded(
     np.random.seed(seed)
     crop = ours.dataset.pipeline.transforms[2].transforms.transforms[0]
     height, width = facts['ori_shape']
-    (wide, _), (rows, columns) = crop._random_size_and_window(width, height)
+    (wide, _), (rows, columns) = crop._random_size_and_window(width, height, None)
     # the rival mirrors before it crops
     left = wide - columns.stop if facts['flip'] else columns.start
     numbers = [int(facts['flip']), rows.start, left]
@@ -255,7 +255,16 @@ def test_real_frames(data_root: Path, tmp_path: Path, monkeypatch: Any) -> None:
         (['--compare', 'list_of_streams'], 'list_of_streams is none of cached, official'),
         (
             ['--compare', 'official', '--cfg-options', 'train_dataloader.dataset.modalities=[rgb]'],
-            'official is for a colour and a depth modality, labels, and a square RandomScaleCrop',
+            'official is for colour and depth as they are, labels, and a square RandomScaleCrop',
+        ),
+        (
+            [
+                '--compare',
+                'official',
+                '--cfg-options',
+                f'{PIPELINE}.2.transforms.0.cat_max_ratio=0.7',
+            ],
+            'official is for colour and depth as they are',
         ),
         (['--cfg-options', 'train_dataloader.dataset.data_root=nowhere'], 'there is no split file'),
         (['--out', 'no/such/folder.json'], '--out: the folder no/such does not exist'),
@@ -267,6 +276,12 @@ def test_complaints(made: Path, arguments: list[str], message: str, monkeypatch:
     with pytest.raises(SystemExit):
         benchmark.main()
     assert message in capsys.readouterr().err
+
+
+def test_the_official_code_makes_no_hha(made: Path) -> None:
+    cfg = Config.fromfile(ROOT / 'configs' / 'cen' / 'nyud_refinenet_r50_hha.py')
+    cfg.train_dataloader.dataset.data_root = str(made)
+    assert loading.plan(cfg, 1, 1, None)[1] == ['ours', 'cached']
 
 
 def test_nothing_to_load(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

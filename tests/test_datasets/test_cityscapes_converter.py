@@ -123,7 +123,7 @@ def test_archive_to_two_steps_and_an_evaluation(desk: Path) -> None:
     pipeline = 'train_dataloader.dataset.pipeline'
     scores = train_small(
         'cityscapes_pspnet_r101.py', 'model.data_preprocessor.size=(32, 48)',
-        f'{pipeline}.2.transforms.0.min_side=32', f'{pipeline}.3.transforms.0.crop_size=(32, 48)',
+        f'{pipeline}.2.transforms.0.min_side=32', f'{pipeline}.2.transforms.0.crop_size=(32, 48)',
         'model.decode_head.in_channels=64', 'model.decode_head.channels=16',
         'model.auxiliary_head.in_channels=32', 'model.auxiliary_head.channels=16',
     )  # fmt: skip

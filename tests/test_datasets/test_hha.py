@@ -248,8 +248,8 @@ def test_two_steps(nyud, streams):
                        ('train', 'val', 'test')}  # fmt: skip
     options |= {
         f'{train}.pipeline.3.transforms.0.min_side': 48,
-        f'{train}.pipeline.4.transforms.0.crop_size': (48, 64),
-        f'{train}.pipeline.4.transforms.1.size': (48, 64),
+        f'{train}.pipeline.3.transforms.0.crop_size': (48, 64),
+        f'{train}.pipeline.3.transforms.1.size': (48, 64),
     }
     if 'depth' in streams:
         options |= {
@@ -257,7 +257,7 @@ def test_two_steps(nyud, streams):
             'val_dataloader.dataset.pipeline.1.keep': True,
             'test_dataloader.dataset.pipeline.1.keep': True,
             f'{train}.pipeline.3.interpolation.depth': 'nearest',
-            f'{train}.pipeline.4.pad_val.depth': 0.0,
+            f'{train}.pipeline.3.pad_val.depth': 0.0,
             'model.data_preprocessor.modalities.depth': dict(mean=[0.0], std=[5.0]),
         }
     metrics, runner = two_steps('nyud_refinenet_r50_hha.py', nyud / 'out', options)

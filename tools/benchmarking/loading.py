@@ -19,7 +19,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from mmcen.datasets import MultiModalSegDataset, RandomScaleCrop
+from mmcen.datasets import DepthToHHA, MultiModalSegDataset, RandomScaleCrop
 from mmcen.datasets.transforms.for_each import transform_parts
 
 from . import measure
@@ -29,7 +29,7 @@ from .workload import OURS, SEED
 CACHED, OFFICIAL = 'cached', 'official'
 NEEDS = {
     CACHED: 'is for a data set of files',
-    OFFICIAL: 'is for a colour and a depth modality, labels, and a square RandomScaleCrop',
+    OFFICIAL: 'is for colour and depth as they are, labels, and a square RandomScaleCrop',
 }
 # what worker processes do; and all until the network can begin, normalised on the CPU
 TASKS = ('sample', 'input')
@@ -182,13 +182,14 @@ def official_like(dataset: Any) -> tuple[dict[str, str], OfficialData] | None:
     """Names of colour and depth, and the official transforms of the same scale and crop; None if
     the data set is of another kind."""
     by_kind = {info['kind']: name for name, info in dataset.modality_info.items()}
-    steps = [step for step in steps_of(dataset) if isinstance(step, RandomScaleCrop)]
+    steps = [one for one in steps_of(dataset) if isinstance(one, (RandomScaleCrop, DepthToHHA))]
     if (
         len(dataset.modality_info) != 2
         or by_kind.keys() != {'colour', 'depth'}
         or 'seg_map_path' not in dataset.data_prefix
-        or len(steps) != 1
+        or [type(step) for step in steps] != [RandomScaleCrop]
         or len(set(steps[0].crop_size)) != 1
+        or steps[0].cat_max_ratio < 1
     ):
         return None
     data = OfficialData(
