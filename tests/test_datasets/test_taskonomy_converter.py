@@ -205,6 +205,20 @@ def test_a_bad_frame_gives_way_to_the_next(tmp_path, tars, call, spoil, text):
         assert lists(out) == first
 
 
+def test_a_point_less_to_validate_takes_one_from_training(tmp_path, call):
+    """Of one building, where whole points are divided until there are enough frames."""
+    write_frames(tmp_path / 'from', 'sample', '', 12)
+    words = (tmp_path / 'from', '--train', '4', '--val', '2', '--large', '0')
+    call(*words, '--out', tmp_path / 'whole')
+    bad = lists(tmp_path / 'whole')['val'][0]
+    cut(tmp_path / 'from' / 'normal' / f'{bad}_domain_normal.png')
+    call(*words, '--out', tmp_path / 'out')
+    made = lists(tmp_path / 'out')
+    assert {name: len(of) for name, of in made.items()} == dict(train=4, val=2)
+    of = {name: {frame.split('_view')[0] for frame in frames} for name, frames in made.items()}
+    assert not of['val'] & of['train']
+
+
 def test_too_few_are_whole_and_after_their_repair_it_goes_on(tmp_path, tars, call):
     words = (tars, '--out', tmp_path / 'out', '--train', '20', '--val', '4', '--large', '0')
     kept = tars / 'kept'

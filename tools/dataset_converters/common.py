@@ -103,9 +103,9 @@ class Target:
         """
         make_folders(self.out, (*self.suffixes, 'splits'))
         *_, last = self.suffixes  # a frame without its last file is not finished
-        made = [*(self.out / last).glob(f'*{self.suffixes[last]}'), *lists_in(self.out)]
+        made = list((self.out / last).glob(f'*{self.suffixes[last]}'))
         frames = sorted(frame for of_split in splits.values() for frame in of_split)
-        with made_from(self.out, source, made, args.overwrite):
+        with made_from(self.out, source, made, args.overwrite, lists_in(self.out)):
             left = [frame for frame in frames if not self.finished(frame)]
             if len(left) < len(frames):
                 console.print(f'{len(frames) - len(left)} frames are finished already')
@@ -122,7 +122,7 @@ def made_from(
     source: Mapping[str, Any],
     made: Sequence[Path],
     overwrite: bool,
-    links: Sequence[Path] = (),
+    others: Sequence[Path] = (),
     option: str = '--out',
 ) -> Iterator[dict[str, Any]]:
     """Note in ``source.json`` what a folder is made from; refuse to mix two sources in it.
@@ -135,7 +135,7 @@ def made_from(
         source: what tells it from others.
         made: files in it that must be of this source. ``overwrite`` removes them.
         overwrite: make them anew.
-        links: files that it removes as well, and that may be of another source.
+        others: files that it removes as well, and that may be of another source.
         option: which names the folder, for errors.
 
     Yields:
@@ -144,18 +144,19 @@ def made_from(
     path = out / 'source.json'
     now = json.loads(json.dumps(source))
     was = json.loads(path.read_text()) if path.exists() else {}
-    same = {**was, **now} == was
-    who = json.dumps(was) if was else 'who knows'
+    known = {key: was[key] for key in now if key in was}
+    same = known == now
     if same and OVERWRITING in was:
         note = was
     elif overwrite:
-        for file in (*made, *links):
+        for file in (*made, *others):
             file.unlink()
         note = {**now, OVERWRITING: True}
     elif made and not same:
         raise ValueError(
-            f'{out} was made from another source or in another way ({who}, now '
-            f'{json.dumps(now)}): choose another {option}, or --overwrite'
+            f'{out} was made from another source or in another way '
+            f'({json.dumps(known) if known else "who knows"}, now {json.dumps(now)}): choose '
+            f'another {option}, or --overwrite'
         )
     else:
         note = was if made else now

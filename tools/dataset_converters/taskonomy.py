@@ -239,7 +239,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
         },
     }
     make_folders(job.out, (*job.folders, 'splits'))
-    with made_from(args.out, settings, lists_in(args.out), args.overwrite, links_in(job)) as note:
+    links = links_in(job) if args.overwrite else ()
+    with made_from(args.out, settings, lists_in(args.out), args.overwrite, links) as note:
         lists = draw_and_place(job, frames, note.setdefault('unreadable', {}), args, console)
         note['drawn'] = {name: len(of_list) for name, of_list in lists.items()}
         for name, of_list in lists.items():  # last, because they say that the set is whole
