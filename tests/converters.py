@@ -93,8 +93,17 @@ def interrupt_and_go_on(
     assert call(tool, 'official', '--out', 'parts', *counts) == 0
     assert mask.stat().st_mtime_ns == stamp
     assert contents(parts) == contents(Path('whole'))
-    assert call(tool, 'official', '--out', 'parts', *counts, '--overwrite') == 0
+    again = ('official', '--out', 'parts', *counts, '--overwrite')
+    with monkeypatch.context() as patch:
+        interrupt_after(pictures, patch)
+        assert call(tool, *again) == 130
     assert mask.stat().st_mtime_ns > stamp
+    stamp = mask.stat().st_mtime_ns
+    assert call(tool, *again) == 0
+    assert mask.stat().st_mtime_ns == stamp  # it went on
+    assert contents(parts) == contents(Path('whole'))
+    assert call(tool, *again) == 0
+    assert mask.stat().st_mtime_ns > stamp  # and begins anew once it is finished
 
 
 def train_small(config: str, *options: str) -> dict[str, float]:

@@ -77,7 +77,7 @@ def loaded(
     np.random.seed(seed)
     crop = ours.dataset.pipeline.transforms[2].transforms.transforms[0]
     height, width = facts['ori_shape']
-    (wide, _), (rows, columns) = crop._random_size_and_window(width, height)
+    (wide, _), (rows, columns) = crop._random_size_and_window(width, height, None)
     # the rival mirrors before it crops
     left = wide - columns.stop if facts['flip'] else columns.start
     numbers = [int(facts['flip']), rows.start, left]
@@ -219,6 +219,25 @@ def test_command_line(made: Path, tmp_path: Path) -> None:
         assert words in done.stdout
 
 
+def test_several_sets(made: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    """As the recipe says, each with a cache of its own."""
+    cfg = Config.fromfile(made / 'tiny.py')
+    one, out = cfg.train_dataloader.dataset, tmp_path / 'out.json'
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[one, one])
+    cfg.dump(made / 'two.py')
+    arguments = f'x --data {made}/two.py --runs 1 --warmup 0 --out {out} --cfg-options'
+    caches = [f'train_dataloader.dataset.datasets.{i}.cache=memory' for i in (0, 1)]
+    monkeypatch.setattr(sys, 'argv', [*arguments.split(), *caches])
+    benchmark.main()
+    check(json.loads(out.read_text()), 1, ['ours'])
+    cfg.merge_from_dict(dict(option.split('=') for option in caches))
+    variant = LoadingWorkload(cfg, 1, 4).build('ours')
+    variant.prepare('sample')
+    files = [len(list(one.cache.folder.glob('*/*.npy'))) for one in variant.dataset.datasets]
+    assert sum(files) == 3 * 4
+    assert min(files) > 0
+
+
 def test_real_frames(data_root: Path, tmp_path: Path, monkeypatch: Any) -> None:
     config, out = ROOT / 'configs' / 'cen' / 'nyud_refinenet_r101.py', tmp_path / 'out.json'
     arguments = f'x --data {config} --runs 2 --warmup 0 --batch 1 --compare official --out {out}'
@@ -236,7 +255,16 @@ def test_real_frames(data_root: Path, tmp_path: Path, monkeypatch: Any) -> None:
         (['--compare', 'list_of_streams'], 'list_of_streams is none of cached, official'),
         (
             ['--compare', 'official', '--cfg-options', 'train_dataloader.dataset.modalities=[rgb]'],
-            'official is for a colour and a depth modality, labels, and a square RandomScaleCrop',
+            'official is for colour and depth as they are, labels, and a square RandomScaleCrop',
+        ),
+        (
+            [
+                '--compare',
+                'official',
+                '--cfg-options',
+                f'{PIPELINE}.2.transforms.0.cat_max_ratio=0.7',
+            ],
+            'official is for colour and depth as they are',
         ),
         (['--cfg-options', 'train_dataloader.dataset.data_root=nowhere'], 'there is no split file'),
         (['--out', 'no/such/folder.json'], '--out: the folder no/such does not exist'),
@@ -248,6 +276,12 @@ def test_complaints(made: Path, arguments: list[str], message: str, monkeypatch:
     with pytest.raises(SystemExit):
         benchmark.main()
     assert message in capsys.readouterr().err
+
+
+def test_the_official_code_makes_no_hha(made: Path) -> None:
+    cfg = Config.fromfile(ROOT / 'configs' / 'cen' / 'nyud_refinenet_r50_hha.py')
+    cfg.train_dataloader.dataset.data_root = str(made)
+    assert loading.plan(cfg, 1, 1, None)[1] == ['ours', 'cached']
 
 
 def test_nothing_to_load(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

@@ -25,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tools.benchmarking import deployed, loading, measure, memory, report
 from tools.benchmarking.translation import TranslationWorkload
 from tools.benchmarking.workload import OURS, TASKS, Workload, quiet
+from tools.common import write
 
 
 def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
@@ -274,7 +275,7 @@ def progress_bars() -> Progress:
 
 def save(args: argparse.Namespace, result: dict) -> None:
     if args.out is not None:
-        args.out.write_text(json.dumps(result, indent=2) + '\n')
+        write(args.out, json.dumps(result, indent=2) + '\n')
         Console().print(f'all figures: {args.out}')
 
 

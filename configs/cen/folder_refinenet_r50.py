@@ -36,15 +36,15 @@ train_pipeline = [
     dict(type='LoadLabel'),
     dict(
         type='ForEachModality',
-        transforms=[dict(type='RandomScale', min_side=int(0.7 * min(crop_size)))],  # 0.5..2
-        interpolation=interpolation,
-    ),
-    dict(
-        type='ForEachModality',
         transforms=[
-            dict(type='RandomCrop', crop_size=crop_size),
+            dict(
+                type='RandomScaleCrop',  # by 0.5..2
+                crop_size=crop_size,
+                min_side=int(0.7 * min(crop_size)),
+            ),
             dict(type='RandomFlip', prob=0.5),
         ],
+        interpolation=interpolation,
     ),
     dict(type='PackModalities'),  # what is smaller than the crop is padded by the preprocessor
 ]

@@ -17,15 +17,13 @@ train_pipeline = [
     *load,
     dict(type='LoadLabel'),
     dict(
-        type='ForEachModality', transforms=[dict(type='RandomScale')], interpolation=interpolation
-    ),
-    dict(
         type='ForEachModality',
         transforms=[
-            dict(type='RandomCrop', crop_size=crop_size),
+            dict(type='RandomScaleCrop', crop_size=crop_size),
             dict(type='Pad', size=crop_size),
             dict(type='RandomFlip', prob=0.5),
         ],
+        interpolation=interpolation,
         pad_val=dict(rgb=(124, 116, 104), hha=0.0),
     ),
     dict(type='PackModalities'),

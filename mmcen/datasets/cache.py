@@ -20,7 +20,7 @@ try:
 except ImportError:  # not on Windows, where what a killed process left stays
     fcntl = None  # type: ignore[assignment]
 
-FORMAT = 1  # another number whenever files decode to other arrays
+FORMAT = 1  # another number whenever files decode to other arrays, or HHA is made in another way
 SHARED_MEMORY = Path('/dev/shm')
 PREFIX, LOCK = 'mmcen-cache-', 'lock'
 STALE = 3600.0  # seconds after which an unfinished file belongs to nobody

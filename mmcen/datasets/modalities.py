@@ -23,6 +23,8 @@ class ModalitySpec:
         metres_per_unit: for depth, metres per stored unit by storage dtype, e.g.
             ``dict(uint16=0.001)`` for 16-bit millimetres; a dtype that is not in it is refused.
         domain: for a domain, its name in :data:`~mmcen.datasets.encodings.ENCODINGS`.
+        fit: resize it, bilinearly, to the other modalities when it is loaded; without, another size
+            is an error. For sets that are aligned but stored at two sizes.
 
     Raises:
         ValueError: unknown kind, no suffix, or depth without a unit.
@@ -33,6 +35,7 @@ class ModalitySpec:
     kind: str = 'colour'
     metres_per_unit: Mapping[str, float] = field(default_factory=dict)
     domain: str = ''
+    fit: bool = False
 
     def __post_init__(self) -> None:
         suffixes = (self.suffix,) if isinstance(self.suffix, str) else tuple(self.suffix)
@@ -56,7 +59,8 @@ class ModalitySpec:
     def info(self) -> dict:
         """What loading one file of it has to know."""
         units = dict(self.metres_per_unit)
-        return {'kind': self.kind, 'metres_per_unit': units, 'domain': self.domain}
+        of_one = {'kind': self.kind, 'metres_per_unit': units, 'domain': self.domain}
+        return {**of_one, 'fit': self.fit}
 
 
 def choose_modalities(

@@ -32,6 +32,7 @@ class SaliencySet:
             frame by frame, and of no unit.
         counts: by split, the numbers of frames of its editions, the paper's first.
         parts: folders of colour, depth and masks below that of the split, ``{}`` for its name.
+        fit_depth: copies have depth at another size than colour: resize it when it is loaded.
     """
 
     dirs: Mapping[str, str]
@@ -40,6 +41,7 @@ class SaliencySet:
     parts: Mapping[str, str] = field(
         default_factory=lambda: {'rgb': 'RGB', 'depth': 'depth', 'mask': 'GT'}
     )
+    fit_depth: bool = False
 
     def part(self, name: str, split: str) -> str:
         """A folder, below the data root."""
@@ -48,7 +50,7 @@ class SaliencySet:
 
 # Folders as in the packages of D3Net (NJUD, NLPR, STERE) and DUT-RGBD. Which depth is near: issue 6
 # of github.com/jiwei0921/RGBD-SOD-datasets. Other copies are turned round: tools/
-# dataset_converters/rgbd_saliency.py warns.
+# dataset_converters/rgbd_saliency.py looks.
 SETS = {
     'njud': SaliencySet(
         dirs={'train': 'NJU2K_TRAIN', 'test': 'NJU2K_TEST'},
@@ -66,6 +68,7 @@ SETS = {
         near='low',
         counts={'train': (800,), 'test': (400,)},
         parts={'rgb': '{}_images', 'depth': '{}_depth', 'mask': '{}_masks'},
+        fit_depth=True,  # 256x256 beside 400x600 in the usual package
     ),
 }
 
@@ -88,7 +91,8 @@ class SaliencyDataset(MultiModalSegDataset):
         pseudo: folder of pseudo labels beside that of the masks, as the tool writes them; None if
             they are made when a frame is loaded.
         near: the table's, unless this copy of the set is turned round.
-        count: frames that there must be; by default the table's, or any number with ``ann_file``.
+        count: frames that there must be, 0 for any number; by default the table's, or any number
+            with ``ann_file``.
         kwargs: as for :class:`MultiModalSegDataset`.
 
     Raises:
@@ -126,11 +130,14 @@ class SaliencyDataset(MultiModalSegDataset):
         self.name, self.near = name, near or layout.near
         self.counts = layout.counts[split] if count is None and not ann_file else (count,)
         self.pseudo = pseudo and os.path.join(layout.dirs[split], pseudo)
-        wanted = kwargs.pop('modalities', tuple(self.MODALITIES))
+        specs = {
+            key: {**self.MODALITIES[key], 'dir': layout.part(key, split)}
+            for key in kwargs.pop('modalities', tuple(self.MODALITIES))
+        }
+        if 'depth' in specs:
+            specs['depth']['fit'] = layout.fit_depth
         super().__init__(
-            modalities={
-                key: {**self.MODALITIES[key], 'dir': layout.part(key, split)} for key in wanted
-            },
+            modalities=specs,
             labels={'dir': layout.part('mask', split), 'suffix': SUFFIXES} if masks else None,
             data_root=data_root or data_place('rgbd_saliency'),
             ann_file=ann_file,
@@ -140,7 +147,7 @@ class SaliencyDataset(MultiModalSegDataset):
     def load_data_list(self) -> list[dict]:
         """Find every file of every frame, and count them."""
         data_list = super().load_data_list()
-        if self.counts != (None,) and len(data_list) not in self.counts:
+        if any(self.counts) and len(data_list) not in self.counts:
             raise ValueError(
                 f'{self.data_prefix["rgb"]} has {len(data_list)} frames, but {self.name} has '
                 f'{" or ".join(map(str, self.counts))}: unpack it again, or give count='

@@ -123,7 +123,7 @@ def test_archive_to_two_steps_and_an_evaluation(desk: Path) -> None:
     pipeline = 'train_dataloader.dataset.pipeline'
     scores = train_small(
         'cityscapes_pspnet_r101.py', 'model.data_preprocessor.size=(32, 48)',
-        f'{pipeline}.2.transforms.0.min_side=32', f'{pipeline}.3.transforms.0.crop_size=(32, 48)',
+        f'{pipeline}.2.transforms.0.min_side=32', f'{pipeline}.2.transforms.0.crop_size=(32, 48)',
         'model.decode_head.in_channels=64', 'model.decode_head.channels=16',
         'model.auxiliary_head.in_channels=32', 'model.auxiliary_head.channels=16',
     )  # fmt: skip
@@ -156,7 +156,7 @@ def truncate(path: Path) -> None:
          'has label 255, but they are within 0..33'),
         (lambda: save(official('gtFine', BOCHUM), label(BOCHUM)[1:]), f'pictures of frame {BOCHUM} '
          "differ in size (height, width), {'colour': (48, 64), 'disparity': (48, 64), 'label': ("),
-        (lambda: shutil.rmtree('official/disparity'), 'has neither disparity/ nor disparity_train'),
+        (lambda: shutil.rmtree('official/disparity'), 'has neither disparity_trainvaltest.zip'),
     ],
 )  # fmt: skip
 def test_first_offender_is_named(
@@ -193,9 +193,9 @@ def test_interrupted_and_run_again_equals_one_run(
 
 def test_refuses_the_folder_of_another_set(desk: Path, capsys: pytest.CaptureFixture) -> None:
     out = desk / 'data' / 'cityscapes_rgbd'
-    out.mkdir(parents=True)
+    save(out / 'masks' / '000001.png', label(FIRST))
     (out / 'source.json').write_text('{"set": "SUN RGB-D"}')
     assert call(TOOL, 'official', *COUNTS) == 1
     assert 'cityscapes_rgbd was made from another source' in capsys.readouterr().err
-    assert not list(out.rglob('*.png'))
+    assert len(list(out.rglob('*.png'))) == 1
     assert call(TOOL, 'official', *COUNTS, '--overwrite') == 0

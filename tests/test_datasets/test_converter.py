@@ -169,7 +169,7 @@ def test_refuses_to_mix_two_sources(archives: Path) -> None:
     assert convert(archives).returncode == 0
     run = convert(archives, '--depth', 'raw')
     assert run.returncode == 1
-    assert 'was made from another source or depth' in run.stderr
+    assert 'was made from another source or in another way' in run.stderr
     assert convert(archives, '--depth', 'raw', '--overwrite').returncode == 0
 
 

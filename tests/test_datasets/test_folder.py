@@ -125,7 +125,7 @@ def test_two_steps_on_two_and_on_three_modalities(tmp_path, stored):
     common = SMALL | {
         'val_dataloader.batch_size': 2,
         'train_dataloader.dataset.pipeline.2.transforms.0.min_side': 48,
-        'train_dataloader.dataset.pipeline.3.transforms.0.crop_size': (48, 64),
+        'train_dataloader.dataset.pipeline.2.transforms.0.crop_size': (48, 64),
     }
     for part in ('train', 'val', 'test'):
         of_part = f'{part}_dataloader.dataset'

@@ -240,6 +240,40 @@ def nyud(tmp_path):
     return tmp_path
 
 
+def test_the_cache_keeps_it(nyud, monkeypatch):
+    """As it is made without, for each setting of its own, and anew when the depth has changed."""
+    made = []
+
+    def encode(*args):
+        made.append(args)
+        return encode_hha(*args)
+
+    monkeypatch.setattr('mmcen.datasets.transforms.hha.encode_hha', encode)
+    cache = nyud / 'cache'
+    cache.mkdir()
+
+    def load(where=str(cache), **kwargs):
+        hha = dict(type='DepthToHHA', **CAMERA | kwargs)
+        pipeline = [dict(type='LoadModalities'), hha]
+        dataset = NYUv2Dataset('train', str(nyud), pipeline=pipeline, cache=where)
+        return [sample['modalities']['hha'].copy() for sample in dataset]
+
+    expected = load(None)
+    for count in (8, 8):  # four each
+        for a, b in zip(load(), expected, strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+        assert len(made) == count
+    for kwargs in (dict(gravity=(0, 1, 0)), dict(radius=2), dict(step=0.1), dict(camera=NYUV2)):
+        del made[:]
+        np.testing.assert_array_equal(load(**kwargs), load(None, **kwargs))
+        assert len(made) == 8
+    del made[:]
+    cv2.imwrite(f'{nyud}/depth/0.png', np.full((48, 64), 2000, np.uint16))
+    assert not np.array_equal(load()[0], expected[0])
+    assert len(made) == 1
+
+
 @pytest.mark.parametrize('streams', [('rgb', 'hha'), ('rgb', 'depth', 'hha')])
 def test_two_steps(nyud, streams):
     """The shipped config, and by options with depth beside it."""
@@ -248,8 +282,8 @@ def test_two_steps(nyud, streams):
                        ('train', 'val', 'test')}  # fmt: skip
     options |= {
         f'{train}.pipeline.3.transforms.0.min_side': 48,
-        f'{train}.pipeline.4.transforms.0.crop_size': (48, 64),
-        f'{train}.pipeline.4.transforms.1.size': (48, 64),
+        f'{train}.pipeline.3.transforms.0.crop_size': (48, 64),
+        f'{train}.pipeline.3.transforms.1.size': (48, 64),
     }
     if 'depth' in streams:
         options |= {
@@ -257,7 +291,7 @@ def test_two_steps(nyud, streams):
             'val_dataloader.dataset.pipeline.1.keep': True,
             'test_dataloader.dataset.pipeline.1.keep': True,
             f'{train}.pipeline.3.interpolation.depth': 'nearest',
-            f'{train}.pipeline.4.pad_val.depth': 0.0,
+            f'{train}.pipeline.3.pad_val.depth': 0.0,
             'model.data_preprocessor.modalities.depth': dict(mean=[0.0], std=[5.0]),
         }
     metrics, runner = two_steps('nyud_refinenet_r50_hha.py', nyud / 'out', options)

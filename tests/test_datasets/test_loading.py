@@ -117,7 +117,8 @@ def test_sample_after_loading(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ('array', 'suffix', 'info', 'text'),
     [
-        (noise(np.uint8), '.png', COLOUR, r'uint8 of shape \(12, 16\), but colour is uint8 of'),
+        (noise(np.uint16), '.png', COLOUR, r'uint16 of shape \(12, 16\), but colour is uint8 of'),
+        (noise(np.uint8, 5), '.npy', COLOUR, r'uint8 of shape \(12, 16, 5\), but colour is uint8'),
         (noise(np.uint16, 3), '.npy', COLOUR, 'is uint16 .* store it as 8-bit RGB'),
         (noise(np.uint8, 3), '.png', DEPTH, r'shape \(12, 16, 3\), but depth is \(H, W\)'),
         (noise(np.float64), '.npy', DEPTH, r'stored as float64.*metres_per_unit=dict\(float64='),
@@ -194,6 +195,25 @@ def test_png_of_any_layout(tmp_path: Path, mode: str, options: dict) -> None:
     with Image.open(tmp_path / 'a.png') as image:
         expected = np.array(image)
     assert np.array_equal(load(str(tmp_path / 'a.png'), RAW).squeeze(), expected)
+
+
+@pytest.mark.parametrize('mode', ['L', 'LA', 'RGB', 'RGBA', 'P', 'CMYK'])
+def test_colour_of_any_layout(tmp_path: Path, mode: str) -> None:
+    """It is what Pillow converts to RGB; CMYK may differ by rounding."""
+    channels = {'LA': 2, 'RGB': 3, 'RGBA': 4, 'CMYK': 4}.get(mode)
+    picture = Image.fromarray(noise(np.uint8, *([channels] if channels else [])))
+    picture = picture.convert('P') if mode == 'P' else picture
+    if mode == 'CMYK':
+        picture = Image.fromarray(np.full((*SHAPE, 4), (10, 90, 200, 30), np.uint8), 'CMYK')
+    files = [tmp_path / f'a.{suffix}' for suffix in ('jpg', 'tiff' if mode == 'CMYK' else 'png')]
+    for path in files if mode in ('L', 'RGB', 'CMYK') else files[1:]:
+        picture.save(path)
+        expected = np.array(Image.open(path).convert('RGB')).astype(int)
+        found = load(str(path), COLOUR)
+        assert found.dtype == np.uint8
+        assert found.shape == (*SHAPE, 3)
+        assert np.abs(found - expected).max() <= (1 if path.suffix == '.jpg' else 0)
+        found[:] = 0  # transforms may write into it
 
 
 def test_colour_of_16_bits_is_read_as_8(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def frame(height: int, width: int) -> dict[str, Any]:
             'rgb': rng.integers(0, 256, (height, width, 3), dtype=np.uint8),
             'depth': rng.uniform(0, 10, (height, width, 1)).astype(np.float32),
         },
-        'gt_seg_map': rng.integers(0, 40, (height, width), dtype=np.uint8),
+        'gt_seg_map': rng.choice([*range(40), 255], (height, width)).astype(np.uint8),
         'seg_fields': ['gt_seg_map'],
     }
 
@@ -55,15 +55,17 @@ def largest(a: np.ndarray, b: np.ndarray) -> float:
     min_side=st.integers(1, 50),
     rgb=st.sampled_from(NAMES),
     depth=st.sampled_from(NAMES),
+    cat=st.sampled_from((1.0, 0.5, 0.1, 0.05)),
     seed=st.integers(0, 2**31),
 )
 def test_equals_scale_then_crop(
     height: int, width: int, crop: tuple[int, int], low: float, more: float, min_side: int,
-    rgb: str, depth: str, seed: int,
+    rgb: str, depth: str, cat: float, seed: int,
 ) -> None:  # fmt: skip
     scale = {'ratio_range': (low, low + more), 'min_side': min_side}
-    two = [{'type': 'RandomScale', **scale}, {'type': 'RandomCrop', 'crop_size': crop}]
-    one = [{'type': 'RandomScaleCrop', 'crop_size': crop, **scale}]
+    window = {'crop_size': crop, 'cat_max_ratio': cat}
+    two = [{'type': 'RandomScale', **scale}, {'type': 'RandomCrop', **window}]
+    one = [{'type': 'RandomScaleCrop', **window, **scale}]
     by = {'interpolation': {'rgb': rgb, 'depth': depth}}
     expected, follows = run(two, frame(height, width), seed, **by)
     out, ours_follows = run(one, frame(height, width), seed, **by)

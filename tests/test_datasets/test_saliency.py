@@ -99,6 +99,27 @@ def test_near_is_1_whichever_way_it_is_stored(archives, name, split):
     assert len(dataset) == FRAMES[split]
 
 
+def test_depth_at_another_size_is_resized_in_dutlf_alone(copy, monkeypatch, capsys):
+    """Its usual package has depth of 256x256 beside colour of 400x600."""
+    whole = load(copy, 'dutlf')[0]
+    for folder in ('DUT-RGBD/train_data/train_depth', 'NLPR_TRAIN/depth'):
+        for path in (copy / folder).iterdir():
+            cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path), 0), (32, 32)))
+    for modalities in (['rgb', 'depth'], ['depth', 'rgb']):
+        sample = load(copy, 'dutlf', modalities=modalities)[0]
+        assert list(sample['modalities']) == modalities
+        assert sample['ori_shape'] == SIZE
+        depth, expected = (one['modalities']['depth'] for one in (sample, whole))
+        assert depth.shape == (*SIZE, 1)
+        assert np.abs(depth - expected).mean() < 0.02
+    words = ('--sets', 'dutlf', '--expect', '3')
+    status, text = call(monkeypatch, capsys, copy, *words)
+    assert status == 0, text
+    assert 'dutlf: 3 labels in' in text
+    with pytest.raises(ValueError, match='modalities must be aligned'):
+        load(copy, 'nlpr')[0]
+
+
 def test_official_counts():
     """Table 14's text and the papers of the sets: 1,985, 1,000, 1,000 and 1,200 frames."""
     totals = {name: sum(counts[0] for counts in one.counts.values()) for name, one in SETS.items()}
@@ -128,13 +149,37 @@ def test_pseudo_labels_by_the_tool(copy, monkeypatch, capsys):
     after = [path.stat().st_mtime_ns for path in labels]
     assert after[0] == stamps[0]
     assert after[1] > stamps[1]
-    mistake = ('--expect', '3', '--sets', 'njud', '--near', 'low')
+    mistake = ('--expect', '3', '--sets', 'njud', '--near', 'njud=low')
     status, text = call(monkeypatch, capsys, copy, *mistake)
     assert status == 1
-    assert 'has labels made in another way' in text
-    assert "if this copy's depth is turned round, say --near high" in text
+    assert 'was made from another source or in another way' in text
+    assert 'choose another --pseudo, or --overwrite' in text
+    assert 'warning: njud, train: the middle is farther than the rest in 100% of frames' in text
     assert call(monkeypatch, capsys, copy, *mistake, '--overwrite')[0] == 0
     assert labels[0].stat().st_mtime_ns > stamps[0]
+
+
+def test_a_set_that_is_turned_round_stops_the_tool(copy, monkeypatch, capsys):
+    """A test set, too, though no labels of it are made."""
+    for path in (copy / 'STERE' / 'depth').iterdir():
+        cv2.imwrite(str(path), 255 - cv2.imread(str(path), 0))
+    status, text = call(monkeypatch, capsys, copy, '--expect', '3')
+    assert status == 1
+    assert (
+        'error: stere, test: the middle is farther than the rest in 100% of frames: if this '
+        "copy's depth is turned round, say --near stere=high, and near='high' in the config, too; "
+        'if not, say --near stere=low'
+    ) in text
+    assert not list(copy.rglob('pseudo'))
+    status, text = call(monkeypatch, capsys, copy, '--expect', '3', '--near', 'stere=high')
+    assert status == 0
+    assert 'warning' not in text
+    status, text = call(monkeypatch, capsys, copy, '--expect', '3', '--near', 'stere=low')
+    assert status == 0
+    assert '--near stere=low may be wrong' in text
+    with pytest.raises(SystemExit):
+        call(monkeypatch, capsys, copy, '--near', 'high')
+    assert "'high' is not SET=low or SET=high, of ['njud', 'nlpr'" in capsys.readouterr().err
 
 
 def test_the_tool_says_how_good_the_labels_are(copy, monkeypatch, capsys):
@@ -145,6 +190,9 @@ def test_the_tool_says_how_good_the_labels_are(copy, monkeypatch, capsys):
         errors.append(np.abs(label - LoadMask()(dataset[i])['gt_seg_map']).mean())
     assert f'MAE {np.mean(errors):.3f}' in text
     assert np.mean(errors) < 0.1
+    next((copy / 'STERE' / 'pseudo').glob('*.png')).unlink()  # those finished before count, too
+    _, text = call(monkeypatch, capsys, copy, '--sets', 'stere', '--split', 'test', '--expect', '2')
+    assert f'MAE {np.mean(errors):.3f}' in text
     shutil.rmtree(copy / 'STERE' / 'GT')  # nothing needs them
     words = ('--sets', 'stere', '--split', 'test', '--expect', '2', '--overwrite')
     status, text = call(monkeypatch, capsys, copy, *words)

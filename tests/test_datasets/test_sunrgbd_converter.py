@@ -119,7 +119,7 @@ def desk(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize('depths', ['filled', 'raw'])
 def test_every_pixel_arrives(desk: Path, capsys: pytest.CaptureFixture, depths: str) -> None:
-    """From the zip and from the folder alike."""
+    """From the zips and from the folders alike; a zip goes before a folder that is part of it."""
     words = (TOOL, 'official', '--depth', depths, *COUNTS)
     assert call(*words) == 0
     assert '7 frames (4 train, 3 test) in data/sunrgbd' in capsys.readouterr().out
@@ -133,7 +133,9 @@ def test_every_pixel_arrives(desk: Path, capsys: pytest.CaptureFixture, depths: 
         assert np.array_equal(depth, np.minimum(metres(i, depths == 'filled'), 8000))
         assert np.array_equal(stored(out / 'masks' / f'{name}.png'), label(i))
     assert (out / 'splits' / 'train.txt').read_text().split() == [f'{i + 1:06d}' for i in TRAIN]
-    zip_folder(desk / 'official' / 'SUNRGBD', desk / 'official' / 'SUNRGBD.zip')
+    for archive in ('SUNRGBD', 'SUNRGBDtoolbox'):
+        zip_folder(desk / 'official' / archive, desk / 'official' / f'{archive}.zip')
+        (desk / 'official' / archive).mkdir()
     assert call(*words, '--out', 'zipped', '--workers', '2') == 0
     assert contents(desk / 'zipped') == contents(out)
 
@@ -219,8 +221,10 @@ Spoil = Callable[[], object]
         (lambda: labels_with(5, np.full(size_of(5), 1.5)), 'frame 6 has labels 1.5..1.5'),
         (lambda: labels_with(5, label(0)), 'frame 000006 (xtion/xtion_align_data/2014_11_07_01)'),
         (damaged_zip, f'SUNRGBD.zip: {FOLDERS[0]}/image/0000000.jpg cannot be read'),
-        (lambda: shutil.rmtree('official/SUNRGBD'), 'has neither SUNRGBD/ nor SUNRGBD.zip'),
-        (lambda: shutil.rmtree(toolbox()), 'SUNRGBDMeta.mat is missing'),
+        (lambda: shutil.rmtree('official/SUNRGBD'), 'has neither SUNRGBD.zip nor SUNRGBD/'),
+        (lambda: shutil.rmtree(toolbox()), 'has neither SUNRGBDtoolbox.zip nor SUNRGBDtoolbox/'),
+        (lambda: (toolbox() / 'Metadata' / 'SUNRGBDMeta.mat').unlink(), 'official/SUNRGBDtoolbox: '
+         'Metadata/SUNRGBDMeta.mat cannot be read'),
         (lambda: (toolbox() / 'Metadata' / 'SUNRGBD2Dseg.mat').write_bytes(b'<html>'), 'SUNRGBD2D'
          'seg.mat cannot be read'),
     ],
@@ -263,7 +267,7 @@ def test_overwrites_when_told_so_alone(desk: Path, capsys: pytest.CaptureFixture
     (out / 'masks').mkdir(parents=True)
     (out / 'masks' / '000001.png').write_bytes(b'mine')
     assert call(TOOL, 'official', *COUNTS) == 1
-    assert 'data/sunrgbd was made from another source or depth (who knows' in (
+    assert 'data/sunrgbd was made from another source or in another way (who knows' in (
         capsys.readouterr().err
     )
     assert (out / 'masks' / '000001.png').read_bytes() == b'mine'

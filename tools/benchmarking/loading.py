@@ -19,7 +19,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from mmcen.datasets import MultiModalSegDataset, RandomScaleCrop
+from mmcen.datasets import DepthToHHA, MultiModalSegDataset, RandomScaleCrop
 from mmcen.datasets.transforms.for_each import transform_parts
 
 from . import measure
@@ -29,7 +29,7 @@ from .workload import OURS, SEED
 CACHED, OFFICIAL = 'cached', 'official'
 NEEDS = {
     CACHED: 'is for a data set of files',
-    OFFICIAL: 'is for a colour and a depth modality, labels, and a square RandomScaleCrop',
+    OFFICIAL: 'is for colour and depth as they are, labels, and a square RandomScaleCrop',
 }
 # what worker processes do; and all until the network can begin, normalised on the CPU
 TASKS = ('sample', 'input')
@@ -133,7 +133,7 @@ class LoadingVariant:
     def prepare(self, task: str) -> None:
         """Begin with the first frame; a cache has been filled in an epoch before."""
         self.begun = 0
-        if getattr(self.dataset, 'cache', None) is not None:
+        if any(getattr(one, 'cache', None) is not None for one in parts_of(self.dataset)):
             for index in self.order:
                 self.dataset[int(index)]
 
@@ -162,7 +162,9 @@ class OfficialVariant(LoadingVariant):
 
     def __init__(self, work: LoadingWorkload) -> None:
         super().__init__(work)
-        self.names, self.load_files = official_like(self.dataset) or (None, None)
+        like = official_like(self.dataset)
+        assert like is not None  # it is suitable
+        self.names, self.load_files = like
 
     def load(self, index: int) -> dict:
         info = self.dataset.get_data_info(index)
@@ -180,13 +182,14 @@ def official_like(dataset: Any) -> tuple[dict[str, str], OfficialData] | None:
     """Names of colour and depth, and the official transforms of the same scale and crop; None if
     the data set is of another kind."""
     by_kind = {info['kind']: name for name, info in dataset.modality_info.items()}
-    steps = [step for step in steps_of(dataset) if isinstance(step, RandomScaleCrop)]
+    steps = [one for one in steps_of(dataset) if isinstance(one, (RandomScaleCrop, DepthToHHA))]
     if (
         len(dataset.modality_info) != 2
         or by_kind.keys() != {'colour', 'depth'}
         or 'seg_map_path' not in dataset.data_prefix
-        or len(steps) != 1
+        or [type(step) for step in steps] != [RandomScaleCrop]
         or len(set(steps[0].crop_size)) != 1
+        or steps[0].cat_max_ratio < 1
     ):
         return None
     data = OfficialData(
@@ -201,7 +204,13 @@ def official_like(dataset: Any) -> tuple[dict[str, str], OfficialData] | None:
 
 def steps_of(dataset: Any) -> list[Any]:
     """All transforms of a data set, and those inside them."""
-    return [part for step in dataset.pipeline.transforms for part in transform_parts(step)]
+    steps = [step for one in parts_of(dataset) for step in one.pipeline.transforms]
+    return [part for step in steps for part in transform_parts(step)]
+
+
+def parts_of(dataset: Any) -> list[Any]:
+    """The data sets that a ConcatDataset is made of, or the one that it is."""
+    return getattr(dataset, 'datasets', [dataset])
 
 
 def figures(rows: dict[str, list[float]], batch: int) -> dict[str, dict]:
@@ -230,10 +239,10 @@ def where_time_goes(
         advance: called after each batch.
     """
     watch = Watch(seconds)
-    for step in steps_of(variant.dataset):
-        watch.over(step)
     task = variant.work.tasks[-1]
     variant.prepare(task)
+    for step in steps_of(variant.dataset):
+        watch.over(step)
     start = seconds()
     for _ in range(runs):
         variant.run(task)

@@ -15,25 +15,25 @@ from PIL import Image
 
 
 class Archive:
-    """Files of an official archive, extracted or as it was downloaded; many threads may read.
+    """Files of an official archive, as it was downloaded or extracted; many threads may read.
 
     Args:
         folder: where it is.
         name: its top folder. Files are named from there.
-        zipped: file name of the archive, for where there is no such folder.
+        zipped: file name of the archive; it goes before the folder, which may be part of it.
 
     Raises:
         ValueError: neither is there, or the archive is damaged.
     """
 
     def __init__(self, folder: Path, name: str, zipped: str) -> None:
-        self.place = folder / name
-        self.zip: ZipFile | None = None
-        if self.place.is_dir():
-            return
         self.place = folder / zipped
+        self.zip: ZipFile | None = None
         if not self.place.is_file():
-            raise ValueError(f'{folder} has neither {name}/ nor {zipped}: download {zipped} first')
+            self.place = folder / name
+            if self.place.is_dir():
+                return
+            raise ValueError(f'{folder} has neither {zipped} nor {name}/: download {zipped} first')
         try:
             self.zip = ZipFile(self.place)
         except BadZipFile as error:

@@ -119,9 +119,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
         archive.check(stem + SUFFIXES[part] for stem in every.values())
     target = Target(args.out, dict.fromkeys(('rgb', 'disparity', 'masks'), '.png'))
     size = tuple(args.expect_size)
-    target.prepare({'set': 'Cityscapes', 'size': size}, args.overwrite)
+    source = {'set': 'Cityscapes', 'size': size}
     work = partial(convert_frame, Job(archives, every, size, target))
-    target.fill(splits, work, args.workers, console)
+    target.fill(source, splits, work, args, console)
 
 
 def main() -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from tools.common import write
+
+OVERWRITING = 'overwriting'  # in source.json, until the end of it
 
 
 def converter_parser(doc: str | None, out: str, counts: Mapping[str, int]) -> ArgumentParser:
@@ -80,53 +83,92 @@ class Target:
         for path, data in zip(self.files(frame), contents, strict=True):
             write(path, data)
 
-    def prepare(self, source: Mapping[str, Any], overwrite: bool) -> None:
-        """Make the folders; refuse to mix frames of two sources in them.
-
-        Args:
-            source: what tells it from others.
-            overwrite: forget what is finished.
-        """
-        make_folders(self.out, (*self.suffixes, 'splits'))
-        note = self.out / 'source.json'
-        now = json.dumps(source)
-        *_, last = self.suffixes
-        frames = list((self.out / last).glob(f'*{self.suffixes[last]}'))
-        was = note.read_text() if note.exists() else 'who knows' if frames else now
-        if overwrite:  # a frame without its last file is not finished, now and after a stop
-            for path in (*frames, *(self.out / 'splits').glob('*.txt')):
-                path.unlink()
-        elif was != now:
-            raise ValueError(
-                f'{self.out} was made from another source or depth ({was}, now {now}): choose '
-                'another --out, or --overwrite'
-            )
-        write(note, now)
-
     def fill(
         self,
+        source: Mapping[str, Any],
         splits: Mapping[str, Sequence[str]],
         work: Callable[[str], None],
-        workers: int,
+        args: Namespace,
         console: Console,
     ) -> None:
         """Convert what is not finished, then write the splits.
 
         Args:
+            source: what tells it from others.
             splits: names of frames.
             work: converts a frame.
-            workers: threads; they serve, because most of the time goes into encoding.
+            args: ``workers``, threads; they serve, because most of the time goes into encoding.
+                ``overwrite``.
             console: where to tell of it.
         """
+        make_folders(self.out, (*self.suffixes, 'splits'))
+        *_, last = self.suffixes  # a frame without its last file is not finished
+        made = list((self.out / last).glob(f'*{self.suffixes[last]}'))
         frames = sorted(frame for of_split in splits.values() for frame in of_split)
-        left = [frame for frame in frames if not self.finished(frame)]
-        if len(left) < len(frames):
-            console.print(f'{len(frames) - len(left)} frames are finished already')
-        run_all(ThreadPoolExecutor(workers), work, left, console)
-        for name, of_split in splits.items():  # last, because they say that the set is whole
-            write(self.out / 'splits' / f'{name}.txt', ''.join(f'{f}\n' for f in of_split))
+        with made_from(self.out, source, made, args.overwrite, lists_in(self.out)):
+            left = [frame for frame in frames if not self.finished(frame)]
+            if len(left) < len(frames):
+                console.print(f'{len(frames) - len(left)} frames are finished already')
+            run_all(ThreadPoolExecutor(args.workers), work, left, console)
+            for name, of_split in splits.items():  # last, because they say that the set is whole
+                write(self.out / 'splits' / f'{name}.txt', ''.join(f'{f}\n' for f in of_split))
         counts = ', '.join(f'{len(of_split)} {name}' for name, of_split in splits.items())
         console.print(f'{len(frames)} frames ({counts}) in {self.out}')
+
+
+@contextmanager
+def made_from(
+    out: Path,
+    source: Mapping[str, Any],
+    made: Sequence[Path],
+    overwrite: bool,
+    others: Sequence[Path] = (),
+    option: str = '--out',
+) -> Iterator[dict[str, Any]]:
+    """Note in ``source.json`` what a folder is made from; refuse to mix two sources in it.
+
+    Until the end the note says that an overwriting is under way, so that the same command goes on
+    with it after a stop.
+
+    Args:
+        out: the folder.
+        source: what tells it from others.
+        made: files in it that must be of this source. ``overwrite`` removes them.
+        overwrite: make them anew.
+        others: files that it removes as well, and that may be of another source.
+        option: which names the folder, for errors.
+
+    Yields:
+        The note; results may be added to it. It has those of an earlier run that made ``made``.
+    """
+    path = out / 'source.json'
+    now = json.loads(json.dumps(source))
+    was = json.loads(path.read_text()) if path.exists() else {}
+    known = {key: was[key] for key in now if key in was}
+    same = known == now
+    if same and OVERWRITING in was:
+        note = was
+    elif overwrite:
+        for file in (*made, *others):
+            file.unlink()
+        note = {**now, OVERWRITING: True}
+    elif made and not same:
+        raise ValueError(
+            f'{out} was made from another source or in another way '
+            f'({json.dumps(known) if known else "who knows"}, now {json.dumps(now)}): choose '
+            f'another {option}, or --overwrite'
+        )
+    else:
+        note = was if made else now
+    write(path, json.dumps(note, indent=1))
+    yield note
+    note.pop(OVERWRITING, None)
+    write(path, json.dumps(note, indent=1))
+
+
+def lists_in(out: Path) -> list[Path]:
+    """The lists of frames that a converter has written."""
+    return sorted((out / 'splits').glob('*.txt'))
 
 
 def make_folders(out: Path, names: Iterable[str]) -> None:
@@ -138,15 +180,19 @@ def make_folders(out: Path, names: Iterable[str]) -> None:
 
 
 def run_all(
-    pool: Executor, work: Callable[[Any], None], frames: Sequence[Any], console: Console
-) -> None:
-    """Do the work on all frames with a progress bar; Ctrl-C finishes those that are begun."""
+    pool: Executor, work: Callable[[Any], Any], frames: Sequence[Any], console: Console
+) -> list[Any]:
+    """Do the work on all frames with a progress bar, and return what it gives; Ctrl-C finishes
+    those that are begun."""
     columns = ('[progress.description]{task.description}', BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress, pool:
         task = progress.add_task('frames', total=len(frames))
         try:
-            for _ in pool.map(work, frames):
+            results = []
+            for result in pool.map(work, frames):
+                results.append(result)
                 progress.advance(task)
+            return results
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +17,18 @@ except ImportError as missing:
     sys.exit(f'the converter needs {missing.name}: pip install h5py scipy')
 
 
-def read_mat(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
-    """A file of MATLAB 5 with all of ``keys``."""
-    if not path.is_file():
+def read_mat(path: Path, keys: Sequence[str], data: bytes | None = None) -> dict[str, np.ndarray]:
+    """A file of MATLAB 5 with all of ``keys``.
+
+    Args:
+        path: of the file.
+        keys: names of arrays.
+        data: what stands in it, where it is part of an archive.
+    """
+    if data is None and not path.is_file():
         raise ValueError(f'{path} is missing: put it there, or name its place (see --help)')
     try:
-        content = loadmat(path)
+        content = loadmat(path if data is None else io.BytesIO(data))
     except Exception as error:  # scipy raises what its parser stumbles over
         raise ValueError(f'{path} cannot be read ({error}): fetch it again') from error
     for key in keys:
@@ -31,17 +38,18 @@ def read_mat(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 @contextmanager
-def open_mat73(path: Path, part: str = '') -> Iterator[h5py.File]:
+def open_mat73(path: Path, part: str = '', data: bytes | None = None) -> Iterator[h5py.File]:
     """A file of MATLAB 7.3, which is HDF5: arrays are transposed there.
 
     Args:
         path: of the file.
         part: what is read of it, for errors.
+        data: what stands in it, where it is part of an archive.
     """
-    if not path.is_file():
+    if data is None and not path.is_file():
         raise ValueError(f'{path} is missing: download {path.name} first')
     try:
-        with h5py.File(path) as source:
+        with h5py.File(path if data is None else io.BytesIO(data)) as source:
             yield source
     except (OSError, RuntimeError) as error:
         whole = f'{path}: {part}' if part else path

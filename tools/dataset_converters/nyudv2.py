@@ -129,8 +129,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     job = Job(args.mat, target, DEPTHS[args.depth], class_of)
     check_source(job, sum(map(len, splits.values())))
     source = {'bytes': args.mat.stat().st_size, 'depth': job.depths}
-    target.prepare(source, args.overwrite)
-    target.fill(splits, partial(convert_frame, job), args.workers, console)
+    target.fill(source, splits, partial(convert_frame, job), args, console)
 
 
 def main() -> int:

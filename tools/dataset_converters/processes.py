@@ -18,14 +18,14 @@ from tools.dataset_converters.common import run_all
 
 
 def run_in_processes(
-    work: Callable[[Any], None],
+    work: Callable[[Any], Any],
     frames: Sequence[Any],
     workers: int,
     console: Console,
     start: Callable[..., None] | None = None,
     arguments: tuple = (),
-) -> None:
-    """Do the work on all frames with a progress bar.
+) -> list[Any]:
+    """Do the work on all frames with a progress bar, and return what it gives.
 
     Args:
         work: a function of a module, so that processes find it.
@@ -43,7 +43,7 @@ def run_in_processes(
     cv2.setNumThreads(1)
     pool = ProcessPoolExecutor(workers, initializer=_start, initargs=(start, arguments))
     try:
-        run_all(pool, work, frames, console)
+        return run_all(pool, work, frames, console)
     except BrokenProcessPool as error:
         raise ValueError(
             'a worker died, perhaps for want of memory: run again with fewer --workers'

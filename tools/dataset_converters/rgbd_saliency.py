@@ -10,21 +10,21 @@ for every frame
 
     ROOT/NJU2K_TRAIN/pseudo/000001_left.png    8 bit, 255 is salient
 
-with a note of how it was made. Masks only serve to tell how good the labels are. It may be
+with a note of how it was made. Masks only serve to tell how good the labels are. Copies of the sets
+differ in which depth is near, so a sample of these frames, and of all test sets that are there, is
+looked at first; a set that seems turned round ends it, unless --near says how it is. It may be
 interrupted at any time: run the same command again and it goes on where it stopped.
 
 Examples:
     python tools/dataset_converters/rgbd_saliency.py --sets njud nlpr
-    python tools/dataset_converters/rgbd_saliency.py --sets stere --split test --near high
+    python tools/dataset_converters/rgbd_saliency.py --sets stere --split test --near stere=high
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -45,7 +45,7 @@ from mmcen.datasets import (
 from mmcen.datasets.saliency import SETS
 from mmcen.saliency import NEAR
 from tools.common import exit_status, write
-from tools.dataset_converters.common import make_folders
+from tools.dataset_converters.common import made_from, make_folders
 from tools.dataset_converters.processes import run_in_processes
 
 LOOK = 50  # frames that are looked at to find out whether depth is turned round
@@ -58,11 +58,18 @@ def load(info: dict) -> dict:
     return LoadMask()(sample) if 'seg_map_path' in info else sample
 
 
-def make_label(info: dict) -> None:
-    """Check a frame and write its label to ``info['out']``."""
-    label = LoadPseudoLabel(key='label')(load(info))['label']
-    picture = np.rint(label * 255).astype(np.uint8)
-    write(Path(info['out']), cv2.imencode('.png', picture)[1].tobytes())
+def make_label(info: dict) -> float | None:
+    """Check a frame and write its label to ``info['out']``, if it is not there; its mean absolute
+    error, 0..1, where there is a mask."""
+    sample, out = load(info), Path(info['out'])
+    make = LoadPseudoLabel(key='label')
+    if not out.exists():
+        picture = np.rint(make(sample)['label'] * 255).astype(np.uint8)
+        write(out, cv2.imencode('.png', picture)[1].tobytes())
+    if 'gt_seg_map' not in sample:
+        return None
+    written = make(sample | {'pseudo_path': info['out']})['label']
+    return float(np.abs(written - sample['gt_seg_map']).mean())
 
 
 def middle_is_near(info: dict) -> bool:
@@ -74,39 +81,28 @@ def middle_is_near(info: dict) -> bool:
     return bool(depth[inside].mean() > depth[~inside].mean())
 
 
-def error(info: dict) -> float:
-    """Mean absolute error of a written label, 0..1."""
-    sample = LoadPseudoLabel(key='label')(load(info | {'pseudo_path': info['out']}))
-    return float(np.abs(sample['label'] - sample['gt_seg_map']).mean())
-
-
-def check_direction(name: str, frames: list[dict], console: Console) -> None:
-    """Warn if the depth of a set seems to be turned round."""
-    chosen = frames[:: max(1, len(frames) // LOOK)]
-    share = np.mean([middle_is_near(info) for info in chosen])
-    if share < DOUBT:
-        near = frames[0]['near']
-        console.print(
-            f'warning: {name}: the middle is farther than the rest in {1 - share:.0%} of frames; '
-            f"if this copy's depth is turned round, say --near {NEAR[near == NEAR[0]]}"
-        )
-
-
-def prepare_out(out: Path, near: str, overwrite: bool) -> None:
-    """Make the folder; refuse to mix labels of two settings in it."""
-    make_folders(out, ('',))
-    note = out / 'source.json'
-    now = json.dumps({'made': 'handmade_saliency', 'near': near})
-    was = note.read_text() if note.exists() else 'who knows' if list(out.glob('*.png')) else now
-    if overwrite:
-        for path in out.glob('*.png'):
-            path.unlink()
-    elif was != now:
+def check_direction(name: str, split: str, args: argparse.Namespace, console: Console) -> None:
+    """Refuse a set whose depth seems to be turned round, unless --near says which way it is."""
+    dataset = SaliencyDataset(
+        name, split, data_root=args.data_root, masks=False, near=args.near.get(name), count=0
+    )
+    chosen = range(0, len(dataset), max(1, len(dataset) // LOOK))
+    share = np.mean([middle_is_near(dataset.get_data_info(index)) for index in chosen])
+    if share >= DOUBT:
+        return
+    other = NEAR[dataset.near == NEAR[0]]
+    doubt = f'{name}, {split}: the middle is farther than the rest in {1 - share:.0%} of frames'
+    if name not in args.near:
         raise ValueError(
-            f'{out} has labels made in another way ({was}, now {now}): choose another --pseudo, '
-            'or --overwrite'
+            f"{doubt}: if this copy's depth is turned round, say --near {name}={other}, and near="
+            f'{other!r} in the config, too; if not, say --near {name}={dataset.near}'
         )
-    write(note, now)
+    console.print(f'warning: {doubt}; --near {name}={dataset.near} may be wrong')
+
+
+def is_there(name: str, args: argparse.Namespace) -> bool:
+    """Whether the test frames of a set are there."""
+    return Path(args.data_root, SETS[name].part('rgb', 'test')).is_dir()
 
 
 def convert(name: str, args: argparse.Namespace, console: Console) -> None:
@@ -118,26 +114,31 @@ def convert(name: str, args: argparse.Namespace, console: Console) -> None:
         args.split,
         data_root=str(root),
         masks=(root / masks).is_dir(),
-        near=args.near,
+        near=args.near.get(name),
         count=args.expect,
     )
     out = root / SETS[name].dirs[args.split] / args.pseudo
     frames = [dataset.get_data_info(index) for index in range(len(dataset))]
     for info in frames:
         info['out'] = str(out / f'{Path(info["img_path"]).stem}.png')
-    check_direction(name, frames, console)
-    prepare_out(out, dataset.near, args.overwrite)
-    left = [info for info in frames if not Path(info['out']).exists()]
-    if len(left) < len(frames):
-        console.print(f'{len(frames) - len(left)} frames are finished already')
-    run_in_processes(make_label, left, args.workers, console)
-    console.print(f'{name}: {len(frames)} labels in {out}{quality(frames)}')
+    make_folders(out, ('',))
+    source = {'made': 'handmade_saliency', 'near': dataset.near}
+    labels = sorted(out.glob('*.png'))
+    with made_from(out, source, labels, args.overwrite, option='--pseudo'):
+        finished = sum(Path(info['out']).exists() for info in frames)
+        if finished:
+            console.print(f'{finished} frames are finished already')
+        errors = run_in_processes(make_label, frames, args.workers, console)
+    quality = '' if None in errors else f', MAE {np.mean(errors):.3f}'
+    console.print(f'{name}: {len(frames)} labels in {out}{quality}')
 
 
-def quality(frames: Iterable[dict]) -> str:
-    """What the masks say about the labels, where there are masks."""
-    errors = [error(info) for info in frames if 'seg_map_path' in info]
-    return f', MAE {np.mean(errors):.3f}' if errors else ''
+def direction(text: str) -> tuple[str, str]:
+    """A set and which depth is near in it, of ``SET=low`` or ``SET=high``."""
+    name, _, near = text.partition('=')
+    if name not in SETS or near not in NEAR:
+        raise argparse.ArgumentTypeError(f'{text!r} is not SET=low or SET=high, of {list(SETS)}')
+    return name, near
 
 
 def parse_args() -> argparse.Namespace:
@@ -149,18 +150,25 @@ def parse_args() -> argparse.Namespace:
     add('--split', choices=('train', 'test'), default='train', help='default: %(default)s')
     add('--data-root', default=data_place('rgbd_saliency'), help='default: %(default)s')
     add('--pseudo', default='pseudo', help='name of the folder of labels, default: %(default)s')
-    add('--near', choices=NEAR, help='which stored depth is near, where a copy is turned round')
+    add(
+        '--near', nargs='+', type=direction, default=(), metavar='SET=low|high',
+        help='which stored depth is near in your copy of a set',
+    )  # fmt: skip
     add('--expect', type=int, help='frames of each set (default: as the official ones)')
     add('--workers', type=int, default=min(8, os.cpu_count() or 1), help='processes')
     add('--overwrite', action='store_true', help='make finished labels again')
     args = parser.parse_args()
     if args.workers < 1:
         parser.error(f'--workers {args.workers} is below 1')
+    args.near = dict(args.near)
     return args
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
     init_default_scope('mmseg')
+    tests = [(name, 'test') for name in SETS if is_there(name, args)]
+    for name, split in dict.fromkeys([*((name, args.split) for name in args.sets), *tests]):
+        check_direction(name, split, args, console)
     for name in args.sets:
         convert(name, args, console)
 

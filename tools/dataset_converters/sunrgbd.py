@@ -2,10 +2,13 @@
 
 Takes from FOLDER
 
-    SUNRGBD.zip, or SUNRGBD/ where it is extracted: 10,335 frames of four kinds of camera
-    SUNRGBDtoolbox/Metadata/SUNRGBDMeta.mat            which frame is in which folder
-    SUNRGBDtoolbox/Metadata/SUNRGBD2Dseg.mat           label maps (HDF5)
-    SUNRGBDtoolbox/traintestSUNRGBD/allsplit.mat       5,285 frames to train, 5,050 to test
+    SUNRGBD.zip              10,335 frames of four kinds of camera
+    SUNRGBDtoolbox.zip       of which it reads
+        SUNRGBDtoolbox/Metadata/SUNRGBDMeta.mat            which frame is in which folder
+        SUNRGBDtoolbox/Metadata/SUNRGBD2Dseg.mat           label maps (HDF5)
+        SUNRGBDtoolbox/traintestSUNRGBD/allsplit.mat       5,285 frames to train, 5,050 to test
+
+or SUNRGBD/ and SUNRGBDtoolbox/, where they are extracted,
 
 and writes, by the toolbox's number of a frame,
 
@@ -58,11 +61,23 @@ class Files:
 
 
 @dataclass(frozen=True)
+class Mat:
+    """A file of the toolbox."""
+
+    path: Path
+    data: bytes
+
+    @classmethod
+    def read(cls, toolbox: Archive, file: str) -> Mat:
+        return cls(toolbox.place / file, toolbox.read(file))
+
+
+@dataclass(frozen=True)
 class Job:
     """What one frame's conversion has to know."""
 
     archive: Archive
-    labels: Path
+    labels: Mat
     files: Mapping[str, Files]  # by name of the frame
     target: Target
 
@@ -77,20 +92,20 @@ def in_archive(path: str) -> str:
     return str(PurePosixPath(path.partition('SUNRGBD/')[2]))
 
 
-def read_frames(path: Path, depths: str) -> dict[str, Files]:
+def read_frames(mat: Mat, depths: str) -> dict[str, Files]:
     """Every frame's files, by its number in the toolbox, 000001 and so on."""
-    meta = read_mat(path, ('SUNRGBDMeta',))['SUNRGBDMeta'].ravel()
+    meta = read_mat(mat.path, ('SUNRGBDMeta',), mat.data)['SUNRGBDMeta'].ravel()
     fields = ('rgbpath', 'depthname')
     missing = [field for field in fields if field not in (meta.dtype.names or ())]
     if missing:
-        raise ValueError(f'{path}: SUNRGBDMeta has no {missing[0]}: take the official toolbox')
+        raise ValueError(f'{mat.path}: SUNRGBDMeta has no {missing[0]}: take the official toolbox')
     frames = {}
     for number, (colour, depth) in enumerate(zip(*(meta[field] for field in fields), strict=True)):
         image = PurePosixPath(in_archive(text(colour)))
         folder = str(image.parent.parent)  # of FOLDER/image/NAME.jpg
         if folder == '.' or not text(depth):
             raise ValueError(
-                f'{path}: frame {number + 1} has rgbpath {text(colour)!r} and depthname '
+                f'{mat.path}: frame {number + 1} has rgbpath {text(colour)!r} and depthname '
                 f'{text(depth)!r}: take the official toolbox'
             )
         frames[f'{number + 1:06d}'] = Files(folder, str(image), f'{folder}/{depths}/{text(depth)}')
@@ -98,10 +113,10 @@ def read_frames(path: Path, depths: str) -> dict[str, Files]:
 
 
 def read_splits(
-    path: Path, frames: Mapping[str, Files], counts: Mapping[str, int]
+    mat: Mat, frames: Mapping[str, Files], counts: Mapping[str, int]
 ) -> dict[str, list[str]]:
     """Names of frames by split, checked against the expected counts and each other."""
-    content = read_mat(path, [f'all{split}' for split in counts])
+    content = read_mat(mat.path, [f'all{split}' for split in counts], mat.data)
     folders = {
         split: {in_archive(text(cell)) for cell in content[f'all{split}'].ravel()}
         for split in counts
@@ -111,34 +126,36 @@ def read_splits(
         found = [split for split in counts if files.folder in folders[split]]
         if len(found) != 1:
             raise ValueError(
-                f'{path} has frame {name}, {files.folder}, in {len(found)} splits, but each is in '
-                'one: take the official toolbox'
+                f'{mat.path} has frame {name}, {files.folder}, in {len(found)} splits, but each is '
+                'in one: take the official toolbox'
             )
         splits[found[0]].append(name)
-    check_counts(path, splits, counts)
+    check_counts(mat.path, splits, counts)
     return splits
 
 
-def check_labels(path: Path, frames: int) -> None:
+def check_labels(mat: Mat, frames: int) -> None:
     """Hold the number of label maps against the number of frames."""
-    with open_mat73(path) as source:
+    with open_mat73(mat.path, data=mat.data) as source:
         shape = source[LABELS].shape if LABELS in source else None
     if shape is None:
-        raise ValueError(f'{path} has no {LABELS}: it is another file, take the official one')
+        raise ValueError(f'{mat.path} has no {LABELS}: it is another file, take the official one')
     if max(shape) != frames:
         raise ValueError(
-            f'{path} has {max(shape)} label maps, but SUNRGBDMeta.mat has {frames} frames: take '
-            'both from one toolbox'
+            f'{mat.path} has {max(shape)} label maps, but SUNRGBDMeta.mat has {frames} frames: '
+            'take both from one toolbox'
         )
 
 
-def read_label(path: Path, frame: int) -> np.ndarray:
+def read_label(mat: Mat, frame: int) -> np.ndarray:
     """The label map of frame 1, 2, ...: (H, W) uint8, 0 is void."""
-    with open_mat73(path, f'frame {frame}') as source:
-        label = source[source[LABELS][:].ravel()[frame - 1]][:].T  # MATLAB counts columns first
+    with open_mat73(mat.path, f'frame {frame}', mat.data) as source:
+        labels = source[LABELS]  # references, in a row or a column
+        reference = labels[np.unravel_index(frame - 1, labels.shape)]
+        label = source[reference][:].T  # MATLAB counts columns first
     if label.min() < 0 or label.max() > CLASSES or np.any(label % 1):
         raise ValueError(
-            f'{path}: frame {frame} has labels {label.min():g}..{label.max():g}, but they are '
+            f'{mat.path}: frame {frame} has labels {label.min():g}..{label.max():g}, but they are '
             f'whole numbers within 0..{CLASSES}: take the official toolbox'
         )
     return label.astype(np.uint8)
@@ -176,7 +193,7 @@ def convert_frame(job: Job, name: str) -> None:
 def parse_args() -> argparse.Namespace:
     parser = converter_parser(__doc__, 'data/sunrgbd', COUNTS)
     parser.add_argument('folder', type=Path, metavar='FOLDER', help='where the archives are')
-    parser.add_argument('--toolbox', type=Path, help='SUNRGBDtoolbox/ (default: the one in FOLDER)')
+    parser.add_argument('--toolbox', type=Path, help='where the toolbox is (default: FOLDER)')
     parser.add_argument(
         '--depth', choices=DEPTHS, default='filled', help='holes filled (default), or as measured'
     )
@@ -184,20 +201,19 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
-    toolbox = args.toolbox or args.folder / 'SUNRGBDtoolbox'
-    labels = toolbox / 'Metadata' / 'SUNRGBD2Dseg.mat'
     console.print('reading the toolbox')
-    frames = read_frames(toolbox / 'Metadata' / 'SUNRGBDMeta.mat', DEPTHS[args.depth])
-    split_file = toolbox / 'traintestSUNRGBD' / 'allsplit.mat'
+    toolbox = Archive(args.toolbox or args.folder, 'SUNRGBDtoolbox', 'SUNRGBDtoolbox.zip')
+    labels = Mat.read(toolbox, 'Metadata/SUNRGBD2Dseg.mat')
+    frames = read_frames(Mat.read(toolbox, 'Metadata/SUNRGBDMeta.mat'), DEPTHS[args.depth])
+    split_file = Mat.read(toolbox, 'traintestSUNRGBD/allsplit.mat')
     splits = read_splits(split_file, frames, expected(args, COUNTS))
     check_labels(labels, len(frames))
     archive = Archive(args.folder, 'SUNRGBD', 'SUNRGBD.zip')
     archive.check(path for files in frames.values() for path in (files.colour, files.depth))
     target = Target(args.out, {'rgb': '.jpg', 'depth': '.png', 'masks': '.png'})
-    source = {'set': 'SUN RGB-D', 'bytes': labels.stat().st_size, 'depth': DEPTHS[args.depth]}
-    target.prepare(source, args.overwrite)
+    source = {'set': 'SUN RGB-D', 'bytes': len(labels.data), 'depth': DEPTHS[args.depth]}
     work = partial(convert_frame, Job(archive, labels, frames, target))
-    target.fill(splits, work, args.workers, console)
+    target.fill(source, splits, work, args, console)
 
 
 def main() -> int:

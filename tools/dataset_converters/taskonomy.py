@@ -9,30 +9,32 @@ Finds the frames in any of the layouts that Taskonomy comes in,
     SOURCE/{domain}/{building}/point_...                         as TaskonomyDataset reads it
     SOURCE/{domain}/taskonomy/{building}/point_...               the omnidata tools
 
-draws the paper's 1,000 frames to train and 500 to validate, and 15,000 to train (its appendix), of
-which the 1,000 are part, checks the files of all of them, and writes
+draws, of the frames that have all domains, the paper's 1,000 to train and 500 to validate, and
+15,000 to train (its appendix), of which the 1,000 are part, checks all of their files, and writes
 
     OUT/splits/train.txt, val.txt, train_15000.txt   and test.txt, if there is a split of buildings
     OUT/{domain}/{building}/point_...                links to the files (none where they are there)
     OUT/source.json                                  seed, domains and numbers that it was drawn by
 
 Frames are drawn in the order of a hash of the seed and their names: everybody who has the same
-files and seed has the same lists. With --split-csv, buildings belong where the official
-train_val_test_*.csv (columns id, train, val, test) has them. Without, no building has frames in
-two lists; nor has a point, where there is but one building. The paper's own lists were not
-published. It may be interrupted at any time: run the same command again.
+files and seed has the same lists. Some official files are damaged: their frames give way to the
+next ones, and source.json says which they are. The list of 15,000 is left out where there are not
+as many, as in the sample set of one building, about 9,460 frames.
+
+With --split-csv, buildings belong where the official train_val_test_*.csv (columns id, train, val,
+test) has them. Without, no building has frames in two lists; nor has a point, where there is but
+one building. The paper's own lists were not published. It may be interrupted at any time: run the
+same command again.
 
 Examples:
     python tools/dataset_converters/taskonomy.py downloads --split-csv train_val_test_tiny.csv
-    python tools/dataset_converters/taskonomy.py sample --train 60 --val 20 --large 0
+    python tools/dataset_converters/taskonomy.py sample
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import struct
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,12 +44,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from PIL import Image
 from rich.console import Console
 
+from mmcen.datasets import LoadModalities, TaskonomyDataset
 from mmcen.datasets.encodings import ENCODINGS
+from mmcen.datasets.modalities import ModalitySpec
 from tools.common import exit_status, write
-from tools.dataset_converters.common import make_folders, run_all
+from tools.dataset_converters.common import lists_in, made_from, make_folders, run_all
 from tools.dataset_converters.taskonomy_frames import (
     COLUMNS,
     Frame,
@@ -93,16 +96,17 @@ def make_pools(frames: Sequence[Frame], args: argparse.Namespace) -> dict[str, l
 
 
 def draw(
-    pools: dict[str, list[Frame]], args: argparse.Namespace, console: Console
-) -> dict[str, list[Frame]]:
-    """The lists by file name. Those of the paper's tables must come out, others may be left out."""
+    pools: dict[str, list[Frame]], args: argparse.Namespace
+) -> tuple[dict[str, list[Frame]], list[str]]:
+    """The lists by file name, and what to say of those that are left out: the paper's tables are
+    made without them."""
     wanted = {
         'train': ('train', args.train),
         'val': ('val', args.val),
         'test': ('test', args.test if 'test' in pools else 0),
         f'train_{args.large}': ('train', args.large),
     }
-    lists = {}
+    lists, left_out = {}, []
     for name, (pool, count) in wanted.items():
         by_name = {frame.name: frame for frame in pools.get(pool, ())}
         if len(by_name) >= count > 0:
@@ -113,32 +117,60 @@ def draw(
                 f'fetch more buildings, or say --{name}'
             )
         elif count:
-            console.print(f'no {name}.txt: there are {len(by_name)} frames of {count}')
-    return lists
+            left_out.append(f'no {name}.txt: there are {len(by_name)} frames of {count}')
+    return lists, left_out
 
 
-def size_of(path: Path) -> tuple[int, int]:
-    """Width and height, after a look at the whole file's checksums."""
-    try:
-        with Image.open(path) as image:
-            size = image.size
-            image.verify()
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
-        raise ValueError(f'{path} cannot be read ({error}): fetch it again') from error
-    return size
-
-
-def place(job: Job, frame: Frame) -> None:
-    """Check a frame's files, then link them."""
+def place(job: Job, frame: Frame) -> str:
+    """Read a frame's files as in training and link them, or say what is wrong with them."""
     files = {domain: find_file(folders, domain, frame) for domain, folders in job.folders.items()}
-    sizes = {domain: size_of(file) for domain, file in files.items()}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(
-            f'the domains of frame {frame.name} differ in size (width, height), {sizes}: fetch '
-            'those that are wrong again'
-        )
+    info = {name: ModalitySpec(**TaskonomyDataset.MODALITIES[name]).info for name in files}
+    paths = {domain: str(file) for domain, file in files.items()}
+    try:
+        LoadModalities()({'modality_paths': paths, 'modality_info': info})
+    except (FileNotFoundError, ValueError) as error:
+        return str(error)
     for domain, file in files.items():
         make_link(job.link(domain, frame), file)
+    return ''
+
+
+def draw_and_place(
+    job: Job,
+    frames: Sequence[Frame],
+    bad: dict[str, str],
+    args: argparse.Namespace,
+    console: Console,
+) -> dict[str, list[Frame]]:
+    """The lists, of frames that are checked and linked. In the official tars some files are
+    damaged: their frames give way to the next ones of the order.
+
+    Args:
+        job: what to check.
+        frames: that there are.
+        bad: what is wrong with frames, by their names; grows.
+        args: the command line.
+        console: where to tell of it.
+    """
+    while True:
+        good = [frame for frame in frames if frame.name not in bad]
+        lists, left_out = draw(make_pools(good, args), args)
+        chosen = list(dict.fromkeys(frame for of_list in lists.values() for frame in of_list))
+        left = [frame for frame in chosen if not job.finished(frame)]
+        console.print(
+            f'{len(chosen)} frames are drawn, {len(chosen) - len(left)} are finished already'
+        )
+        faults = run_all(ThreadPoolExecutor(args.workers), partial(place, job), left, console)
+        new = {frame.name: fault for frame, fault in zip(left, faults, strict=True) if fault}
+        if not new:
+            break
+        bad |= new
+        console.print(
+            f'{len(new)} of them give way to others, the first: {next(iter(new.values()))}'
+        )
+    for line in left_out:
+        console.print(line)
+    return lists
 
 
 def make_link(link: Path, file: Path) -> None:
@@ -154,20 +186,11 @@ def make_link(link: Path, file: Path) -> None:
     os.replace(part, link)
 
 
-def prepare_out(job: Job, settings: dict, overwrite: bool) -> None:
-    """Make the folders; refuse to mix two draws in them."""
-    make_folders(job.out, (*job.folders, 'splits'))
-    note, now = job.out / 'source.json', json.dumps(settings, indent=1)
-    lists = sorted((job.out / 'splits').glob('*.txt'))
-    was = note.read_text() if note.exists() else 'an unknown source' if lists else now
-    if was != now and not overwrite:
-        raise ValueError(
-            f'{job.out} has lists that were drawn otherwise ({" ".join(was.split())}, now '
-            f'{" ".join(now.split())}): choose another --out, or --overwrite'
-        )
-    for path in lists if overwrite else ():
-        path.unlink()
-    write(note, now)
+def links_in(job: Job) -> list[Path]:
+    """Links in the folder that are not the source's own."""
+    own = {folder.resolve() for of in job.folders.values() for folder in of.values()}
+    links = (path for domain in job.folders for path in (job.out / domain).rglob('*.png'))
+    return [path for path in links if path.is_symlink() and path.parent.resolve() not in own]
 
 
 def parse_args() -> argparse.Namespace:
@@ -198,31 +221,34 @@ def parse_args() -> argparse.Namespace:
 def run(args: argparse.Namespace, console: Console) -> None:
     names = list(dict.fromkeys(args.domains or domains_there(args.source)))
     job = Job(args.out, {name: find_folders(args.source, name) for name in names})
-    frames = find_frames(next(iter(job.folders.values())))
+    there = find_frames(job.folders)
+    frames = sorted(set.intersection(*there.values()), key=lambda frame: frame.name)
+    if any(len(of_domain) > len(frames) for of_domain in there.values()):
+        counts = ', '.join(f'{len(of_domain)} {domain}' for domain, of_domain in there.items())
+        console.print(f'{len(frames)} frames have all domains, of {counts}')
     pools = make_pools(frames, args)
-    lists = draw(pools, args, console)
     settings = {
         'source': str(args.source.resolve()),
         'seed': args.seed,
         'split_csv': args.split_csv and args.split_csv.name,
         'domains': list(job.folders),
-        'drawn': {name: len(of_list) for name, of_list in lists.items()},
+        'wanted': [args.train, args.val, args.test, args.large],
         'from': {
             name: f'{len(pool)} frames of {len({frame.building for frame in pool})} buildings'
             for name, pool in pools.items()
         },
     }
-    prepare_out(job, settings, args.overwrite)
-    chosen = list(dict.fromkeys(frame for of_list in lists.values() for frame in of_list))
-    left = [frame for frame in chosen if args.overwrite or not job.finished(frame)]
-    if len(left) < len(chosen):
-        console.print(f'{len(chosen) - len(left)} frames are finished already')
-    run_all(ThreadPoolExecutor(args.workers), partial(place, job), left, console)
-    for name, of_list in lists.items():  # last, because they say that the set is whole
-        lines = ''.join(f'{frame.name}\n' for frame in of_list)
-        write(args.out / 'splits' / f'{name}.txt', lines)
+    make_folders(job.out, (*job.folders, 'splits'))
+    links = links_in(job) if args.overwrite else ()
+    with made_from(args.out, settings, lists_in(args.out), args.overwrite, links) as note:
+        lists = draw_and_place(job, frames, note.setdefault('unreadable', {}), args, console)
+        note['drawn'] = {name: len(of_list) for name, of_list in lists.items()}
+        for name, of_list in lists.items():  # last, because they say that the set is whole
+            lines = ''.join(f'{frame.name}\n' for frame in of_list)
+            write(args.out / 'splits' / f'{name}.txt', lines)
     counts = ', '.join(f'{len(of_list)} {name}' for name, of_list in lists.items())
-    console.print(f'{counts}: {len(job.folders)} domains of {len(chosen)} frames in {args.out}')
+    used = {frame for of_list in lists.values() for frame in of_list}
+    console.print(f'{counts}: {len(job.folders)} domains of {len(used)} frames in {args.out}')
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ from mmcen.datasets.encodings import CLASSES, ENCODINGS
 # a later layout goes before an earlier one that finds the same building
 LAYOUTS = ('{0}', '{0}/*', '{0}/taskonomy/*', '*_{0}', '*/{0}')
 WRAPPER = 'taskonomy'
-FRAME = re.compile(r'(point_\d+_view_\d+)_domain_\w+\.png')
+FRAME = re.compile(r'(point_\d+_view_\d+)_domain_(\w+)\.png')
 COLUMNS = ('train', 'val', 'test')
 FLAGS = {'0': False, '1': True, 'false': False, 'true': True}
 
@@ -61,33 +61,34 @@ def find_folders(source: Path, domain: str) -> dict[str, Path]:
     return found
 
 
-def find_frames(folders: dict[str, Path]) -> list[Frame]:
-    """All frames of the first domain."""
-    frames = []
-    for building, folder in folders.items():
-        with os.scandir(folder) as entries:
-            matches = [match for entry in entries if (match := FRAME.fullmatch(entry.name))]
-        frames += [Frame(building, match[1]) for match in matches]
+def spellings(domain: str) -> list[str]:
+    """What files call a domain: that of the classes goes by two names."""
+    return [domain, domain.replace('_', '')] if domain == CLASSES else [domain]
+
+
+def find_frames(folders: dict[str, dict[str, Path]]) -> dict[str, set[Frame]]:
+    """Frames that there are, by domain.
+
+    Args:
+        folders: by domain, by building.
+    """
+    frames: dict[str, set[Frame]] = {}
+    for domain, of_domain in folders.items():
+        found = frames[domain] = set()
+        names = spellings(domain)
+        for building, folder in of_domain.items():
+            with os.scandir(folder) as entries:
+                files = [entry.name for entry in entries if entry.is_file()]
+            matches = [match for file in files if (match := FRAME.fullmatch(file))]
+            found |= {Frame(building, match[1]) for match in matches if match[2] in names}
     return frames
 
 
 def find_file(folders: dict[str, Path], domain: str, frame: Frame) -> Path:
-    """The frame's file of a domain; that of the classes goes by two names."""
-    folder = folders.get(frame.building)
-    if folder is None:
-        raise ValueError(
-            f'building {frame.building!r} has no {domain}, which frame {frame.name} wants: '
-            'fetch it, or name the domains that there are by --domains'
-        )
-    names = [domain, domain.replace('_', '')] if domain == CLASSES else [domain]
-    files = [folder / f'{frame.stem}_domain_{name}.png' for name in names]
-    found = next((file for file in files if file.is_file()), None)
-    if found is None:
-        raise ValueError(
-            f'frame {frame.name} has no {domain}, {files[0]} is missing: fetch it, or name the '
-            'domains that there are by --domains'
-        )
-    return found
+    """The frame's file of a domain."""
+    folder = folders[frame.building]
+    files = [folder / f'{frame.stem}_domain_{name}.png' for name in spellings(domain)]
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def read_split(path: Path) -> dict[str, str]:

@@ -7,18 +7,20 @@ crop_size = (512, 1024)
 train_pipeline = [
     dict(type='LoadModalities'),
     dict(type='LoadLabel'),
-    dict(
-        type='ForEachModality',
-        transforms=[dict(type='RandomScale', ratio_range=(0.5, 2.0), min_side=512)],
-        interpolation=interpolation,
-    ),
     # at the smallest scale a frame is as large as the crop, so nothing is padded
     dict(
         type='ForEachModality',
         transforms=[
-            dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+            dict(
+                type='RandomScaleCrop',
+                crop_size=crop_size,
+                ratio_range=(0.5, 2.0),
+                min_side=512,
+                cat_max_ratio=0.75,
+            ),
             dict(type='RandomFlip', prob=0.5),
         ],
+        interpolation=interpolation,
     ),
     dict(type='PackModalities'),
 ]

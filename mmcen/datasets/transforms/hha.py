@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
@@ -17,10 +19,11 @@ class DepthToHHA(BaseTransform):
 
     Right after LoadModalities, because later transforms move pixels against the camera. A data set
     may know each frame's own ``intrinsics`` (3, 3) and ``gravity`` (3,): in the sample, they go
-    before the arguments.
+    before the arguments. What is made of a file is kept in the ``cache`` of the data set, if it has
+    one.
 
-    Reads ``modalities``; adds ``modalities[name]``: (H, W, 3) float32 in 0..255, 0 where depth is
-    missing.
+    Reads ``modalities``, and for the cache ``modality_paths`` and ``modality_info``; adds
+    ``modalities[name]``: (H, W, 3) float32 in 0..255, 0 where depth is missing.
 
     Args:
         camera: fx, fy, cx, cy in pixels.
@@ -76,12 +79,24 @@ class DepthToHHA(BaseTransform):
         camera = results.get('intrinsics')
         if camera is None:
             camera = camera_matrix(self.camera, self.size, height, width)
-        metres = smooth_depth(depth[..., 0], self.step) if self.step else depth[..., 0]
         gravity = results.get('gravity', self.gravity)
-        modalities[self.name] = encode_hha(metres, camera, gravity, self.radius)
+        encode = partial(self._encode, depth[..., 0], camera, gravity)
+        if 'cache' in results and self.source in results['modality_paths']:
+            given = (np.asarray(camera).tolist(), None if gravity is None else list(gravity))
+            facts = (*given, self.step, self.radius, results['modality_info'][self.source])
+            path = results['modality_paths'][self.source]
+            modalities[self.name] = results['cache'].fetch(path, encode, f'HHA {facts}')
+        else:
+            modalities[self.name] = encode()
         if not self.keep:
             del modalities[self.source]
         results['modalities'] = modalities
         known = list(results.get('known_modalities', modalities))
         results['known_modalities'] = known + [self.name] * (self.name not in known)
         return results
+
+    def _encode(
+        self, depth: np.ndarray, camera: np.ndarray, gravity: Sequence[float] | None
+    ) -> np.ndarray:
+        metres = smooth_depth(depth, self.step) if self.step else depth
+        return encode_hha(metres, camera, gravity, self.radius)

@@ -44,10 +44,14 @@ class LoadModalities(BaseTransform):
             )
             for name, path in paths.items()
         }
-        first = next(iter(modalities))
+        info = results['modality_info']
+        first = min(modalities, key=lambda name: info[name].get('fit', False))
         shape = modalities[first].shape[:2]
         for name, array in modalities.items():
-            if array.shape[:2] != shape:
+            if info[name].get('fit'):
+                resized = cv2.resize(array, shape[::-1], interpolation=cv2.INTER_LINEAR)
+                modalities[name] = resized.reshape(*shape, -1)
+            elif array.shape[:2] != shape:
                 raise ValueError(
                     f'{_name(name, paths[name])} has {array.shape[:2]} pixels (height, width) but '
                     f'{_name(first, paths[first])} has {shape}: modalities must be aligned pixel '

@@ -13,6 +13,8 @@ from mmengine.registry import TRANSFORMS
 
 from .random_scale import check_range, draw_size
 
+VOID = 255
+TRIES = 10  # windows, as mmseg
 REACH = 4  # source pixels each way of a point that its interpolation reads, at most: Lanczos
 Window = tuple[slice, slice]
 
@@ -32,6 +34,8 @@ class RandomScaleCrop(BaseTransform):
         min_side: lower bound of the shorter side before cropping, in pixels.
         interpolation: of the image, a name of mmcv: 'nearest', 'bilinear', 'bicubic', 'area',
             'lanczos'. Labels are always 'nearest'.
+        cat_max_ratio: share of ``gt_seg_map`` without void that one class may have in the window;
+            another window is drawn ten times at most. 1 takes any.
 
     Raises:
         ValueError: the range or the crop is empty or not positive.
@@ -48,6 +52,7 @@ class RandomScaleCrop(BaseTransform):
         ratio_range: tuple[float, float] = (0.5, 2.0),
         min_side: int = 350,
         interpolation: str = 'bilinear',
+        cat_max_ratio: float = 1.0,
     ) -> None:
         check_range(ratio_range)
         self.crop_size = (crop_size,) * 2 if isinstance(crop_size, int) else tuple(crop_size)
@@ -56,10 +61,12 @@ class RandomScaleCrop(BaseTransform):
         self.ratio_range = ratio_range
         self.min_side = min_side
         self.interpolation = interpolation
+        self.cat_max_ratio = cat_max_ratio
 
     def transform(self, results: dict) -> dict:
         height, width = results['img'].shape[:2]
-        size, window = self._random_size_and_window(width, height)
+        label = results.get('gt_seg_map')
+        size, window = self._random_size_and_window(width, height, label)
         results['img'] = resize_window(results['img'], size, window, self.interpolation)
         for key in results.get('seg_fields', []):
             results[key] = resize_window(results[key], size, window, 'nearest')
@@ -70,20 +77,36 @@ class RandomScaleCrop(BaseTransform):
         return results
 
     @cache_randomness
-    def _random_size_and_window(self, width: int, height: int) -> tuple[tuple[int, int], Window]:
+    def _random_size_and_window(
+        self, width: int, height: int, label: np.ndarray | None
+    ) -> tuple[tuple[int, int], Window]:
         """Width and height after scaling, and the rows and columns that are kept of them."""
         size = draw_size((width, height), self.ratio_range, self.min_side)
+        window = self._random_window(size)
+        if self.cat_max_ratio < 1 and label is not None:
+            for _ in range(TRIES):
+                counts = np.bincount(resize_window(label, size, window, 'nearest').ravel())[:VOID]
+                if (
+                    np.count_nonzero(counts) > 1
+                    and counts.max() < self.cat_max_ratio * counts.sum()
+                ):
+                    break
+                window = self._random_window(size)
+        return size, window
+
+    def _random_window(self, size: tuple[int, int]) -> Window:
         rows, columns = (
             min(length, side) for length, side in zip(size[::-1], self.crop_size, strict=True)
         )
         top = np.random.randint(0, size[1] - rows + 1)
         left = np.random.randint(0, size[0] - columns + 1)
-        return size, (slice(top, top + rows), slice(left, left + columns))
+        return slice(top, top + rows), slice(left, left + columns)
 
     def __repr__(self) -> str:
         return (
             f'{type(self).__name__}(crop_size={self.crop_size}, ratio_range={self.ratio_range}, '
-            f'min_side={self.min_side}, interpolation={self.interpolation!r})'
+            f'min_side={self.min_side}, interpolation={self.interpolation!r}, '
+            f'cat_max_ratio={self.cat_max_ratio})'
         )
 
 

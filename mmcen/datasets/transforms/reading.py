@@ -56,7 +56,7 @@ def _decode_image(data: bytes, indices: bool) -> np.ndarray:
     if picture is not None:
         return picture
     with Image.open(io.BytesIO(data)) as image:
-        if image.mode == 'P' and not indices:
+        if image.mode in ('P', 'CMYK') and not indices:
             return np.array(image.convert('RGB'))
         array = np.array(image)
         # Pillow before 10.3 gives 16-bit PNG as int32.
@@ -91,9 +91,9 @@ def as_modality(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
         path: named in errors.
 
     Returns:
-        (H, W, C): colour uint8 RGB; depth float32 in metres, C = 1, where 0 stands for not
-        measured (stored as 0, NaN or infinity); a domain in its physical units; raw uint8 or
-        float32 as stored.
+        (H, W, C): colour uint8 RGB, grey in three equal channels, opacity left out; depth float32
+        in metres, C = 1, where 0 stands for not measured (stored as 0, NaN or infinity); a domain
+        in its physical units; raw uint8 or float32 as stored.
 
     Raises:
         ValueError: the file is of another type than its modality.
@@ -102,12 +102,17 @@ def as_modality(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
 
 
 def _as_colour(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
-    if raw.dtype != np.uint8 or raw.ndim != 3 or raw.shape[2] != 3:
+    channels = raw.shape[2] if raw.ndim == 3 else 1
+    if raw.dtype != np.uint8 or raw.ndim not in (2, 3) or channels > 4:
         raise ValueError(
             f'{path} is {raw.dtype} of shape {raw.shape}, but colour is uint8 of shape (H, W, 3): '
             "store it as 8-bit RGB, or declare the modality's kind='raw'"
         )
-    return raw
+    if channels == 3:
+        return raw
+    shape = raw.shape[:2]  # grey, grey and opacity, or colour and opacity, which Pillow drops, too
+    colour = raw.reshape(*shape, channels)[..., : 3 if channels == 4 else 1]
+    return np.ascontiguousarray(np.broadcast_to(colour, (*shape, 3)))
 
 
 def _as_depth(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
