@@ -18,6 +18,7 @@ import importlib
 import importlib.util
 import runpy
 import sys
+import warnings
 from collections.abc import Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -186,5 +187,7 @@ def prepare() -> None:
     if problem is not None:
         raise ImportError(problem)
     provide_ops()
+    # mmsegmentation says so of itself, at every model: nobody but its authors could follow
+    warnings.filterwarnings('ignore', '``build_loss`` would be deprecated')
     if not _older(found, 'torch', '2.6'):
         allow_own_checkpoints()

@@ -50,6 +50,9 @@ def find_frames(
         frames = [_frame(one, modalities, str(i)) for i, one in enumerate(inputs)]
         return _with_names_of_their_own(frames)
     _check_names(inputs, modalities)
+    for name, place in inputs.items():
+        if not isinstance(place, np.ndarray) and not Path(place).exists():
+            raise FileNotFoundError(f"modality '{name}': there is no file or folder {place}")
     folders = {
         name: Path(place)
         for name, place in inputs.items()

@@ -11,6 +11,7 @@ from ..layers import ExchangeNorm
 from ..layers.partly_shared import PartlySharedNorm
 from ..models.generators.cen_unet import DownConv, UpConv
 from ..models.multitask.heads import to_image
+from .padding import PadSame
 
 
 class Normalise(nn.Module):
@@ -149,13 +150,17 @@ def norm_of_stream(norm: ExchangeNorm, stream: int) -> nn.Module:
 
 
 def take_channels(layer: nn.Module, channels: Tensor) -> nn.Module:
-    """A convolution or norm that computes some of its output channels only."""
+    """Some channels of a layer that :func:`is_dense`, or :func:`works_by_channel`."""
     old: Any = layer
     new: Any
+    if not list(layer.parameters()):
+        return layer
     if isinstance(layer, nn.Conv2d):
+        own = len(channels)
+        inputs, groups = (own, own) if old.groups > 1 else (old.in_channels, 1)
         new = nn.Conv2d(
-            old.in_channels, len(channels), old.kernel_size, old.stride, old.padding,
-            old.dilation, bias=old.bias is not None,
+            inputs, own, old.kernel_size, old.stride, old.padding, old.dilation, groups,
+            bias=old.bias is not None,
         )  # fmt: skip
     else:
         new = type(old)(
@@ -187,6 +192,18 @@ def is_plain(layer: nn.Module) -> bool:
     """Whether it convolves as torch does: subclasses may pad, or weigh, in other ways."""
     stock = type(layer) in (nn.Conv2d, nn.ConvTranspose2d, Conv2d, ConvTranspose2d)
     return (stock or isinstance(layer, (DownConv, UpConv))) and layer.padding_mode == 'zeros'
+
+
+def is_dense(layer: Any) -> bool:
+    """Whether it is a convolution of all channels, each output computed on its own."""
+    return type(layer) is nn.Conv2d and layer.groups == 1 and is_plain(layer)
+
+
+def works_by_channel(layer: Any) -> bool:
+    """Whether each of its channels comes from the same channel of its input alone."""
+    if type(layer) is nn.Conv2d:
+        return layer.groups == layer.in_channels == layer.out_channels and is_plain(layer)
+    return isinstance(layer, (nn.InstanceNorm2d, nn.Identity, nn.ReLU, nn.ReLU6, PadSame))
 
 
 def plain_conv(conv: Any, bias: bool | None = None) -> Any:

@@ -19,7 +19,16 @@ from ..layers.fusion.base import Fusion
 from ..models.decode_heads.refinenet_head import max_pool
 from ..streams import StreamGrid
 from .padding import same_padding
-from .parts import Exchange, fold_norm, is_plain, norm_of_stream, plain_conv, take_channels
+from .parts import (
+    Exchange,
+    fold_norm,
+    is_dense,
+    is_plain,
+    norm_of_stream,
+    plain_conv,
+    take_channels,
+    works_by_channel,
+)  # fmt: skip
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -273,18 +282,15 @@ class Unroller:
                 reader.compress([computed.get(source, every) for source in node.args])
 
     def _narrow(self, node: fx.Node, channels: Tensor) -> fx.Node | None:
-        """The layer of a source, with some of its channels alone: a convolution, or an instance
-        norm behind one."""
+        """The layer of a source, with some of its channels alone: a convolution, or layers behind
+        one that work channel by channel."""
         chain = [node]
-        while type(self.part(chain[-1])) is not nn.Conv2d:
+        while not is_dense(self.part(chain[-1])):
             before = chain[-1].args[0] if chain[-1].args else None
-            of_norm = isinstance(self.part(chain[-1]), nn.InstanceNorm2d)
-            if not of_norm or not isinstance(before, fx.Node) or len(before.users) > 1:
+            by_channel = works_by_channel(self.part(chain[-1]))
+            if not by_channel or not isinstance(before, fx.Node) or len(before.users) > 1:
                 return None
             chain.append(before)
-        conv: Any = self.part(chain[-1])
-        if conv.groups > 1 or not is_plain(conv):
-            return None
         args = chain[-1].args
         with self.graph.inserting_before(node):
             for old in reversed(chain):

@@ -244,6 +244,33 @@ def test_unread_channels_are_not_computed():
     assert operations(as_it_is(model)) - operations(deploy(model)) == saved
 
 
+def test_unread_channels_of_depthwise_convolutions():
+    """They save the convolution that expands, too."""
+    pytest.importorskip('timm')
+    head = dict(REFINENET, in_channels=[24, 40, 112, 320])
+    model = trained(segmentor(backbone=EFFICIENTNET, head=head))
+    network = model.backbone.timm_model
+    costs, saved = {}, 0
+    handles = [
+        conv.register_forward_hook(
+            lambda m, _, y: costs.update({m: 2 * m.weight[0].numel() * y.shape[2] * y.shape[3]})
+        )
+        for conv in network.modules()
+        if isinstance(conv, nn.Conv2d)
+    ]
+    with torch.no_grad():
+        model(torch.zeros(1, 6, 64, 64))
+    for handle in handles:
+        handle.remove()
+    for block in (block for stage in network.blocks for block in stage):
+        expands = hasattr(block, 'conv_pw') and hasattr(block, 'bn3')
+        first = block.conv_pw if expands else network.conv_stem
+        norm = (block.bn2 if expands else block.bn1).norm
+        saved += int(norm.exchange_mask().sum()) * (costs[first] + costs[block.conv_dw])
+    assert saved > 0
+    assert operations(as_it_is(model)) - operations(deploy(model)) == saved
+
+
 def test_a_stream_alone_needs_less():
     model = trained(segmentor())
     whole, alone = (operations(deploy(model, names)) for names in (None, ['rgb']))
