@@ -194,10 +194,15 @@ def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
     assert r'\begin{tabular}' in (tmp_path / 'synthetic' / 'table1.tex').read_text()
     # the same training under the name of another table, and nothing is done twice
     stamps = {f: f.stat().st_mtime_ns for f in tmp_path.rglob('result.json')}
-    again = ('run', 'table2', '--rows', 'cen', '--seeds', '0', '1', *wrong)
+    again = ('run', 'table2', '--rows', 'cen', '--seeds', '0', '1', *wrong, '--metrics', 'mAcc')
     assert subprocess.run(command(tmp_path, *again)).returncode == 0
     assert stamps == {f: f.stat().st_mtime_ns for f in tmp_path.rglob('result.json')}
-    assert float(read(tmp_path, 'table2')['cen']['mIoU mean']) == pytest.approx(mean)
+    found = read(tmp_path, 'table2')['cen']
+    assert float(found['mIoU mean']) == pytest.approx(mean)
+    accuracies = [result['metrics']['mAcc'] for result in results]
+    assert float(found['mAcc mean']) == pytest.approx(statistics.fmean(accuracies))
+    assert 'mAcc mean' not in table['cen']
+    assert found['command'].endswith('--metrics mAcc')
 
 
 def test_killed_and_taken_up_again(tmp_path, monkeypatch, capsys):

@@ -50,6 +50,8 @@ def parse_args() -> argparse.Namespace:
         add('--extractor', metavar='FILE', help='Inception weights, for FID and KID')
         add('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
             help='settings of all rows to change')  # fmt: skip
+        add('--metrics', nargs='+', default=[], metavar='NAME',
+            help='more figures to show, such as mAcc rgb/mAcc')  # fmt: skip
         add('--work-dir', type=Path, default=Path('work_dirs/paper'), help='default: %(default)s')
     run.add_argument('--jobs', type=int, default=1, help='trainings at a time; default: 1')
     run.add_argument('--out', type=Path, help='folder of the tables; default: the work dir')
@@ -82,7 +84,7 @@ def list_tables(console: Console) -> None:
 def settings_of(args: argparse.Namespace) -> Settings:
     return Settings(
         args.dataset, args.epochs, tuple(args.seeds), args.extractor, args.cfg_options,
-        args.work_dir,
+        args.work_dir, tuple(args.metrics),
     )  # fmt: skip
 
 
@@ -109,6 +111,8 @@ def command_of(args: argparse.Namespace, row: str) -> str:
         words += ['--extractor', args.extractor]
     if args.cfg_options:
         words += ['--cfg-options', *(f'{k}={v}' for k, v in args.cfg_options.items())]
+    if args.metrics:
+        words += ['--metrics', *args.metrics]
     return shlex.join(words)
 
 

@@ -26,6 +26,7 @@ class Settings:
         extractor: Inception weights, for FID and KID.
         options: changes to the configs of all rows.
         work_dir: where the runs are.
+        metrics: to show besides those that the paper prints.
     """
 
     dataset: str
@@ -34,6 +35,7 @@ class Settings:
     extractor: str | None
     options: Mapping[str, Any]
     work_dir: Path
+    metrics: tuple[str, ...] = ()
 
 
 class Plan:
@@ -97,7 +99,7 @@ class Plan:
                     values[EXCHANGED] = 100 * result['exchanged']
                 for metric, value in values.items():
                     column = f'{part}/{metric}' if part else metric
-                    if row.shows(column, metric):
+                    if row.shows(column, metric) or metric in self.settings.metrics:
                         line.measured.setdefault(column, []).append(value)
                 if part == list(runs)[-1]:  # its size stands for the row
                     line.costs.update({k: result[k] for k in COSTS})
