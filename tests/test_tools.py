@@ -107,6 +107,22 @@ def test_one_sentence_for_what_is_wrong(run, capsys, config, tool, args, sentenc
     assert capsys.readouterr().err.splitlines()[-1] == f'{tool}.py: error: {sentence}'
 
 
+@pytest.mark.parametrize(
+    ('name', 'absent', 'sentence'),
+    [
+        ('r18_cpu', None, 'there is no split file data/nyudv2/splits/train.txt: make the data set'),
+        ('efflite0', 'timm', "tf_efficientnet_lite0 is a network of timm's: pip install timm"),
+    ],
+)
+def test_data_and_extras_that_are_missing(run, capsys, config, monkeypatch, name, absent, sentence):
+    monkeypatch.delenv('MMCEN_DATA', raising=False)
+    if absent:
+        monkeypatch.setattr('mmcen.models.backbones.cen_timm.timm', None)
+    with pytest.raises(SystemExit, match='2'):
+        run('train', str(TOOLS.parent / f'configs/cen/nyud_lwrefinenet_{name}.py'))
+    assert f'train.py: error: {sentence}' in capsys.readouterr().err
+
+
 def test_train_resume_and_test(run, capsys, config):
     run('train', config, '--cfg-options', 'train_cfg.max_epochs=1')
     said = capsys.readouterr().out

@@ -31,7 +31,8 @@ def main() -> None:
         launch.write_predictions(cfg, args.out)
     if args.show or args.show_dir is not None:
         launch.draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
-    launch.build_runner(cfg).test()
+    with launch.in_a_sentence(parser):
+        launch.build_runner(cfg).test()
     launch.finish()
 
 

@@ -23,8 +23,9 @@ def main() -> None:
     cfg.resume = args.resume
     if args.amp:
         launch.enable_amp(cfg, parser)
-    runner = launch.build_runner(cfg)
-    launch.train(runner, parser)
+    with launch.in_a_sentence(parser):
+        runner = launch.build_runner(cfg)
+        runner.train()
     launch.report_training(runner, args.config)
     launch.finish()
 

@@ -10,6 +10,8 @@ import logging
 import os
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 
@@ -162,10 +164,14 @@ def _distribute_on_cpu(cfg: Config) -> None:
     cfg.model_wrapper_cfg = {**wrapper, **(cfg.get('model_wrapper_cfg') or {})}
 
 
-def train(runner: Runner, parser: ArgumentParser) -> None:
-    """Run the training; weights that cannot be fetched end it with one sentence."""
+@contextmanager
+def in_a_sentence(parser: ArgumentParser) -> Iterator[None]:
+    """What a user has to get first, weights, data or an extra, ends the program without a
+    traceback."""
     try:
-        runner.train()
+        yield
+    except (FileNotFoundError, ImportError) as error:
+        parser.error(str(error))
     except URLError as error:
         parser.error(
             f'cannot fetch the pretrained weights ({error.reason}): name a file by --cfg-options '
