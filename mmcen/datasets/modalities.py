@@ -58,9 +58,12 @@ class ModalitySpec:
     @property
     def info(self) -> dict:
         """What loading one file of it has to know."""
-        units = dict(self.metres_per_unit)
-        of_one = {'kind': self.kind, 'metres_per_unit': units, 'domain': self.domain}
-        return {**of_one, 'fit': self.fit}
+        return {
+            'kind': self.kind,
+            'metres_per_unit': dict(self.metres_per_unit),
+            'domain': self.domain,
+            'fit': self.fit,
+        }
 
 
 def choose_modalities(

@@ -1,5 +1,6 @@
 """A trained model as a network of plain layers: named modalities in, named outputs out."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -115,7 +116,7 @@ def _plan_of(model: nn.Module, outputs: Sequence[str] | None) -> tuple['_Plan', 
     return plan, wanted
 
 
-class _Plan:
+class _Plan(ABC):
     """How a kind of model goes from modalities to outputs.
 
     Attributes:
@@ -157,15 +158,15 @@ class _Plan:
         made = self.outputs(unroller, normalised, next(iter(given.values())))
         return unroller.finish([made[name] for name in wanted])
 
+    @abstractmethod
     def outputs(
         self, unroller: Unroller, x: dict[str, fx.Node], like: fx.Node
     ) -> dict[str, fx.Node]:
         """Normalised modalities to outputs by name, as large as ``like``, as a graph."""
-        raise NotImplementedError
 
+    @abstractmethod
     def folded(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
         """The same by the model itself."""
-        raise NotImplementedError
 
 
 class _Whole(nn.Module):

@@ -28,7 +28,7 @@ from .parts import (
     plain_conv,
     take_channels,
     works_by_channel,
-)  # fmt: skip
+)
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
@@ -248,7 +248,7 @@ class Unroller:
                 continue
             before = node.args[0]
             conv: Any = self.part(before) if isinstance(before, fx.Node) else None
-            if type(conv) not in CONVOLUTIONS or not is_plain(conv) or len(before.users) > 1:
+            if not is_plain(conv) or len(before.users) > 1:
                 continue
             folded = fold_norm(conv, norm)
             if folded is not None:

@@ -59,9 +59,9 @@ def pair(groups, kind=nn.Conv2d, copies=2, modalities=2):
 def test_a_hard_choice_is_the_plain_layer(kind, groups):
     """Also where a copy is used by no task. In evaluation to the bit; in training, where tasks run
     one by one, outputs and gradients."""
-    policy, learned, plain = pair(groups, kind)
+    policy, learned, plain = (m.double() for m in pair(groups, kind))  # sums of other orders
     size = 1 if kind is UpConv else 8
-    x = torch.randn(2 * len(groups) * 2, 3, size, size)
+    x = torch.randn(2 * len(groups) * 2, 3, size, size, dtype=torch.float64)
     policy.eval(), learned.eval()
     assert learned(x).equal(plain(x) if len(plain.copies) > 1 else plain.copies[0](x))
     policy.train(), learned.train()
