@@ -248,7 +248,7 @@ def test_an_interrupted_overwrite_goes_on(tmp_path, tars, call, monkeypatch):
     def stop(part, link):
         if Path(link).suffix == '.png':
             links.append(link)
-            if len(links) > 20:
+            if len(links) > 22:  # in the middle of a frame
                 raise KeyboardInterrupt
         replace(part, link)
 

@@ -174,10 +174,10 @@ def draw_and_place(
 
 
 def make_link(link: Path, file: Path) -> None:
-    """A relative symbolic link, in one step; none if the file is there itself."""
+    """A relative symbolic link, in one step; none if the file is there, itself or linked."""
+    if link.exists() and link.samefile(file):
+        return
     if link.exists() and not link.is_symlink():
-        if link.samefile(file):
-            return
         raise ValueError(f'{link} is a file of another set: choose another --out')
     link.parent.mkdir(parents=True, exist_ok=True)
     part = link.with_name(f'.{link.name}.part')
