@@ -58,6 +58,25 @@ def test_merging_leaves_the_first_stream(kind):
     torch.testing.assert_close(last(grid.fold(x)), y[:, 0, 0])
 
 
+@pytest.mark.parametrize('merge', [True, False])
+@pytest.mark.parametrize('kind', [ConcatFusion, SelfAttentionFusion])
+def test_identity_starts_as_the_streams_own_features_and_then_listens(kind, merge):
+    torch.manual_seed(0)
+    grid = StreamGrid(2, 3)
+    layer = kind(C, grid, merge=merge, identity=True)
+    x = torch.randn(2, 2, 3, C, 5, 4)
+    own = x[:, :, :1] if merge else x
+    y = layer(grid.fold(x))
+    torch.testing.assert_close(y, own.flatten(0, 2))
+    y.square().sum().backward()
+    torch.optim.SGD(layer.parameters(), lr=1e-3).step()
+    other = x.clone()
+    other[:, :, 1] += 1
+    with torch.no_grad():
+        after = [layer(grid.fold(z)).unflatten(0, own.shape[:3])[:, :, 0] for z in (x, other)]
+    assert (after[0] - after[1]).abs().mean() > 1e-3
+
+
 def test_conditional_norms_start_as_private_norms_and_then_listen():
     torch.manual_seed(0)
     grid = StreamGrid(1, 2)

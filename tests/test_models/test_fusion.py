@@ -91,6 +91,17 @@ def test_segmenters_train_and_predict(kind, after, merge):
         assert torch.equal(fused, predicted[0].pred_sem_seg.data)
 
 
+@pytest.mark.parametrize('kind', ['ConcatFusion', 'SelfAttentionFusion'])
+def test_identity_outlives_the_backbones_init_cfg(kind):
+    fusion = dict(type=kind, after=(1, 2, 3, 4), identity=True)
+    model, plain = (MODELS.build(segmenter(f)) for f in (fusion, None))
+    model.init_weights()
+    assert not plain.load_state_dict(model.state_dict(), strict=False).missing_keys
+    x = torch.randn(2, 3, 64, 64)
+    features = [m.eval().extract_feat(x) for m in (model, plain)]
+    torch.testing.assert_close(*features)
+
+
 def test_what_is_private_up_to_the_fusion_is_one_after_it():
     model = MODELS.build(segmenter(dict(type='ConcatFusion', after=(2,), merge=True)))
     backbone = model.backbone

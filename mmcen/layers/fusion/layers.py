@@ -11,13 +11,34 @@ from ..exchange_norm import CENBN
 from .base import Fusion
 
 
+def _pass_first(conv: nn.Conv2d, scale: float = 1.0) -> None:
+    """Make a convolution give the first of its channels."""
+    nn.init.dirac_(conv.weight)
+    nn.init.zeros_(conv.bias)
+    with torch.no_grad():
+        conv.weight.mul_(scale)
+
+
 @MODELS.register_module()
 class ConcatFusion(Fusion):
-    """1x1 convolution of the stacked channels, M*C to C."""
+    """1x1 convolution of the stacked channels, M*C to C.
 
-    def __init__(self, channels: int, *args: Any, **kwargs: Any) -> None:
+    Args:
+        identity: start as the stream's own features, so that pretrained stages behind this layer
+            find what they were trained on; otherwise as PyTorch's convolutions do.
+        args, kwargs: of :class:`Fusion`.
+    """
+
+    def __init__(self, channels: int, *args: Any, identity: bool = False, **kwargs: Any) -> None:
         super().__init__(channels, *args, **kwargs)
         self.conv = nn.Conv2d(self.grid.modalities * channels, channels, 1)
+        self.identity = identity
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Called once more by mmengine, after an ``init_cfg`` for all convolutions."""
+        if self.identity:
+            _pass_first(self.conv)
 
     def fuse(self, group: Tensor) -> Tensor:
         return self.conv(group.flatten(1, 2))
@@ -38,15 +59,32 @@ class SelfAttentionFusion(Fusion):
 
     Args:
         ratio: channels of a stream to those of the bottleneck, eta.
+        identity: of :class:`ConcatFusion`.
         args, kwargs: of :class:`Fusion`.
     """
 
-    def __init__(self, channels: int, *args: Any, ratio: int = 16, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *args: Any,
+        ratio: int = 16,
+        identity: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(channels, *args, **kwargs)
         stacked, narrow = self.grid.modalities * channels, max(1, channels // ratio)
         self.squeeze = nn.Conv2d(stacked, narrow, 3, padding=1)
         self.excite = nn.Conv2d(narrow, stacked, 3, padding=1)
         self.reduce = nn.Conv2d(stacked, channels, 3, padding=1)
+        self.identity = identity
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """As that of :class:`ConcatFusion`."""
+        if self.identity:
+            nn.init.zeros_(self.excite.weight)
+            nn.init.zeros_(self.excite.bias)
+            _pass_first(self.reduce, 2.0)  # of weights of one half
 
     def fuse(self, group: Tensor) -> Tensor:
         x = group.flatten(1, 2)  # (N, M*C, H, W)
