@@ -82,6 +82,8 @@ CHOICES = {
     'proportions': MODEL,
     'scales': ('small.py', 'run'),
     'exchange': ('run',),
+    'curves': ('--run', 'one', 'run', '--run', 'other', 'run',
+               '--scalars', 'loss', 'exchanged/rgb', 'mIoU'),
 }  # fmt: skip
 
 
@@ -210,6 +212,14 @@ def test_models_of_one_modality_side_by_side(draw, single, titles, given, rows):
         (('scales', 'small.py', 'rgb'), 'rgb has 0 checkpoints epoch_<n>.pth, it takes two'),
         (('scales', 'small.py', 'run', '--stream', 'ir'), 'no stream is called ir: there are ['),
         (('exchange', 'no'), 'there is no directory no'),
+        (
+            ('curves', '--run', 'a', 'run', '--scalars', 'mIuO'),
+            'no run has logged mIuO: there are aAcc, alpha/depth, ',
+        ),
+        (
+            ('curves', '--run', 'a', 'run', '--run', 'a', 'run'),
+            '2 runs have 1 names: give each its own',
+        ),
         (('exchange', 'rgb'), 'rgb has no log of a training, */vis_data/scalars.json'),
         (('features', 'small.py', 'no.pth', *FRAME), 'no.pth does not exist'),
     ],

@@ -5,6 +5,7 @@ predictions   models side by side on one's own frames (Figs. 4 to 6)
 proportions   scaling factors of the streams, channel by channel, in each layer (Figs. 7 and 12)
 scales        scaling factors of a layer over training, from its checkpoints (Fig. 8)
 exchange      exchanged share of each layer over training, from its log
+curves        trainings side by side: losses, scores or shares, from their logs
 sensitivity   a metric by lambda and theta, from the table of `tools/paper.py run figure9` (Fig. 9)
 """
 
@@ -68,6 +69,15 @@ def parse_args() -> argparse.Namespace:
     one.add_argument('--stream', help='default: the first')
     one = add('exchange', 'exchanged share by layer over training')
     one.add_argument('work_dir', type=Path, help='of a training')
+    one = add('curves', 'trainings side by side')
+    one.add_argument(
+        '--run', nargs=2, action='append', required=True, metavar=('NAME', 'WORK_DIR'),
+        help='give it once for each training',
+    )  # fmt: skip
+    one.add_argument(
+        '--scalars', nargs='+', default=['loss'], metavar='SCALAR',
+        help='what was logged, a panel each, such as mIoU exchanged/rgb; default loss',
+    )  # fmt: skip
     one = add('sensitivity', 'a metric by lambda and theta (Fig. 9)')
     one.add_argument('table', type=Path, help='figure9.csv of tools/paper.py')
     one.add_argument('--metric', default='mIoU', help='default %(default)s')
@@ -224,6 +234,25 @@ def draw_exchange(args) -> Figure:
     return exchange_by_layer(exchange)
 
 
+def draw_curves(args) -> Figure:
+    from mmcen.visualization.figures import curves
+    from mmcen.visualization.run_log import RunLog
+
+    logs = {name: RunLog(Path(work_dir)) for name, work_dir in args.run}
+    if len(logs) < len(args.run):
+        raise ValueError(f'{len(args.run)} runs have {len(logs)} names: give each its own')
+    found = {name: log.training | log.validation for name, log in logs.items()}
+    groups = {
+        scalar: {name: series[scalar] for name, series in found.items() if scalar in series}
+        for scalar in args.scalars
+    }
+    for scalar, lines in groups.items():
+        if not lines:
+            there = ', '.join(sorted(set().union(*found.values())))
+            raise ValueError(f'no run has logged {scalar}: there are {there}')
+    return curves(groups)
+
+
 def sweeps(table: Path, metric: str) -> dict[str, dict[str, list]]:
     """What :func:`~mmcen.visualization.figures.sensitivity` draws, of figure9.csv."""
     points: dict[str, dict[str, list]] = {}
@@ -265,6 +294,7 @@ DRAW = {
     'proportions': draw_proportions,
     'scales': draw_scales,
     'exchange': draw_exchange,
+    'curves': draw_curves,
     'sensitivity': draw_sensitivity,
 }
 
