@@ -97,6 +97,20 @@ def test_figures(draw, figure):
     assert f'written: out/{figure}.png' in printed
 
 
+def test_labels_whose_classes_start_at_one(draw, trained):
+    (trained / 'masks').mkdir()
+    for path in (trained / 'label').iterdir():
+        label = np.asarray(Image.open(path))
+        Image.fromarray(label + 1).save(trained / 'masks' / path.name)  # 255 becomes 0
+    one = ('predictions', '--model', 'last', *MODEL, '--input', 'rgb=rgb', 'depth=depth')
+    pictures = []
+    for i, args in enumerate([('label',), ('masks', '--reduce-zero-label'), ('masks',)]):
+        assert draw(*one, '--label', *args, '--out', f'{i}.png')[0] == 0
+        pictures.append(np.asarray(Image.open(f'{i}.png')))
+    assert np.array_equal(pictures[0], pictures[1])
+    assert not np.array_equal(pictures[0], pictures[2])
+
+
 def test_categories_hold_every_channel(draw):
     _, printed = draw('features', *MODEL, *FRAME, '--layer', 'backbone.layer3.0.bn1')
     counts = [int(n) for n in re.findall(r': (\d+) channels', printed)]

@@ -59,6 +59,10 @@ def parse_args() -> argparse.Namespace:
         metavar=('NAME', 'CONFIG', 'CHECKPOINT'), help='give it once for each model',
     )  # fmt: skip
     one.add_argument('--label', type=Path, help='a folder or file of label maps, classes from 0')
+    one.add_argument(
+        '--reduce-zero-label', action='store_true',
+        help="label maps' classes start at 1, and 0 is no class, as NYUv2's masks",
+    )  # fmt: skip
     one.add_argument('--frames', type=int, default=4, help='rows, default %(default)s')
     one = add('proportions', 'scaling factors channel by channel (Figs. 7 and 12)', True)
     one.add_argument('--layers', nargs='+', help='names of exchanging norms; default all')
@@ -172,8 +176,9 @@ def draw_predictions(args) -> Figure:
     if args.label:
         for frame, row in zip(frames, outputs, strict=True):
             path = args.label if args.label.is_file() else args.label / f'{frame.name}.png'
+            label = torch.from_numpy(np.array(Image.open(path)))  # 8 bits: 0 becomes 255
             row['label'] = class_colours(
-                torch.from_numpy(np.array(Image.open(path))), legend[1] if legend else ()
+                label - 1 if args.reduce_zero_label else label, legend[1] if legend else ()
             )
     return sheet([x | y for x, y in zip(inputs, outputs, strict=True)], *legend)
 
