@@ -14,7 +14,7 @@ from .base import Fusion
 def _pass_first(conv: nn.Conv2d, scale: float = 1.0) -> None:
     """Make a convolution give the first of its channels."""
     nn.init.dirac_(conv.weight)
-    nn.init.zeros_(conv.bias)
+    nn.init.zeros_(conv.get_parameter('bias'))
     with torch.no_grad():
         conv.weight.mul_(scale)
 
@@ -83,7 +83,7 @@ class SelfAttentionFusion(Fusion):
         """As that of :class:`ConcatFusion`."""
         if self.identity:
             nn.init.zeros_(self.excite.weight)
-            nn.init.zeros_(self.excite.bias)
+            nn.init.zeros_(self.excite.get_parameter('bias'))
             _pass_first(self.reduce, 2.0)  # of weights of one half
 
     def fuse(self, group: Tensor) -> Tensor:
