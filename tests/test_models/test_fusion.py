@@ -9,6 +9,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmcen.layers import PerTask, fusion_losses
+from mmcen.layers.fusion import Fusion
 from tools.paper_tables.experiments import load
 from tools.paper_tables.rows import PUBLISHED, TABLES
 
@@ -27,6 +28,25 @@ def test_parameters_of_table_2(row):
         assert count == pytest.approx(wanted, abs=0.1)
         fusion = sum(p.numel() for name, p in model.named_parameters() if '.fusion' in name)
         assert fusion / 1e6 == pytest.approx(PARAMS[row].get('fusion', 0), abs=0.1)
+
+
+ROWS_THAT_FUSE = [
+    (run, dataset)
+    for table in TABLES.values()
+    for row in table.rows.values()
+    for run in row.runs.values()
+    if run.fusion
+    for dataset in ('nyuv2', 'nyuv2-efflite0')
+    if run.fits(dataset)
+]
+
+
+@pytest.mark.parametrize(('run', 'dataset'), ROWS_THAT_FUSE)
+def test_rows_that_fuse_do(run, dataset):
+    with torch.device('meta'):
+        model = MODELS.build(load(run, dataset).model)
+    found = {type(m).__name__ for m in model.modules() if isinstance(m, Fusion)}
+    assert found == {run.fusion.type}
 
 
 def segmenter(fusion, exchange=False, **kwargs):
@@ -100,6 +120,16 @@ def test_identity_outlives_the_backbones_init_cfg(kind):
     x = torch.randn(2, 3, 64, 64)
     features = [m.eval().extract_feat(x) for m in (model, plain)]
     torch.testing.assert_close(*features)
+
+
+@pytest.mark.parametrize('row', ['concat-all', 'selfatt-all'])
+def test_identity_outlives_the_generators_init_cfg(row):
+    cfg = load(TABLES['table4'].rows[f'shade-texture_to_rgb+{row}'].runs[''], 'nyuv2')
+    cfg.model.network.encoder.fusion.identity = True
+    network = MODELS.build(cfg.model).network
+    network.init_weights()
+    x = torch.randn(2, network.fusions['0'].channels, 4, 4)  # two modalities that merge at the end
+    torch.testing.assert_close(network.fusions['0'](x)[:1], x[:1])
 
 
 def test_what_is_private_up_to_the_fusion_is_one_after_it():

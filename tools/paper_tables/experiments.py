@@ -125,7 +125,8 @@ def _fuse(cfg: Config, fusion: Fusion) -> None:
         owner = cfg.model.network
         last = owner.get('downs', 8)
         places = dict(early=(1,), middle=(last // 2,), late=(last,), all=tuple(range(1, last + 1)))
-        encoder = owner.setdefault('encoder', {})
+        owner.setdefault('encoder', {})  # what it returns is not what it keeps
+        encoder = owner.encoder
         encoder['exchange'] = False
     merge = fusion.merge
     if fusion.type == 'AlignFusion' and merge:  # keeps two whole networks

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from mmcv.cnn import build_norm_layer
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleDict
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
@@ -158,7 +158,7 @@ class CENUNetGenerator(BaseModule):
         self._check_convs(convs, fusion)
         if convs == 'private':
             unshare(self, self.grid.size)
-        self.fusions = nn.ModuleDict()
+        self.fusions = ModuleDict()  # mmengine's, which initialises what it holds
         self.apart: set[int] = set()  # layers whose output has streams that merge later
         if fusion:
             check_no_exchange([norm for _, norm in exchange_norms(self.down_norms)])
