@@ -95,6 +95,14 @@ def load(config, checkpoint, **kwargs):
     return CENInferencer(config, checkpoint, device='cpu', show_progress=False, **kwargs)
 
 
+def by_name(given: list[list[str]], what: str) -> dict[str, list[str]]:
+    """What follows each NAME on the command line."""
+    found = {name: rest for name, *rest in given}
+    if len(found) < len(given):
+        raise ValueError(f'{len(given)} {what} have {len(found)} names: give each its own')
+    return found
+
+
 def norms_of(model, wanted=None) -> dict:
     """Exchanging norms by name: those wanted, or all."""
     from mmcen.layers import exchange_norms
@@ -154,11 +162,9 @@ def draw_predictions(args) -> Figure:
     from mmcen.visualization.sheet import class_colours, sheet
 
     models = {
-        name: load(config, checkpoint, depth_unit=args.depth_unit)
-        for name, config, checkpoint in args.model
+        name: load(*files, depth_unit=args.depth_unit)
+        for name, files in by_name(args.model, 'models').items()
     }
-    if len(models) < len(args.model):
-        raise ValueError(f'{len(args.model)} models have {len(models)} names: give each its own')
     # All models get the same frames, and each reads of them what it takes.
     modalities = list(dict.fromkeys(key for one in models.values() for key in one.modalities))
     frames = find_frames(dict(args.input), modalities)[: args.frames]
@@ -243,9 +249,7 @@ def draw_curves(args) -> Figure:
     from mmcen.visualization.figures import curves
     from mmcen.visualization.run_log import RunLog
 
-    logs = {name: RunLog(Path(work_dir)) for name, work_dir in args.run}
-    if len(logs) < len(args.run):
-        raise ValueError(f'{len(args.run)} runs have {len(logs)} names: give each its own')
+    logs = {name: RunLog(Path(place)) for name, (place,) in by_name(args.run, 'runs').items()}
     found = {name: log.training | log.validation for name, log in logs.items()}
     groups = {
         scalar: {name: series[scalar] for name, series in found.items() if scalar in series}
