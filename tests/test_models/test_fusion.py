@@ -176,6 +176,8 @@ def test_translators_train_and_predict(kind, after, merge):
     outputs = model.outputs(domains)
     streams = ['fused'] if fusion['merge'] else ['reshading', 'edge_texture']
     assert list(outputs['rgb']) == ['ensemble', *streams]
+    assert model.streams == [f'rgb/{name}' for name in streams]
+    assert model.ensemble.scores().numel() == len(streams)  # a log line names each score
     losses = model.loss(outputs, domains)
     assert ('fusion.loss_align' in losses) == (kind == 'AlignFusion')
     fakes = {'rgb': {name: outputs['rgb'][name] for name in streams}}

@@ -84,7 +84,7 @@ class CENMultiTask(BaseModel):
         out_grid = getattr(self.network, 'out_grid', self.plan.grid)
         self.merged = out_grid.modalities < self.plan.grid.modalities
         self.ensemble = StreamEnsemble(out_grid)
-        self.streams = self.plan.streams
+        self.streams = [f'{task}/{one}' for task in self.plan.tasks for one in self.names_of(task)]
         self.test_cfg = dict(streams=True, dropout=False) | (test_cfg or {})
 
     def _build_network(self, network: dict) -> nn.Module:

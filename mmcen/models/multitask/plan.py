@@ -71,8 +71,3 @@ class Plan:
         """Number of the input domain of each stream, T rows of M."""
         numbers = {name: i for i, name in enumerate(self.domains)}
         return tuple(tuple(numbers[name] for name in row) for row in self.tasks.values())
-
-    @property
-    def streams(self) -> list[str]:
-        """Names of the streams, ``target/input``, in the order of the grid."""
-        return [f'{task}/{name}' for task, inputs in self.tasks.items() for name in inputs]
