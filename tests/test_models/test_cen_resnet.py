@@ -1,5 +1,7 @@
 """CENResNet: where it exchanges, how it starts, what it loads, how many parameters it has."""
 
+import re
+
 import pytest
 import torch
 import torchvision
@@ -40,6 +42,22 @@ def test_exchange_follows_3x3_convs_of_blocks(depth, norms):
 def test_exchange_can_be_off(depth):
     with torch.device('meta'):
         assert not exchanging(CENResNet(depth, norm_cfg=norm_cfg(exchange=False)))
+
+
+@pytest.mark.parametrize('depth', [18, 50])
+def test_the_stages_that_exchange_can_be_told(depth):
+    model = CENResNet(
+        depth, base_channels=4, norm_cfg=norm_cfg(select='fixed'), exchange_stages=(3, 4)
+    )
+    model.eval()
+    rgb, depths, others = torch.randn(3, 1, 3, 64, 64)
+    before, after = (model(torch.cat([rgb, x])) for x in (depths, others))
+    same = [torch.equal(x[0], y[0]) for x, y in zip(before, after, strict=True)]
+    assert same == [True, True, False, False]
+    for stages in ((), (0, 1), (5,)):
+        text = rf'exchange in stage {re.escape(str(list(stages)))}: give numbers of 1 to 4'
+        with pytest.raises(ValueError, match=text):
+            CENResNet(depth, norm_cfg=norm_cfg(), exchange_stages=stages)
 
 
 def test_deep_stem_does_not_exchange():

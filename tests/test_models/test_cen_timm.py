@@ -292,6 +292,19 @@ def test_fusion_in_place_of_exchange(merge):
     assert unchanged == [True, False, False, False]
 
 
+def test_the_stages_that_exchange_can_be_told():
+    model = build(2, norm=dict(select='fixed'), exchange_stages=(3, 4)).eval()
+    with torch.device('meta'):
+        everywhere = {name for name, _ in exchange_norms(build(2))}
+    deep = tuple(f'timm_model.blocks.{i}.' for i in (3, 4, 5, 6))
+    told = {name for name, norm in exchange_norms(model) if norm.exchange}
+    assert told == {name for name in everywhere if name.startswith(deep)}
+    rgb, depth, other = torch.randn(3, 1, 3, 64, 64)
+    before, after = (model(torch.cat([rgb, x])) for x in (depth, other))
+    same = [torch.equal(x[0], y[0]) for x, y in zip(before, after, strict=True)]
+    assert same == [True, True, False, False]
+
+
 def test_private_convs_and_shared_norms(original):
     cfg = Config.fromfile(CONFIG).model
     model = MODELS.build({**cfg, 'convs': 'private'})
@@ -327,7 +340,15 @@ def test_private_convs_and_shared_norms(original):
                 norm=dict(exchange=False),
                 fusion=dict(type='ConcatFusion', after=(1,)),
             ),
-            "resnet18 has no 'blocks' to fuse between",
+            "resnet18 has no 'blocks' to tell stages by: choose an EfficientNet",
+        ),
+        (
+            dict(exchange_stages=(4, 5)),
+            r'exchange in stage \[4, 5\]: give numbers of 1 to 4, such as \(2,\)',
+        ),
+        (
+            dict(model_name='resnet18', exchange_stages=(1,)),
+            "resnet18 has no 'blocks' to tell stages by",
         ),
     ],
 )

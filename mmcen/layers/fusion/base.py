@@ -66,18 +66,21 @@ def first_modality(x: Tensor, grid: StreamGrid) -> Tensor:
     return grid.unfold(x)[:, :, 0].flatten(0, 1)
 
 
-def check_places(after: Sequence[int], count: int, kind: str) -> list[int]:
-    """Where a network fuses: numbers from 1, in order.
+def check_places(places: Sequence[int], count: int, what: str) -> list[int]:
+    """Where a network fuses or exchanges: numbers from 1, in order.
+
+    Args:
+        places: as a user gives them.
+        count: how many there are.
+        what: is told with them when they are wrong, such as 'fusion after stage'.
 
     Raises:
         ValueError: none, or one that there is not.
     """
-    places = sorted(set(after))
-    if not places or places[0] < 1 or places[-1] > count:
-        raise ValueError(
-            f'fusion after {kind} {list(after)}: give numbers of 1 to {count}, such as after=(2,)'
-        )
-    return places
+    ordered = sorted(set(places))
+    if not ordered or ordered[0] < 1 or ordered[-1] > count:
+        raise ValueError(f'{what} {list(places)}: give numbers of 1 to {count}, such as (2,)')
+    return ordered
 
 
 def check_no_exchange(exchanging: Sequence[nn.Module]) -> None:

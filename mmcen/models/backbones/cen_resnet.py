@@ -6,7 +6,7 @@ a Bottleneck (the official code), both norms of a BasicBlock. One-stream checkpo
 torchvision's names) load into all streams by mmengine's ``init_cfg=dict(type='Pretrained', ...)``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmengine.registry import MODELS
@@ -15,7 +15,7 @@ from mmseg.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from ...layers import ExchangeNorm, private_copies, unshare
-from ...layers.fusion import check_no_exchange
+from ...layers.fusion import check_no_exchange, check_places
 from ...streams import AXES, StreamGrid
 from .fusing import add_fusion, first_where_apart
 
@@ -40,6 +40,7 @@ class CENResNet(ResNet):
             ImageNet weights. Set it to False to train from scratch.
         zero_init_residual: start each block as the identity, by a zero gamma in its last norm. None
             does so where that norm does not exchange: in Bottlenecks.
+        exchange_stages: the stages that exchange, of 1 to 4; None is all.
         fusion: a rival in place of exchange (Table 2): config of a
             :class:`~mmcen.layers.fusion.Fusion` with ``after``, the stages that it follows, of 1 to
             4. With ``merge=True`` streams have convolutions of their own up to the last of them,
@@ -51,7 +52,7 @@ class CENResNet(ResNet):
 
     Raises:
         ValueError: if ``zero_init_residual=True`` would start exchanging norms at gamma 0; fusion
-            beside exchange, or after a stage that there is not.
+            beside exchange; exchange in or fusion after a stage that there is not.
 
     Example:
         >>> import torch
@@ -69,6 +70,7 @@ class CENResNet(ResNet):
         norm_cfg: dict | None = None,
         norm_eval: bool = True,
         zero_init_residual: bool | None = None,
+        exchange_stages: Sequence[int] | None = None,
         fusion: dict | None = None,
         **kwargs: Any,
     ) -> None:
@@ -81,7 +83,7 @@ class CENResNet(ResNet):
             zero_init_residual=zero_init_residual,
             **kwargs,
         )
-        exchanging = self._restrict_exchange()
+        exchanging = self._restrict_exchange(exchange_stages)
         if zero_init_residual and exchanging and self.block is BasicBlock:
             raise ValueError(
                 f'zero_init_residual=True starts every norm2 of ResNet-{depth} at gamma 0, below '
@@ -107,9 +109,14 @@ class CENResNet(ResNet):
         """Features of all stages that are asked for."""
         return first_where_apart(super().forward(x), self.out_indices, self.apart, self.grid)
 
-    def _restrict_exchange(self) -> list[ExchangeNorm]:
-        """Stop exchange everywhere but after 3x3 convs; return the norms that still exchange."""
-        blocks = [m for m in self.modules() if isinstance(m, (BasicBlock, Bottleneck))]
+    def _restrict_exchange(self, stages: Sequence[int] | None) -> list[ExchangeNorm]:
+        """Stop exchange everywhere but after 3x3 convs of these stages; return the norms that still
+        exchange."""
+        layers = [getattr(self, name) for name in self.res_layers]
+        if stages is not None:
+            places = check_places(stages, self.num_stages, 'exchange in stage')
+            layers = [layers[place - 1] for place in places]
+        blocks = [block for layer in layers for block in layer]
         chosen = {norm for block in blocks for norm in norms_after_3x3(block)}
         norms = [m for m in self.modules() if isinstance(m, ExchangeNorm)]
         for norm in norms:

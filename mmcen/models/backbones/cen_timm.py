@@ -7,7 +7,7 @@ depthwise convolution is the one that looks around, as the 3x3 conv of a ResNet 
 norm behind it is the one that exchanges. One-stream checkpoints of timm load into all streams.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmcv.cnn import build_norm_layer
@@ -17,7 +17,7 @@ from mmseg.models.backbones.timm_backbone import timm
 from torch import Tensor, nn
 
 from ...layers import ExchangeNorm, private_copies
-from ...layers.fusion import check_no_exchange
+from ...layers.fusion import check_no_exchange, check_places
 from ...streams import AXES, StreamGrid
 from .fusing import add_fusion, first_where_apart
 
@@ -69,8 +69,11 @@ class CENTIMMBackbone(TIMMBackbone):
             others.
         norm_eval: keep the running statistics as loaded while training.
         out_indices: which features, by timm's count: 1 to 4 are the strides 4, 8, 16, 32.
+        exchange_stages: which stages exchange, counted from 1 by the features that they end at:
+            the first four of EfficientNet have strides 4, 8, 16 and 32. None is all.
         fusion: a rival in place of exchange, as of :class:`CENResNet`; ``after`` counts the
-            features from 1. For networks of timm's with ``conv_stem`` and ``blocks``.
+            features from 1. This and ``exchange_stages`` are for networks of timm's with
+            ``conv_stem`` and ``blocks``.
         init_cfg: such as ``dict(type='Pretrained', checkpoint='efficientnet-lite0://')``.
         kwargs: other arguments of :class:`mmseg.models.backbones.TIMMBackbone`, and of timm.
 
@@ -79,8 +82,8 @@ class CENTIMMBackbone(TIMMBackbone):
 
     Raises:
         ImportError: timm is missing.
-        ValueError: no batch norm, nothing to exchange behind, fusion beside exchange, after a
-            feature that there is not, or in a network of another kind.
+        ValueError: no batch norm, nothing to exchange behind, fusion beside exchange, a stage
+            that there is not, or stages in a network of another kind.
 
     Example:
         >>> import torch
@@ -99,6 +102,7 @@ class CENTIMMBackbone(TIMMBackbone):
         norm_cfg: dict | None = None,
         norm_eval: bool = True,
         out_indices: tuple[int, ...] = (1, 2, 3, 4),
+        exchange_stages: Sequence[int] | None = None,
         fusion: dict | None = None,
         **kwargs: Any,
     ) -> None:
@@ -106,6 +110,7 @@ class CENTIMMBackbone(TIMMBackbone):
             raise ImportError(f"{model_name} is a network of timm's: pip install timm")
         options = {'pretrained': False, 'out_indices': tuple(out_indices), **kwargs}
         super().__init__(model_name, **options)
+        self.model_name = model_name
         self.norm_cfg = norm_cfg or dict(type='CENBN')
         self.norm_eval = norm_eval
         self.grid = StreamGrid(*(self.norm_cfg.get(axis, 1) for axis in AXES))
@@ -113,11 +118,11 @@ class CENTIMMBackbone(TIMMBackbone):
             raise ValueError(
                 f'{model_name} has no batch norm to make private: choose a network with batch norms'
             )
-        exchanging = self._restrict_exchange(model_name)
+        exchanging = self._restrict_exchange(exchange_stages)
         self.apart: set[int] = set()  # features whose streams merge later
         if fusion is not None:
             check_no_exchange(exchanging)
-            self._fuse(model_name, fusion)
+            self._fuse(fusion)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Features of all stages that are asked for."""
@@ -146,31 +151,41 @@ class CENTIMMBackbone(TIMMBackbone):
             setattr(module, name, NormAct(norm, child) if hasattr(child, 'act') else norm)
         return count
 
-    def _restrict_exchange(self, model_name: str) -> list[ExchangeNorm]:
-        """Stop exchange everywhere but behind depthwise convs; return the norms that exchange."""
+    def _restrict_exchange(self, stages: Sequence[int] | None) -> list[ExchangeNorm]:
+        """Stop exchange everywhere but behind depthwise convs of these stages; return the norms
+        that still exchange."""
         norms = [m for m in self.modules() if isinstance(m, ExchangeNorm)]
         told = any(norm.exchange for norm in norms)
         chosen = set(norms_after_depthwise(self))
+        if stages is not None:
+            all_stages = self._stages()
+            places = check_places(stages, len(all_stages), 'exchange in stage')
+            blocks = [block for place in places for block in all_stages[place - 1]]
+            chosen &= set(nn.ModuleList(blocks).modules())
         for norm in norms:
             norm.exchange = norm.exchange and norm in chosen
         exchanging = [norm for norm in norms if norm.exchange]
         if told and not exchanging:
             raise ValueError(
-                f'{model_name} has no depthwise convolution to exchange behind: set exchange=False '
-                'in norm_cfg, and then `exchange` of the norms of your choice'
+                f'{self.model_name} has no depthwise convolution to exchange behind: set '
+                'exchange=False in norm_cfg, and then `exchange` of the norms of your choice'
             )
         return exchanging
 
-    def _fuse(self, model_name: str, cfg: dict) -> None:
+    def _stages(self) -> list[list[nn.Sequential]]:
+        """Blocks up to each feature, from the one before."""
         if not hasattr(self.timm_model, 'blocks'):
             raise ValueError(
-                f"{model_name} has no 'blocks' to fuse between: choose an EfficientNet or MobileNet"
+                f"{self.model_name} has no 'blocks' to tell stages by: choose an EfficientNet or "
+                'MobileNet'
             )
-        info = self.timm_model.feature_info.get_dicts(keys=['num_chs', 'stage'])
-        blocks, ends = list(self.timm_model.blocks), [one['stage'] for one in info]
-        starts = [0, *ends[:-1]]
-        stages = [blocks[start:end] for start, end in zip(starts, ends, strict=True)]
-        self.apart = add_fusion(stages, [one['num_chs'] for one in info], self.grid, cfg)
+        ends = self.timm_model.feature_info.get('stage')
+        blocks = list(self.timm_model.blocks)
+        return [blocks[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+    def _fuse(self, cfg: dict) -> None:
+        channels = self.timm_model.feature_info.channels()
+        self.apart = add_fusion(self._stages(), channels, self.grid, cfg)
         if cfg.get('merge'):
             stem = private_copies(self.timm_model.conv_stem, self.grid.size)
             self.timm_model.conv_stem = stem

@@ -35,7 +35,7 @@ def add_fusion(
         ValueError: a stage that there is not.
     """
     cfg = dict(cfg)
-    after = check_places(cfg.pop('after', ()), len(stages), 'stage')
+    after = check_places(cfg.pop('after', ()), len(stages), 'fusion after stage')
     merge = cfg.get('merge', False)
     if merge:
         for parts in stages[: after[-1]]:

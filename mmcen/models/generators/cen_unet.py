@@ -174,7 +174,7 @@ class CENUNetGenerator(BaseModule):
             )
 
     def _fuse(self, cfg: dict, widths: list[int]) -> None:
-        after = check_places(cfg.pop('after', ()), self.downs, 'layer')
+        after = check_places(cfg.pop('after', ()), self.downs, 'fusion after layer')
         last = after[-1]
         if cfg.get('merge'):
             unshare(self.down_convs[:last], self.grid.size)
