@@ -7,7 +7,7 @@ _base_ = [
     '../_base_/schedules/small_from_scratch.py',
     '../_base_/default_runtime.py',
 ]
-size = (208, 160)  # width, height: 3/8 of what was taken, and a little narrower than that
+size = (208, 160)  # width, height: about a third of what was taken
 interpolation = dict(rgb='area', depth='nearest')
 train_pipeline = [
     dict(type='LoadModalities'),
@@ -88,7 +88,7 @@ optim_wrapper = dict(
 train_cfg = dict(max_epochs=12, val_interval=6)
 custom_hooks = [
     dict(type='EpochSeedHook'),
-    dict(type='SparsityHook', coefficient=1.5e-3),  # 5e-3 exchanges nearly all that two streams can
+    dict(type='SparsityHook', coefficient=1.5e-3),
     dict(type='ExchangeMonitorHook', interval=25),
     dict(type='LastAndBestHook'),
     dict(type='SheetHook'),

@@ -362,7 +362,14 @@ def test_complaints_of_weights(original):
     with pytest.raises(ValueError, match=r'fc\.weight is no entry of EfficientNet-Lite0: use the'):
         to_timm({'fc.weight': torch.zeros(1)})
     part = {key: value for key, value in original.items() if '_blocks.3.' not in key}
-    with pytest.raises(ValueError, match=r'6 layers of .* missing, the first is _blocks\.3\._exp'):
+    with pytest.raises(
+        ValueError, match=r'15 entries of .* missing, the first is _blocks\.3\._exp'
+    ):
+        to_timm(part)
+    part = {key: value for key, value in original.items() if key != '_bn0.running_mean'}
+    with pytest.raises(
+        ValueError, match=r'1 entries of .* missing, the first is _bn0\.running_mean'
+    ):
         to_timm(part)
 
 

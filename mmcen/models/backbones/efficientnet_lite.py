@@ -25,6 +25,8 @@ FIRST = {'_depthwise_conv': 'conv_dw', '_bn1': 'bn1', '_project_conv': 'conv_pw'
 INSIDE = {'_expand_conv': 'conv_pw', '_bn0': 'bn1', '_depthwise_conv': 'conv_dw', '_bn1': 'bn2',
           '_project_conv': 'conv_pwl', '_bn2': 'bn3'}  # fmt: skip
 
+OF_A_NORM = ('weight', 'bias', 'running_mean', 'running_var')
+
 
 def layer_names() -> Iterator[tuple[str, str]]:
     """Original and timm's name of every layer with parameters."""
@@ -44,7 +46,7 @@ def to_timm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state_dict: with the names of ``efficientnet_lite_pytorch``.
 
     Raises:
-        ValueError: a layer that EfficientNet-Lite0 does not have, or one that is missing.
+        ValueError: an entry that EfficientNet-Lite0 does not have, or one that is missing.
     """
     names = dict(layer_names())
     found = {}
@@ -53,10 +55,15 @@ def to_timm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if layer not in names:
             raise ValueError(f'{key} is no entry of EfficientNet-Lite0: use the file of {PREFIX}')
         found[f'{names[layer]}.{kind}'] = value
-    missing = [old for old, new in names.items() if f'{new}.weight' not in found]
+    missing = [
+        f'{old}.{kind}'
+        for old, new in names.items()
+        for kind in (OF_A_NORM if '_bn' in old else ('weight',))
+        if f'{new}.{kind}' not in found
+    ]
     if missing:
         raise ValueError(
-            f'{len(missing)} layers of EfficientNet-Lite0 are missing, the first is {missing[0]}: '
+            f'{len(missing)} entries of EfficientNet-Lite0 are missing, the first is {missing[0]}: '
             f'use the file of {PREFIX}'
         )
     return found
