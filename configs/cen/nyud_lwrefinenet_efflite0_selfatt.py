@@ -7,3 +7,5 @@ model = dict(
         fusion=dict(type='SelfAttentionFusion', after=(1, 2, 3, 4), identity=True),
     )
 )
+# Found on held-out frames: at 4 times the rate, as concat takes, it has 2.3 points less.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.fusion.': dict(lr_mult=1.0)}))
