@@ -347,6 +347,10 @@ def test_private_convs_and_shared_norms(original):
             r'exchange in stage \[4, 5\]: give numbers of 1 to 4, such as \(2,\)',
         ),
         (
+            dict(model_name='efficientnetv2_rw_t', exchange_stages=(1,)),
+            r'no depthwise convolution to exchange behind in stages \[1\]: set exchange=False',
+        ),
+        (
             dict(model_name='resnet18', exchange_stages=(1,)),
             "resnet18 has no 'blocks' to tell stages by",
         ),

@@ -69,8 +69,8 @@ class CENTIMMBackbone(TIMMBackbone):
             others.
         norm_eval: keep the running statistics as loaded while training.
         out_indices: which features, by timm's count: 1 to 4 are the strides 4, 8, 16, 32.
-        exchange_stages: which stages exchange, counted from 1 by the features that they end at:
-            the first four of EfficientNet have strides 4, 8, 16 and 32. None is all.
+        exchange_stages: which stages exchange. A stage, counted from 1, ends at a feature of
+            ``out_indices`` and begins behind the one before. None is all.
         fusion: a rival in place of exchange, as of :class:`CENResNet`; ``after`` counts the
             features from 1. This and ``exchange_stages`` are for networks of timm's with
             ``conv_stem`` and ``blocks``.
@@ -166,8 +166,9 @@ class CENTIMMBackbone(TIMMBackbone):
             norm.exchange = norm.exchange and norm in chosen
         exchanging = [norm for norm in norms if norm.exchange]
         if told and not exchanging:
+            where = '' if stages is None else f' in stages {list(stages)}'
             raise ValueError(
-                f'{self.model_name} has no depthwise convolution to exchange behind: set '
+                f'{self.model_name} has no depthwise convolution to exchange behind{where}: set '
                 'exchange=False in norm_cfg, and then `exchange` of the norms of your choice'
             )
         return exchanging
