@@ -87,6 +87,16 @@ def test_table_3_is_trained_on_both_data_sets():
         load(TABLES['table1'].rows['cen'].runs[''], 'sunrgbd')
 
 
+@pytest.mark.parametrize('fusion', ['concat', 'selfatt'])
+def test_rivals_take_the_settings_found_for_their_fusion(fusion):
+    run = TABLES['table2'].rows[f'{fusion}-all'].runs['']
+    cfg = load(run, 'nyuv2-efflite0')
+    own = Config.fromfile(f'configs/cen/nyud_lwrefinenet_efflite0_{fusion}.py')
+    own.model.backbone.fusion['merge'] = False  # addict has a method of this name
+    assert cfg.model == own.model
+    assert cfg.optim_wrapper == own.optim_wrapper
+
+
 def test_sweeps_of_figure_9():
     pytest.importorskip('mmagic', reason='image translation needs mmagic')
     rows = TABLES['figure9'].rows

@@ -12,6 +12,7 @@ from mmengine.config import Config
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'cen'
 SEGMENTATION, TRANSLATION, SALIENCY = 'segmentation', 'translation', 'saliency'
 # Config that lends its data, schedule and sizes by kind of run; a run on its home needs none.
+# A fusion baseline takes the one of its fusion where there is one, with what was found for it.
 DATASETS: dict[str, dict[str, str]] = {
     'synthetic': {
         SEGMENTATION: '../../tools/paper_tables/configs/rooms_segmentation.py',
@@ -20,7 +21,11 @@ DATASETS: dict[str, dict[str, str]] = {
     },
     'nyuv2': {TRANSLATION: 'nyuv2_rgb-edge_to_depth.py'},
     'nyuv2-cpu': {SEGMENTATION: 'nyud_lwrefinenet_r18_cpu.py'},
-    'nyuv2-efflite0': {SEGMENTATION: 'nyud_lwrefinenet_efflite0.py'},
+    'nyuv2-efflite0': {
+        SEGMENTATION: 'nyud_lwrefinenet_efflite0.py',
+        'ConcatFusion': 'nyud_lwrefinenet_efflite0_concat.py',
+        'SelfAttentionFusion': 'nyud_lwrefinenet_efflite0_selfatt.py',
+    },
     'sunrgbd': {},
     'taskonomy': {},
     'rgbd-saliency': {},
@@ -99,7 +104,9 @@ def load(run: Run, dataset: str, extractor: str | None = None) -> Config:
         raise ValueError(f'{dataset} does not serve the {run.kind} of {run.config}')
     cfg = Config.fromfile(CONFIGS / run.config)
     if dataset != run.home:
-        small = Config.fromfile(CONFIGS / DATASETS[dataset][run.kind])
+        lenders = DATASETS[dataset]
+        lender = lenders.get(run.fusion.type if run.fusion else '', lenders[run.kind])
+        small = Config.fromfile(CONFIGS / lender)
         cfg = (_small_translator if run.kind == TRANSLATION else _small_segmenter)(cfg, small)
     if run.kind == TRANSLATION:
         _choose_metrics(cfg, extractor)
@@ -131,7 +138,8 @@ def _fuse(cfg: Config, fusion: Fusion) -> None:
     merge = fusion.merge
     if fusion.type == 'AlignFusion' and merge:  # keeps two whole networks
         owner['convs'], merge = 'private', False
-    encoder['fusion'] = dict(type=fusion.type, after=places[fusion.stage], merge=merge)
+    made = dict(type=fusion.type, after=places[fusion.stage], merge=merge)
+    encoder['fusion'] = {**encoder.get('fusion', {}), **made}
 
 
 def _small_segmenter(cfg: Config, small: Config) -> Config:
