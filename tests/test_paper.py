@@ -89,12 +89,14 @@ def test_table_3_is_trained_on_both_data_sets():
 
 @pytest.mark.parametrize('fusion', ['concat', 'selfatt'])
 def test_rivals_take_the_settings_found_for_their_fusion(fusion):
-    run = TABLES['table2'].rows[f'{fusion}-all'].runs['']
-    cfg = load(run, 'nyuv2-efflite0')
+    rows = TABLES['table2'].rows
+    cfg = load(rows[f'{fusion}-all'].runs[''], 'nyuv2-efflite0')
     own = Config.fromfile(f'configs/cen/nyud_lwrefinenet_efflite0_{fusion}.py')
     own.model.backbone.fusion['merge'] = False  # addict has a method of this name
     assert cfg.model == own.model
     assert cfg.optim_wrapper == own.optim_wrapper
+    early = load(rows[f'{fusion}-early'].runs['common'], 'nyuv2-efflite0').model.backbone.fusion
+    assert early == {**own.model.backbone.fusion, 'after': (2,), 'merge': True}
 
 
 def test_sweeps_of_figure_9():

@@ -12,7 +12,8 @@ from mmengine.config import Config
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'cen'
 SEGMENTATION, TRANSLATION, SALIENCY = 'segmentation', 'translation', 'saliency'
 # Config that lends its data, schedule and sizes by kind of run; a run on its home needs none.
-# A fusion baseline takes the one of its fusion where there is one, with what was found for it.
+# A fusion baseline takes the one of its fusion where there is one, with what was found for it
+# after all stages.
 DATASETS: dict[str, dict[str, str]] = {
     'synthetic': {
         SEGMENTATION: '../../tools/paper_tables/configs/rooms_segmentation.py',
