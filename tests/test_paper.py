@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from tools import paper
-from tools.paper_tables.experiments import TRANSLATION, load
+from tools.paper_tables.experiments import CONFIGS, TRANSLATION, load
 from tools.paper_tables.rows import TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +91,7 @@ def test_table_3_is_trained_on_both_data_sets():
 def test_rivals_take_the_settings_found_for_their_fusion(fusion):
     rows = TABLES['table2'].rows
     cfg = load(rows[f'{fusion}-all'].runs[''], 'nyuv2-efflite0')
-    own = Config.fromfile(f'configs/cen/nyud_lwrefinenet_efflite0_{fusion}.py')
+    own = Config.fromfile(CONFIGS / f'nyud_lwrefinenet_efflite0_{fusion}.py')
     own.model.backbone.fusion['merge'] = False  # addict has a method of this name
     assert cfg.model == own.model
     assert cfg.optim_wrapper == own.optim_wrapper
