@@ -215,6 +215,12 @@ def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
     assert float(found['mAcc mean']) == pytest.approx(statistics.fmean(accuracies))
     assert 'mAcc mean' not in table['cen']
     assert found['command'].endswith('--metrics mAcc')
+    # a command for another row keeps the figures that are there
+    (tmp_path / 'synthetic' / 'table1.csv').unlink()
+    words = ('run', 'table1', '--rows', 'fixed', '--seeds', '0', '1', *wrong)
+    assert subprocess.run(command(tmp_path, *words)).returncode == 1
+    assert read(tmp_path, 'table1')['cen'] == table['cen']
+    assert set(read(tmp_path, 'table1')) == {'fixed', 'cen'}
 
 
 def test_killed_and_taken_up_again(tmp_path, monkeypatch, capsys):

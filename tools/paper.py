@@ -6,8 +6,8 @@
     python tools/paper.py run table2 --rows cen concat-late --dataset synthetic --seeds 0 1 2
 
 ``run`` trains each row with the ordinary runner, in a folder of its own below --work-dir, and goes
-on where it stopped. A row that fails does not stop the others. The tables hold what was run and
-nothing else, beside what the paper prints.
+on where it stopped. A row that fails does not stop the others. The tables hold what was run, by
+earlier commands with the same options too, and nothing else, beside what the paper prints.
 """
 
 from __future__ import annotations
@@ -116,11 +116,12 @@ def command_of(args: argparse.Namespace, row: str) -> str:
     return shlex.join(words)
 
 
-def lines_of(args: argparse.Namespace, plan: Plan) -> list[report.Line]:
-    return [
-        plan.line(name, row, command_of(args, name))
-        for name, row in chosen_rows(plan.table, args.rows).items()
-    ]
+def lines_of(args: argparse.Namespace, plan: Plan, earlier: bool = False) -> list[report.Line]:
+    """Of the rows asked for and, if wanted, of those that ``earlier`` commands finished."""
+    asked = chosen_rows(plan.table, args.rows)
+    rows = plan.table.rows if earlier else asked
+    lines = [plan.line(name, row, command_of(args, name)) for name, row in rows.items()]
+    return [line for line in lines if line.name in asked or line.measured]
 
 
 def wide(lines: list[report.Line], title: str) -> Grid:
@@ -171,7 +172,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         try:
             running.run_all(list(folders.values()), args.jobs, console)
         finally:
-            paths = report.write_all(out, args.table, title, lines_of(args, plan))
+            paths = report.write_all(out, args.table, title, lines_of(args, plan, earlier=True))
             console.print('written: ' + ', '.join(map(str, paths)), soft_wrap=True)
     failed = [folder for folder in folders.values() if folder.state == 'failed']
     for folder in failed:
