@@ -8,7 +8,14 @@ from .fusion import (
     fusion_losses,
 )
 from .learned_per_task import LearnedPerTask, SharingPolicy, find_policy
-from .norms import check_private_norms, exchange_norms, exchanged_shares, set_grid, single_stream
+from .norms import (
+    check_private_norms,
+    exchange_norms,
+    exchange_only,
+    exchanged_shares,
+    set_grid,
+    single_stream,
+)
 from .per_task import PerTask, private_copies, unshare
 from .stream_ensemble import StreamEnsemble
 
@@ -28,6 +35,7 @@ __all__ = [
     'StreamEnsemble',
     'check_private_norms',
     'exchange_norms',
+    'exchange_only',
     'exchanged_shares',
     'find_policy',
     'fusion_losses',

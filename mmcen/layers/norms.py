@@ -1,7 +1,7 @@
 """What a model asks of its norms: which exchange, how much, and whether all streams have their
 own."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from mmcv.cnn import is_norm
@@ -17,6 +17,14 @@ def exchange_norms(model: nn.Module) -> Iterator[tuple[str, ExchangeNorm]]:
     for name, module in model.named_modules():
         if isinstance(module, ExchangeNorm) and module.exchanges:
             yield name, module
+
+
+def exchange_only(model: nn.Module, chosen: Container[nn.Module]) -> list[ExchangeNorm]:
+    """Stop exchange everywhere but in chosen norms; return the norms that still exchange."""
+    norms = [m for m in model.modules() if isinstance(m, ExchangeNorm)]
+    for norm in norms:
+        norm.exchange = norm.exchange and norm in chosen
+    return [norm for norm in norms if norm.exchange]
 
 
 def exchanged_shares(model: nn.Module) -> dict[str, Tensor]:

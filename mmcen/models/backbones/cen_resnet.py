@@ -14,7 +14,7 @@ from mmseg.models.backbones import ResNet
 from mmseg.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
-from ...layers import ExchangeNorm, private_copies, unshare
+from ...layers import ExchangeNorm, exchange_only, private_copies, unshare
 from ...layers.fusion import check_no_exchange, check_places
 from ...streams import AXES, StreamGrid
 from .fusing import add_fusion, first_where_apart
@@ -118,7 +118,4 @@ class CENResNet(ResNet):
             layers = [layers[place - 1] for place in places]
         blocks = [block for layer in layers for block in layer]
         chosen = {norm for block in blocks for norm in norms_after_3x3(block)}
-        norms = [m for m in self.modules() if isinstance(m, ExchangeNorm)]
-        for norm in norms:
-            norm.exchange = norm.exchange and norm in chosen
-        return [norm for norm in norms if norm.exchange]
+        return exchange_only(self, chosen)

@@ -16,7 +16,7 @@ from mmseg.models.backbones import TIMMBackbone
 from mmseg.models.backbones.timm_backbone import timm
 from torch import Tensor, nn
 
-from ...layers import ExchangeNorm, private_copies
+from ...layers import ExchangeNorm, exchange_only, private_copies
 from ...layers.fusion import check_no_exchange, check_places
 from ...streams import AXES, StreamGrid
 from .fusing import add_fusion, first_where_apart
@@ -154,17 +154,14 @@ class CENTIMMBackbone(TIMMBackbone):
     def _restrict_exchange(self, stages: Sequence[int] | None) -> list[ExchangeNorm]:
         """Stop exchange everywhere but behind depthwise convs of these stages; return the norms
         that still exchange."""
-        norms = [m for m in self.modules() if isinstance(m, ExchangeNorm)]
-        told = any(norm.exchange for norm in norms)
+        told = any(isinstance(m, ExchangeNorm) and m.exchange for m in self.modules())
         chosen = set(norms_after_depthwise(self))
         if stages is not None:
             all_stages = self._stages()
             places = check_places(stages, len(all_stages), 'exchange in stage')
             blocks = [block for place in places for block in all_stages[place - 1]]
             chosen &= set(nn.ModuleList(blocks).modules())
-        for norm in norms:
-            norm.exchange = norm.exchange and norm in chosen
-        exchanging = [norm for norm in norms if norm.exchange]
+        exchanging = exchange_only(self, chosen)
         if told and not exchanging:
             where = '' if stages is None else f' in stages {list(stages)}'
             raise ValueError(
