@@ -154,6 +154,8 @@ def test_list_and_show(monkeypatch, capsys, tmp_path):
         (('run', 'table1', '--dataset', 'imagenet'), "invalid choice: 'imagenet'"),
         (('run', 'table1', '--epochs', '1'), '--epochs is at least 2: the first of some'),
         (('run', 'table1', '--jobs', '0'), '--jobs is at least 1'),
+        (('run', 'table2', '--without', 'best'), 'table2 has no part best: it has common'),
+        (('run', 'table1', '--without', 'common'), 'table1 has no part common: it has none'),
     ],
 )
 def test_wrong_names(monkeypatch, capsys, words, text):
@@ -242,6 +244,17 @@ def test_killed_and_taken_up_again(tmp_path, monkeypatch, capsys):
     (log,) = tmp_path.rglob('log.txt')
     assert 'resumed epoch: 1' in log.read_text() or 'resumed epoch: 2' in log.read_text()
     assert read(tmp_path, 'table1')['cen']['mIoU mean']
+
+
+def test_a_part_of_a_row_is_left_out(tmp_path):
+    words = ('run', 'table2', '--rows', 'concat-late', *TINY, '--without', 'common')
+    assert subprocess.run(command(tmp_path, *words)).returncode == 0
+    (trained,) = tmp_path.rglob('result.json')
+    row = read(tmp_path, 'table2')['concat-late']
+    assert float(row['mIoU mean']) == json.loads(trained.read_text())['metrics']['mIoU']
+    assert row['common/mIoU mean'] == ''
+    assert row['note'] == '1 not run, 1 finished'
+    assert row['command'].endswith('--without common')
 
 
 def test_a_translated_row_shows_what_can_be_measured(tmp_path):

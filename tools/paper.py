@@ -53,6 +53,8 @@ def parse_args() -> argparse.Namespace:
         add('--metrics', nargs='+', default=[], metavar='NAME',
             help='more figures to show, such as mAcc rgb/mAcc')  # fmt: skip
         add('--work-dir', type=Path, default=Path('work_dirs/paper'), help='default: %(default)s')
+    run.add_argument('--without', nargs='+', default=[], metavar='PART',
+        help='parts of rows not to train: prefixes of their columns, such as common')  # fmt: skip
     run.add_argument('--jobs', type=int, default=1, help='trainings at a time; default: 1')
     run.add_argument('--out', type=Path, help='folder of the tables; default: the work dir')
     args = parser.parse_args()
@@ -66,8 +68,13 @@ def parse_args() -> argparse.Namespace:
             )
         if args.epochs is not None and args.epochs < 2:
             parser.error('--epochs is at least 2: the first of some schedules warms up')
-        if getattr(args, 'jobs', 1) < 1:
+    if args.command == 'run':
+        if args.jobs < 1:
             parser.error('--jobs is at least 1')
+        parts = {part for row in TABLES[args.table].rows.values() for part in row.runs if part}
+        if unknown := [part for part in args.without if part not in parts]:
+            known = ', '.join(sorted(parts)) or 'none'
+            parser.error(f'{args.table} has no part {unknown[0]}: it has {known}')
     return args
 
 
@@ -113,6 +120,8 @@ def command_of(args: argparse.Namespace, row: str) -> str:
         words += ['--cfg-options', *(f'{k}={v}' for k, v in args.cfg_options.items())]
     if args.metrics:
         words += ['--metrics', *args.metrics]
+    if getattr(args, 'without', ()):
+        words += ['--without', *args.without]
     return shlex.join(words)
 
 
@@ -165,7 +174,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     for name, row in rows.items():
         for why in plan.missing(row):
             console.print(f'{name}: {why}', soft_wrap=True)
-        folders |= {folder.path: folder for folder in plan.folders(name, row)}
+        folders |= {folder.path: folder for folder in plan.folders(name, row, args.without)}
     out = args.out or args.work_dir / args.dataset
     title = f'{args.table}: {table.title}, on {args.dataset}'
     with running.lock(args.work_dir):

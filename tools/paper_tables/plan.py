@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,10 @@ class Plan:
             for seed in self.settings.seeds
         ]
 
-    def folders(self, name: str, row: Row) -> list[Folder]:
-        """All folders of a row."""
-        return [f for part, run in self.runs(row).items() for f in self.of_seeds(name, part, run)]
+    def folders(self, name: str, row: Row, without: Container[str] = ()) -> list[Folder]:
+        """The folders of a row, but those of its parts that are left out."""
+        runs = {part: run for part, run in self.runs(row).items() if part not in without}
+        return [f for part, run in runs.items() for f in self.of_seeds(name, part, run)]
 
     def line(self, name: str, row: Row, command: str) -> Line:
         """The row with what was measured of it."""
