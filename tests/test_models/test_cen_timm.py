@@ -255,6 +255,34 @@ def samples(count, size=(64, 64)):
     return [SegDataSample(metainfo=size_of, gt_sem_seg=label) for _ in range(count)]
 
 
+def test_weights_that_timm_loads_itself(original, tmp_path):
+    torch.save(to_timm(original), tmp_path / 'lite0.pth')
+    model = CENTIMMBackbone(
+        NAME,
+        norm_cfg=dict(type='CENBN', modalities=2),
+        pretrained=True,
+        pretrained_cfg_overlay=dict(file=str(tmp_path / 'lite0.pth')),
+    )
+    for name, value in load(build(2), [original] * 2).state_dict().items():
+        assert torch.equal(value, model.state_dict()[name])
+
+
+def test_what_lies_behind_the_last_feature_is_left_out():
+    fusion = dict(type='ConcatFusion', after=(2,), merge=True)
+    model = build(2, norm=dict(exchange=False), fusion=fusion, out_indices=(1, 2))
+    features = model(torch.randn(2, 3, 32, 32))
+    assert [tuple(x.shape) for x in features] == [(1, 24, 8, 8), (1, 40, 4, 4)]
+    model = build(2, out_indices=(1, 2))
+    sum(x.sum() for x in model(torch.randn(2, 3, 32, 32))).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_activations_with_weights_of_their_own_load():
+    state = build(2, act_layer='prelu').state_dict()
+    assert any(key.endswith('.act.weight') for key in state)
+    build(2, act_layer='prelu').load_state_dict(state)
+
+
 @pytest.mark.parametrize('norm_eval', [False, True])
 def test_two_steps_of_training(norm_eval):
     model, cfg = segmentor(norm_eval=norm_eval)
@@ -353,6 +381,14 @@ def test_private_convs_and_shared_norms(original):
         (
             dict(model_name='resnet18', exchange_stages=(1,)),
             "resnet18 has no 'blocks' to tell stages by",
+        ),
+        (
+            dict(model_name='repvit_m1'),
+            r'repvit_m1 has not all of the features .*: set out_indices, counted from 0',
+        ),
+        (
+            dict(model_name='mobilenetv3_small_050', out_indices=(0, 1), exchange_stages=(2,)),
+            'feature 0 of mobilenetv3_small_050 is its stem, .* leave 0 out of out_indices',
         ),
     ],
 )

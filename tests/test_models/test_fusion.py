@@ -195,11 +195,22 @@ def test_without_fusion_nothing_is_lost():
         (dict(type='ConcatFusion', after=(2,)), True, 'fusion is there in place of exchange'),
         (dict(type='ConcatFusion', after=(5,)), False, r'fusion after stage \[5\]: give numbers'),
         (dict(type='ConcatFusion'), False, r'fusion after stage \[\]: give numbers of 1 to 4'),
+        (dict(type='ConcatFusion', after=2), False, 'fusion after stage 2: give numbers of 1 to 4'),
+        (dict(type='ConcatFusion', after='2'), False, r"fusion after stage \['2'\]: give numbers"),
     ],
 )
 def test_errors_of_backbones(fusion, exchange, text):
     with pytest.raises(ValueError, match=text):
         MODELS.build(segmenter(fusion, exchange))
+
+
+def test_private_convs_beside_a_merge():
+    own = "fusion with merge=True gives streams their own .* leave convs='private' out"
+    fusion = dict(type='ConcatFusion', after=(1,), merge=True)
+    with pytest.raises(ValueError, match=own):
+        MODELS.build(segmenter(fusion, convs='private'))
+    with pytest.raises(ValueError, match=own):
+        MODELS.build(translator(dict(exchange=False, fusion=fusion), convs='private'))
 
 
 def test_errors_of_generators():

@@ -1,5 +1,5 @@
 from .align import AlignFusion, fusion_losses
-from .base import Fusion, check_no_exchange, check_places, first_modality
+from .base import Fusion, check_merge, check_no_exchange, check_places, first_modality
 from .layers import AverageFusion, CBNFusion, ConcatFusion, SelfAttentionFusion
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     'ConcatFusion',
     'Fusion',
     'SelfAttentionFusion',
+    'check_merge',
     'check_no_exchange',
     'check_places',
     'first_modality',

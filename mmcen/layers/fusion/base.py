@@ -1,6 +1,7 @@
 """What the fusion baselines of Tables 2 and 4 have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -75,12 +76,13 @@ def check_places(places: Sequence[int], count: int, what: str) -> list[int]:
         what: is told with them when they are wrong, such as 'fusion after stage'.
 
     Raises:
-        ValueError: none, or one that there is not.
+        ValueError: none, one that there is not, or no sequence of numbers.
     """
-    ordered = sorted(set(places))
-    if not ordered or ordered[0] < 1 or ordered[-1] > count:
-        raise ValueError(f'{what} {list(places)}: give numbers of 1 to {count}, such as (2,)')
-    return ordered
+    listed = list(places) if isinstance(places, Sequence) else None
+    if not listed or not all(isinstance(place, int) and 1 <= place <= count for place in listed):
+        found = places if listed is None else listed
+        raise ValueError(f'{what} {found}: give numbers of 1 to {count}, such as (2,)')
+    return sorted(set(listed))
 
 
 def check_no_exchange(exchanging: Sequence[nn.Module]) -> None:
@@ -93,4 +95,21 @@ def check_no_exchange(exchanging: Sequence[nn.Module]) -> None:
         raise ValueError(
             f'fusion is there in place of exchange, and {len(exchanging)} norms exchange: set '
             'exchange=False, in norm_cfg of a backbone or in encoder of a generator'
+        )
+
+
+def check_merge(fusion: Mapping[str, Any], convs: str) -> None:
+    """Streams that merge have convolutions of their own already.
+
+    Args:
+        fusion: config of a fusion, empty without.
+        convs: 'private' or 'shared'.
+
+    Raises:
+        ValueError: private ones beside a fusion that merges.
+    """
+    if fusion.get('merge') and convs == 'private':
+        raise ValueError(
+            'fusion with merge=True gives streams their own convolutions up to the fusion, and '
+            "behind it there is one stream: leave convs='private' out"
         )

@@ -16,12 +16,13 @@ from mmseg.models.backbones import TIMMBackbone
 from mmseg.models.backbones.timm_backbone import timm
 from torch import Tensor, nn
 
-from ...layers import ExchangeNorm, exchange_only, private_copies
+from ...layers import ExchangeNorm, exchange_norms, exchange_only, private_copies
 from ...layers.fusion import check_no_exchange, check_places
 from ...streams import AXES, StreamGrid
 from .fusing import add_fusion, first_where_apart
 
 NAME = 'timm_model.'  # the parent's attribute, with which its entries in a checkpoint begin
+OF_A_NORM = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
 
 
 class NormAct(nn.Module):
@@ -39,9 +40,9 @@ class NormAct(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        own = prefix + 'norm.'
-        for key in [k for k in state_dict if k.startswith(prefix) and not k.startswith(own)]:
-            state_dict[own + key.removeprefix(prefix)] = state_dict.pop(key)
+        for kind in OF_A_NORM:  # of timm's own checkpoints
+            if (key := prefix + kind) in state_dict:
+                state_dict[f'{prefix}norm.{kind}'] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
@@ -65,16 +66,19 @@ class CENTIMMBackbone(TIMMBackbone):
     Args:
         model_name: timm's name of a network with batch norms.
         norm_cfg: config of the private norms, by default CENBN of one stream, as of
-            :class:`CENResNet`. They keep the ``eps`` and ``momentum`` of timm's unless it states
-            others.
+            :class:`CENResNet`. They begin as timm's, and keep their ``eps`` and ``momentum`` unless
+            it states others.
         norm_eval: keep the running statistics as loaded while training.
-        out_indices: which features, by timm's count: 1 to 4 are the strides 4, 8, 16, 32.
+        out_indices: which features, by timm's count. Of an EfficientNet 1 to 4 are the strides 4,
+            8, 16, 32; a network that has these four alone counts from 0.
         exchange_stages: which stages exchange. A stage, counted from 1, ends at a feature of
             ``out_indices`` and begins behind the one before. None is all.
         fusion: a rival in place of exchange, as of :class:`CENResNet`; ``after`` counts the
             features from 1. This and ``exchange_stages`` are for networks of timm's with
             ``conv_stem`` and ``blocks``.
-        init_cfg: such as ``dict(type='Pretrained', checkpoint='efficientnet-lite0://')``.
+        init_cfg: such as ``dict(type='Pretrained', checkpoint='efficientnet-lite0://')``, for
+            ``tf_efficientnet_lite0``, which pads as TensorFlow does; timm's ``efficientnet_lite0``
+            has the same layers and does not.
         kwargs: other arguments of :class:`mmseg.models.backbones.TIMMBackbone`, and of timm.
 
     Input: ``(B*T*M, 3, H, W)``. Output: features ``(B*T*M, C_i, H/s, W/s)``; of merged streams
@@ -82,8 +86,8 @@ class CENTIMMBackbone(TIMMBackbone):
 
     Raises:
         ImportError: timm is missing.
-        ValueError: no batch norm, nothing to exchange behind, fusion beside exchange, a stage
-            that there is not, or stages in a network of another kind.
+        ValueError: no batch norm, a feature or stage that there is not, nothing to exchange behind,
+            fusion beside exchange, or stages in a network of another kind.
 
     Example:
         >>> import torch
@@ -109,7 +113,16 @@ class CENTIMMBackbone(TIMMBackbone):
         if timm is None:
             raise ImportError(f"{model_name} is a network of timm's: pip install timm")
         options = {'pretrained': False, 'out_indices': tuple(out_indices), **kwargs}
-        super().__init__(model_name, **options)
+        try:
+            super().__init__(model_name, **options)
+        except IndexError as error:
+            raise ValueError(
+                f'{model_name} has not all of the features {list(out_indices)}: set out_indices, '
+                'counted from 0, such as (0, 1, 2, 3)'
+            ) from error
+        if hasattr(self.timm_model, 'blocks'):  # timm keeps those behind the last feature
+            end = max(self.timm_model.feature_info.get('stage'))
+            self.timm_model.blocks = self.timm_model.blocks[:end]
         self.model_name = model_name
         self.norm_cfg = norm_cfg or dict(type='CENBN')
         self.norm_eval = norm_eval
@@ -148,13 +161,14 @@ class CENTIMMBackbone(TIMMBackbone):
             count += 1
             stock = dict(eps=child.eps, momentum=child.momentum)
             norm = build_norm_layer({**stock, **self.norm_cfg}, child.num_features)[1]
+            norm.load_state_dict(child.state_dict(), strict=False)  # pretrained by timm
             setattr(module, name, NormAct(norm, child) if hasattr(child, 'act') else norm)
         return count
 
     def _restrict_exchange(self, stages: Sequence[int] | None) -> list[ExchangeNorm]:
         """Stop exchange everywhere but behind depthwise convs of these stages; return the norms
         that still exchange."""
-        told = any(isinstance(m, ExchangeNorm) and m.exchange for m in self.modules())
+        told = any(exchange_norms(self))
         chosen = set(norms_after_depthwise(self))
         if stages is not None:
             all_stages = self._stages()
@@ -178,6 +192,11 @@ class CENTIMMBackbone(TIMMBackbone):
                 'MobileNet'
             )
         ends = self.timm_model.feature_info.get('stage')
+        if not all(ends):
+            raise ValueError(
+                f'feature 0 of {self.model_name} is its stem, which is no stage: leave 0 out of '
+                'out_indices'
+            )
         blocks = list(self.timm_model.blocks)
         return [blocks[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 

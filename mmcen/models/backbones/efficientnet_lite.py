@@ -9,7 +9,6 @@ PyTorch package ``efficientnet_lite_pytorch``. They want TensorFlow's padding (t
 
 import re
 from collections.abc import Iterator, Mapping
-from itertools import chain, repeat
 from typing import Any
 
 import torch
@@ -31,9 +30,7 @@ OF_A_NORM = ('weight', 'bias', 'running_mean', 'running_var')
 def layer_names() -> Iterator[tuple[str, str]]:
     """Original and timm's name of every layer with parameters."""
     yield from AROUND.items()
-    places = chain.from_iterable(
-        zip(repeat(stage), range(count), strict=False) for stage, count in enumerate(BLOCKS)
-    )
+    places = [(stage, block) for stage, count in enumerate(BLOCKS) for block in range(count)]
     for number, (stage, block) in enumerate(places):
         for old, new in (INSIDE if number else FIRST).items():
             yield f'_blocks.{number}.{old}', f'blocks.{stage}.{block}.{new}'

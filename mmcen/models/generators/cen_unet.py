@@ -19,7 +19,7 @@ from ...layers import (
     single_stream,
     unshare,
 )
-from ...layers.fusion import check_no_exchange, check_places, first_modality
+from ...layers.fusion import check_merge, check_no_exchange, check_places, first_modality
 from ...layers.per_task import check_groups
 from ...streams import StreamGrid
 
@@ -172,6 +172,7 @@ class CENUNetGenerator(BaseModule):
             raise ValueError(
                 "convs='private', and fusion with merge=True, are for one task: leave them out"
             )
+        check_merge(fusion, convs)
 
     def _fuse(self, cfg: dict, widths: list[int]) -> None:
         after = check_places(cfg.pop('after', ()), self.downs, 'fusion after layer')

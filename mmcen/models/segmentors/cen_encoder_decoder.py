@@ -12,6 +12,7 @@ from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
 from ...layers import StreamEnsemble, check_private_norms, fusion_losses, set_grid, unshare
+from ...layers.fusion import check_merge
 from ...streams import StreamGrid
 from ..data_preprocessor import in_order
 
@@ -47,7 +48,8 @@ class CENEncoderDecoder(EncoderDecoder):
     Input: ``(B, M*C, H, W)``, modality-major.
 
     Raises:
-        ValueError: if streams would share a norm, or an input has no multiple of M channels.
+        ValueError: if streams would share a norm, ``convs='private'`` is said beside a fusion that
+            merges, or an input has no multiple of M channels.
     """
 
     def __init__(
@@ -73,7 +75,9 @@ class CENEncoderDecoder(EncoderDecoder):
         encoder, heads = deepcopy([backbone, neck]), deepcopy([decode_head, auxiliary_head])
         set_grid(encoder, grid)
         # a fusion that merges its streams leaves one
-        merged = (backbone.get('fusion') or {}).get('merge', False)
+        fusion = backbone.get('fusion') or {}
+        check_merge(fusion, convs)
+        merged = fusion.get('merge', False)
         out_grid = StreamGrid() if merged else grid
         set_grid(heads, out_grid, exchange=False)
         super().__init__(
