@@ -137,7 +137,9 @@ def test_list_and_show(monkeypatch, capsys, tmp_path):
     assert 'needs --dataset nyuv2, sunrgbd, not synthetic' in out
     assert '(52.5)' in out
     assert call(monkeypatch, 'show', 'table1', '--rows', 'cen', '--work-dir', str(tmp_path)) == 0
-    assert '1 not run' in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert '1 not run' in out
+    assert 'a row: python tools/paper.py run table1 --rows cen --dataset synthetic' in out
     # too wide for this terminal: a figure a line, none cut
     monkeypatch.setenv('COLUMNS', '100')
     words = ('show', 'table6', '--rows', 'rgb-depth-normal+cycle', '--work-dir', str(tmp_path))
@@ -161,6 +163,21 @@ def test_list_and_show(monkeypatch, capsys, tmp_path):
 def test_wrong_names(monkeypatch, capsys, words, text):
     with pytest.raises(SystemExit, match='2'):
         call(monkeypatch, *words)
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('words', 'text'),
+    [
+        (('table2', '--rows', 'cen', '--dataset', 'taskonomy'), 'nothing to train: choose other'),
+        (
+            ('table2', '--rows', 'cen', '--cfg-options', 'custom_hooks.9.coefficient=1'),
+            '--cfg-options do not fit nyud_refinenet_r101.py: Index 9 exceeds the length of list',
+        ),
+    ],
+)
+def test_what_cannot_be_trained(monkeypatch, capsys, tmp_path, words, text):
+    assert call(monkeypatch, 'run', *words, '--work-dir', str(tmp_path)) == 1
     assert text in capsys.readouterr().err
 
 
@@ -223,6 +240,13 @@ def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
     assert subprocess.run(command(tmp_path, *words)).returncode == 1
     assert read(tmp_path, 'table1')['cen'] == table['cen']
     assert set(read(tmp_path, 'table1')) == {'fixed', 'cen'}
+
+
+def test_the_reason_of_a_failure_is_printed_as_it_is(tmp_path):
+    words = ('run', 'table1', '--rows', 'cen', *TINY, 'model.backbone.exchange_stages=(9,)')
+    done = subprocess.run(command(tmp_path, *words), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert 'exchange in stage [9]: give numbers of 1 to 4' in done.stdout
 
 
 def test_killed_and_taken_up_again(tmp_path, monkeypatch, capsys):

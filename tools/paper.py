@@ -128,8 +128,13 @@ def command_of(args: argparse.Namespace, row: str) -> str:
 def lines_of(args: argparse.Namespace, plan: Plan, earlier: bool = False) -> list[report.Line]:
     """Of the rows asked for and, if wanted, of those that ``earlier`` commands finished."""
     asked = chosen_rows(plan.table, args.rows)
-    rows = plan.table.rows if earlier else asked
-    lines = [plan.line(name, row, command_of(args, name)) for name, row in rows.items()]
+    lines = []
+    for name, row in (plan.table.rows if earlier else asked).items():
+        try:
+            lines.append(plan.line(name, row, command_of(args, name)))
+        except ValueError:  # --cfg-options do not fit it
+            if name in asked:
+                raise
     return [line for line in lines if line.name in asked or line.measured]
 
 
@@ -157,12 +162,15 @@ def long(lines: list[report.Line], title: str) -> Grid:
 
 def show(args: argparse.Namespace, console: Console) -> None:
     table = TABLES[args.table]
-    lines = lines_of(args, Plan(table, settings_of(args)))
+    plan = Plan(table, settings_of(args))
+    lines = lines_of(args, plan)
     title = f'{args.table}, page {table.page}: {table.title} (in brackets: published)'
     grid = wide(lines, title)
     wanted = console.measure(grid, options=console.options.update(width=10_000)).minimum
     console.print(grid if wanted <= console.width else long(lines, title))
-    console.print(f'a row: {command_of(args, next(iter(table.rows)))}', soft_wrap=True)
+    trained = [name for name, row in chosen_rows(table, args.rows).items() if plan.runs(row)]
+    if trained:
+        console.print(f'a row: {command_of(args, trained[0])}', soft_wrap=True)
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
@@ -175,6 +183,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         for why in plan.missing(row):
             console.print(f'{name}: {why}', soft_wrap=True)
         folders |= {folder.path: folder for folder in plan.folders(name, row, args.without)}
+    if not folders:
+        raise ValueError('nothing to train: choose other --rows or another --dataset')
     out = args.out or args.work_dir / args.dataset
     title = f'{args.table}: {table.title}, on {args.dataset}'
     with running.lock(args.work_dir):
@@ -199,7 +209,8 @@ def work(args: argparse.Namespace, console: Console) -> int | None:
 
 def main() -> int:
     args = parse_args()
-    return exit_status(lambda: work(args, Console(highlight=False)))
+    # a bracket in a run's last words is no markup
+    return exit_status(lambda: work(args, Console(highlight=False, markup=False)))
 
 
 if __name__ == '__main__':

@@ -225,6 +225,10 @@ def draw_scales(args) -> Figure:
     gammas = []
     for step in steps:
         state = torch.load(paths[step], map_location='cpu', weights_only=True)['state_dict']
+        if f'{layer}.norm.weight' not in state:
+            raise ValueError(
+                f'{paths[step]} has no {layer}: keep checkpoints of one training in {args.work_dir}'
+            )
         gammas.append(state[f'{layer}.norm.weight'].view(-1, norm.num_features)[s].numpy())
     return scales_over_training(
         steps,

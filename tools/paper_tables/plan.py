@@ -44,6 +44,7 @@ class Plan:
     def __init__(self, table: Table, settings: Settings) -> None:
         self.table = table
         self.settings = settings
+        self._folders: dict[tuple[str, str], list[Folder]] = {}  # a config takes a while to name
 
     def missing(self, row: Row) -> Iterator[str]:
         """Why a row, or a part of it, is not run."""
@@ -68,17 +69,22 @@ class Plan:
             cfg.train_cfg.max_epochs = self.settings.epochs
             cfg.train_cfg.val_interval = self.settings.epochs
         cfg.randomness = dict(seed=seed)
-        cfg.merge_from_dict(dict(self.settings.options))
+        try:
+            cfg.merge_from_dict(dict(self.settings.options))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f'--cfg-options do not fit {run.config}: {error.args[0]}') from error
         return cfg
 
     def of_seeds(self, name: str, part: str, run: Run) -> list[Folder]:
         """The folders of a run, one a seed."""
-        label = '_'.join(filter(None, [self.table.name, name.replace('/', '.'), part]))
-        where = self.settings.work_dir / self.settings.dataset / 'runs'
-        return [
-            folder(where, f'{label}_seed{seed}', self.config(run, seed))
-            for seed in self.settings.seeds
-        ]
+        if (name, part) not in self._folders:
+            label = '_'.join(filter(None, [self.table.name, name.replace('/', '.'), part]))
+            where = self.settings.work_dir / self.settings.dataset / 'runs'
+            self._folders[name, part] = [
+                folder(where, f'{label}_seed{seed}', self.config(run, seed))
+                for seed in self.settings.seeds
+            ]
+        return self._folders[name, part]
 
     def folders(self, name: str, row: Row, without: Container[str] = ()) -> list[Folder]:
         """The folders of a row, but those of its parts that are left out."""

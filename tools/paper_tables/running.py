@@ -115,7 +115,7 @@ class Processes:
             self.running.discard(process)
         progress.remove_task(bar)
         if status and not self.stopping.is_set():
-            folder.fail(_last_words(folder.path / ERRORS, status))
+            folder.fail(_why(folder.path / ERRORS, status))
 
     def stop(self) -> None:
         """End all, without a word about failures."""
@@ -124,7 +124,9 @@ class Processes:
             process.send_signal(signal.SIGTERM)
 
 
-def _last_words(errors: Path, status: int) -> str:
-    """Of Python that is the exception."""
+def _why(errors: Path, status: int) -> str:
+    """The last words, of Python the exception; what was killed has none."""
+    if status == -signal.SIGKILL:
+        return f'killed, most likely as memory ran out: {errors.parent / LOG}'
     lines = [line for line in errors.read_text().splitlines() if line.strip()]
     return lines[-1] if lines else f'exit status {status}'
