@@ -13,13 +13,16 @@ WIDTH = 9.0
 
 
 def curves(groups: Mapping[str, Mapping[str, Series]], step: str = 'step') -> Figure:
-    """One panel for each group of series."""
+    """One panel for each group of series; a name has one colour in all of them."""
+    names = dict.fromkeys(name for lines in groups.values() for name in lines)
+    colors = {name: f'C{i}' for i, name in enumerate(names)} if len(names) <= 10 else {}
     rows = (len(groups) + 1) // 2
     figure = Figure(figsize=(WIDTH, 2.6 * rows), layout='constrained')
     axes = figure.subplots(rows, min(2, len(groups)), squeeze=False).flatten()
     for axis, (title, lines) in zip(axes, groups.items(), strict=False):
         for name, (x, y) in lines.items():
-            axis.plot(x, y, marker='.' if len(x) < 20 else '', label=name)
+            marker = '.' if len(x) < 20 else ''
+            axis.plot(x, y, color=colors.get(name), marker=marker, label=name)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(step, fontsize=8)
         axis.grid(alpha=0.3)

@@ -14,7 +14,7 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 from mmcen.visualization import sheet
-from mmcen.visualization.figures import scale_proportions
+from mmcen.visualization.figures import curves, scale_proportions
 from mmcen.visualization.run_log import RunLog
 from tests.training import ENV, ROOT, train
 from tools.analysis_tools import figures, report
@@ -95,6 +95,13 @@ def test_figures(draw, figure):
     assert min(picture.shape[:2]) > 100
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 20  # something was drawn
     assert f'written: out/{figure}.png' in printed
+
+
+def test_a_name_has_one_colour_in_all_panels():
+    line = ([0, 1], [0, 1])
+    figure = curves({'loss': {'plain': line, 'cen': line}, 'exchanged': {'cen': line}})
+    both, one = ({x.get_label(): x.get_color() for x in a.get_lines()} for a in figure.axes)
+    assert both['cen'] == one['cen'] != both['plain']
 
 
 def test_labels_whose_classes_start_at_one(draw, trained):
