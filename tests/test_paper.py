@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from tools import paper
+from tools.paper_tables import running
 from tools.paper_tables.experiments import CONFIGS, TRANSLATION, load
 from tools.paper_tables.rows import TABLES
 
@@ -247,6 +248,24 @@ def test_the_reason_of_a_failure_is_printed_as_it_is(tmp_path):
     done = subprocess.run(command(tmp_path, *words), capture_output=True, text=True)
     assert done.returncode == 1
     assert 'exchange in stage [9]: give numbers of 1 to 4' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('ends', 'text'),
+    [
+        ("raise RuntimeError('no [/data] there')", 'RuntimeError: no [/data] there'),
+        (
+            'import os, signal; os.kill(os.getpid(), signal.SIGKILL)',
+            'killed, most likely as memory',
+        ),
+    ],
+)
+def test_how_a_run_ends_is_told(monkeypatch, capsys, tmp_path, ends, text):
+    (tmp_path / 'run.py').write_text(ends)
+    monkeypatch.setattr(running, 'SCRIPT', tmp_path / 'run.py')
+    words = ('run', 'table1', '--rows', 'fixed', 'cen', '--work-dir', str(tmp_path))
+    assert call(monkeypatch, *words) == 1
+    assert capsys.readouterr().out.count(text) == 4  # of two runs: when it ends, and at the end
 
 
 def test_killed_and_taken_up_again(tmp_path, monkeypatch, capsys):

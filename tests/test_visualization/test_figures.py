@@ -232,6 +232,7 @@ def test_models_of_one_modality_side_by_side(draw, single, titles, given, rows):
         (('proportions', *MODEL, '--layers', 'x'), 'no exchanging norm is called x: there are ['),
         (('scales', 'small.py', 'rgb'), 'rgb has 0 checkpoints epoch_<n>.pth, it takes two'),
         (('scales', 'small.py', 'run', '--stream', 'ir'), 'no stream is called ir: there are ['),
+        (('scales', 'small.py', 'mixed'), 'mixed/epoch_1.pth has no backbone.'),
         (('exchange', 'no'), 'there is no directory no'),
         (
             ('curves', '--run', 'a', 'run', '--scalars', 'mIuO'),
@@ -247,6 +248,9 @@ def test_models_of_one_modality_side_by_side(draw, single, titles, given, rows):
 )
 def test_what_is_wrong_takes_one_line(draw, args, message):
     torch.save(dict(state_dict={'other.weight': torch.zeros(1)}), 'other.pth')
+    Path('mixed').mkdir(exist_ok=True)
+    shutil.copy('other.pth', 'mixed/epoch_1.pth')
+    shutil.copy(MODEL[1], 'mixed/epoch_2.pth')
     status, printed = draw(*args)
     assert status == 1
     assert f'error: {message}' in printed

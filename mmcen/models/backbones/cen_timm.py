@@ -22,7 +22,6 @@ from ...streams import AXES, StreamGrid
 from .fusing import add_fusion, first_where_apart
 
 NAME = 'timm_model.'  # the parent's attribute, with which its entries in a checkpoint begin
-OF_A_NORM = ('weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked')
 
 
 class NormAct(nn.Module):
@@ -40,8 +39,8 @@ class NormAct(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        for kind in OF_A_NORM:  # of timm's own checkpoints
-            if (key := prefix + kind) in state_dict:
+        for key in [k for k in state_dict if k.startswith(prefix)]:
+            if '.' not in (kind := key.removeprefix(prefix)):  # the norm's own, of timm's
                 state_dict[f'{prefix}norm.{kind}'] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
