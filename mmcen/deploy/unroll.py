@@ -98,7 +98,7 @@ class Unroller:
         """Copy the graph of a folded network for every stream.
 
         Args:
-            body: folded features to outputs, ``(B*T*M, C, H, W)`` to any structure of such.
+            body: folded features to outputs, ``(T*M*B, C, H, W)`` to any structure of such.
             inputs: the input of each stream, T*M nodes.
 
         Returns:

@@ -1,6 +1,6 @@
 """ExchangeNorm: private norms for all streams, and channel exchange between them (Eqs. 3 and 4).
 
-Streams are folded into the batch, ``(B*T*M, C, H, W)``. On the view ``(B, T*M*C, H, W)`` *one*
+Streams are folded into the batch, ``(T*M*B, C, H, W)``. On the view ``(B, T*M*C, H, W)`` *one*
 stock norm with T*M*C features is the private norms of all streams. The layer has that norm and is
 not one: SyncBN conversion, frozen BN and the optimizer's norm rules see a plain norm and need to
 know nothing of exchange.
@@ -15,12 +15,18 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..functional import draw_channels, exchange, spread_channels, sub_parts
+from ..functional import DisjointExchange, draw_channels, exchange, spread_channels, sub_parts
 from ..streams import StreamGrid
 from .partly_shared import SHARED, PartlySharedNorm
+from .private_batch_norm import private_batch_norm, private_instance_norm
 from .stand_ins import make_stand_in
 
 SELECT = ('gamma', 'fixed', 'random')
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Whether features lie channel by channel at each pixel, and not plane by plane."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
 class ExchangeNorm(nn.Module):
@@ -50,7 +56,7 @@ class ExchangeNorm(nn.Module):
             ``'statistics'``, see :class:`~mmcen.layers.partly_shared.PartlySharedNorm`.
         kwargs: arguments of the stock norm, such as ``eps`` and ``momentum``.
 
-    Input and output: ``(B*T*M, C, H, W)``, batch-major, any layout and floating type.
+    Input and output: ``(T*M*B, C, H, W)``, batch-major, any layout and floating type.
 
     Raises:
         ValueError: on a batch that is no multiple of T*M, a wrong number of channels, an unknown
@@ -164,13 +170,11 @@ class ExchangeNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.num_features:
             raise ValueError(
-                f'expected (B*T*M, {self.num_features}, H, W), got {tuple(x.shape)}: '
+                f'expected (T*M*B, {self.num_features}, H, W), got {tuple(x.shape)}: '
                 'streams belong into the batch'
             )
-        streams = self.grid.unfold(self._normalise(x))  # (B, T, M, C, H, W)
-        if self.exchanges:
-            streams = self._exchange(streams)
-        return self.grid.fold(streams)  # (B*T*M, C, H, W)
+        y = self._normalise(x)  # (T*M*B, C, H, W)
+        return self._exchange(y) if self.exchanges else y
 
     def single(self) -> 'ExchangeNorm':
         """A norm like this one of a single stream, with fresh values."""
@@ -179,39 +183,33 @@ class ExchangeNorm(nn.Module):
         norm = type(self)(self.num_features, threshold=self.threshold, exchange=False, **stock)
         return norm.requires_grad_(self.norm.weight.requires_grad)
 
-    def _exchange(self, streams: Tensor) -> Tensor:
+    def _exchange(self, y: Tensor) -> Tensor:
         if self.select == 'random' and self.training:
             self.drawn = draw_channels(self.exchangeable, self.fixed.sum(-1))
-        dim, mask = self.grid.dim(self.axis), self.exchange_mask()
+        mask = self.exchange_mask()
+        in_place = self.disjoint and self.stand_in is None and not torch.compiler.is_compiling()
+        if in_place:
+            return DisjointExchange.apply(y, mask, self.grid, self.axis, None)
+        streams, dim = self.grid.unfold(y), self.grid.dim(self.axis)  # (B, T, M, C, H, W)
         if self.stand_in is None:
-            return exchange(streams, mask, dim, self.disjoint)
+            return self.grid.fold(exchange(streams, mask, dim))
         others = self.stand_in(streams, self.gamma(), dim)
-        return torch.where(~mask[..., None, None], streams, others)
+        return self.grid.fold(torch.where(~mask[..., None, None], streams, others))
 
     def _normalise(self, x: Tensor) -> Tensor:
-        batch = self.grid.unfold(x).shape[0]
-        view = (batch, -1, *x.shape[2:])  # (B, T*M*C, H, W)
-        if x.is_contiguous():
-            return self.norm(x.view(view)).view(x.shape)
-        if self._frozen():
-            return self._affine(x)
-        # channels_last with batch statistics: the view of the fold does not exist, so pay a copy
-        # each way
-        y = self.norm(x.contiguous().view(view)).view(x.shape)
-        return y.contiguous(memory_format=torch.channels_last)
+        streams = self.grid.unfold(x)  # (B, T, M, C, H, W)
+        if type(self.norm) is nn.BatchNorm2d:
+            return private_batch_norm(self.norm, x)
+        if type(self.norm) is nn.InstanceNorm2d and self._by_sample(len(streams)):
+            return private_instance_norm(self.norm, x)
+        streams = streams.flatten(1, 3)  # (B, T*M*C, H, W), a view where B is 1
+        y = self.norm(streams.contiguous()).unflatten(1, self.exchangeable.shape)
+        layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
+        return self.grid.fold(y).contiguous(memory_format=layout)
 
-    def _frozen(self) -> bool:
-        return not self.norm.training and self.norm.running_mean is not None
-
-    def _affine(self, x: Tensor) -> Tensor:
-        """Frozen statistics: one affine map in a single pass, whatever the layout."""
-        scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
-        shift = self.norm.bias - self.norm.running_mean * scale
-        shape = (*self.exchangeable.shape, 1, 1)  # (T, M, C, 1, 1)
-        # in the norm's own precision as the stock kernels do: a large mean would cancel badly in
-        # bfloat16
-        y = torch.addcmul(shift.view(shape), self.grid.unfold(x), scale.view(shape))
-        return self.grid.fold(y.to(x.dtype))
+    def _by_sample(self, samples: int) -> bool:
+        """Whether no running statistics join several samples."""
+        return samples == 1 or not (self.norm.track_running_stats and self.norm.training)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any

@@ -55,7 +55,7 @@ class PerTask(nn.Module):
         groups: the copy of each task, see :func:`check_groups`. With one copy the layer runs on
             all streams at once.
 
-    Input ``(B*T*M, C, H, W)``, output alike, batch-major. A checkpoint of a single copy, or of the
+    Input ``(T*M*B, C, H, W)``, output alike, batch-major. A checkpoint of a single copy, or of the
     layer alone, loads into all.
 
     Raises:
@@ -87,7 +87,8 @@ class PerTask(nn.Module):
             if not own:
                 continue
             part = streams if len(own) == self.grid.tasks else streams[:, _as_slice(own)]
-            y = copy(part.flatten(0, 2)).unflatten(0, part.shape[:3])  # (B, tasks, M, ...)
+            grid = StreamGrid(len(own), self.grid.modalities)
+            y = grid.unfold(copy(grid.fold(part)))  # (B, tasks, M, ...)
             for t, one in zip(own, y.unbind(1), strict=True):
                 outputs[t] = one
         return outputs

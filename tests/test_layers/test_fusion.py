@@ -66,14 +66,15 @@ def test_identity_starts_as_the_streams_own_features_and_then_listens(kind, merg
     layer = kind(C, grid, merge=merge, identity=True)
     x = torch.randn(2, 2, 3, C, 5, 4)
     own = x[:, :, :1] if merge else x
+    out_grid = StreamGrid(*own.shape[1:3])
     y = layer(grid.fold(x))
-    torch.testing.assert_close(y, own.flatten(0, 2))
+    torch.testing.assert_close(y, out_grid.fold(own))
     y.square().sum().backward()
     torch.optim.SGD(layer.parameters(), lr=1e-3).step()
     other = x.clone()
     other[:, :, 1] += 1
     with torch.no_grad():
-        after = [layer(grid.fold(z)).unflatten(0, own.shape[:3])[:, :, 0] for z in (x, other)]
+        after = [out_grid.unfold(layer(grid.fold(z)))[:, :, 0] for z in (x, other)]
     assert (after[0] - after[1]).abs().mean() > 1e-3
 
 
@@ -151,10 +152,10 @@ def test_convolutions_of_each_streams_own():
     unshare(model, 2)
     first, second = model[0].copies
     assert not torch.equal(first.weight, second.weight)
-    x = torch.randn(3, 2, 3, 6, 6)  # two streams
-    y = model(x.flatten(0, 1)).unflatten(0, (3, 2))
+    x = torch.randn(2, 3, 3, 6, 6)  # two streams
+    y = model(x.flatten(0, 1)).unflatten(0, (2, 3))
     for m in range(2):
-        middle = model[0].copies[m](x[:, m]).relu()
-        torch.testing.assert_close(y[:, m], model[2][0].copies[m](middle))
+        middle = model[0].copies[m](x[m]).relu()
+        torch.testing.assert_close(y[m], model[2][0].copies[m](middle))
     model.load_state_dict(saved)  # as one network's, ImageNet's perhaps
     torch.testing.assert_close(model(x.flatten(0, 1)), shared(x.flatten(0, 1)))

@@ -205,7 +205,7 @@ def test_per_task_runs_every_task_by_its_copy():
     x = torch.randn(2 * 6, 2, 4, 4)
     for t, y in enumerate(layer.by_task(x)):
         for m in range(2):
-            expected = layer.copies[[0, 1, 0][t]](x.view(2, 3, 2, 2, 4, 4)[:, t, m])
+            expected = layer.copies[[0, 1, 0][t]](x.view(3, 2, 2, 2, 4, 4)[t, m])
             torch.testing.assert_close(y[:, m], expected)
     assert layer(x).shape == (12, 3, 4, 4)
     assert check_groups('shared', 2) == (0, 0)

@@ -24,7 +24,7 @@ class Fusion(nn.Module):
         merge: the commonly used setting.
         last: of the fusions of a network; where streams merge, the others leave here.
 
-    Input ``(B*T*M, C, H, W)``. Output alike, or ``(B*T, C, H, W)`` after the last merge.
+    Input ``(T*M*B, C, H, W)``. Output alike, or ``(T*B, C, H, W)`` after the last merge.
 
     Raises:
         ValueError: a single modality.
@@ -54,17 +54,17 @@ class Fusion(nn.Module):
             count = self.grid.modalities
             # [m, k] is stream m + k: own first, the others in turn
             groups = torch.stack([streams.roll(-k, 2) for k in range(count)], 3)
-            return self.fuse(groups.flatten(0, 2))
-        fused = self.fuse(streams.flatten(0, 1))  # (B*T, C, H, W)
+            return self.fuse(self.grid.fold(groups))
+        tasks = StreamGrid(self.grid.tasks)
+        fused = self.fuse(streams.transpose(0, 1).flatten(0, 1))  # (T*B, C, H, W)
         if self.last:
             return fused
-        kept = streams[:, :, 1:]
-        return self.grid.fold(torch.cat([fused.view_as(streams[:, :, :1]), kept], 2))
+        return self.grid.fold(torch.cat([tasks.unfold(fused), streams[:, :, 1:]], 2))
 
 
 def first_modality(x: Tensor, grid: StreamGrid) -> Tensor:
-    """The first stream of each task, ``(B*T*M, ...)`` to ``(B*T, ...)``."""
-    return grid.unfold(x)[:, :, 0].flatten(0, 1)
+    """The first stream of each task, ``(T*M*B, ...)`` to ``(T*B, ...)``."""
+    return StreamGrid(grid.tasks).fold(grid.unfold(x)[:, :, :1])
 
 
 def check_places(places: Sequence[int], count: int, what: str) -> list[int]:

@@ -47,8 +47,8 @@ class CENResNet(ResNet):
             and one stream goes on; features of earlier stages are the first stream's.
         kwargs: other arguments of :class:`mmseg.models.backbones.ResNet`.
 
-    Input: ``(B*T*M, 3, H, W)``. Output: features ``(B*T*M, C_i, H/s, W/s)``, s = 4, 8, 16, 32; of
-    merged streams ``(B*T, ...)``.
+    Input: ``(T*M*B, 3, H, W)``. Output: features ``(T*M*B, C_i, H/s, W/s)``, s = 4, 8, 16, 32; of
+    merged streams ``(T*B, ...)``.
 
     Raises:
         ValueError: if ``zero_init_residual=True`` would start exchanging norms at gamma 0; fusion

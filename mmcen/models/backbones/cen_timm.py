@@ -25,7 +25,7 @@ NAME = 'timm_model.'  # the parent's attribute, with which its entries in a chec
 
 
 class NormAct(nn.Module):
-    """A private norm with what timm's BatchNormAct2d does behind its own: (B*T*M, C, H, W) to
+    """A private norm with what timm's BatchNormAct2d does behind its own: (T*M*B, C, H, W) to
     same."""
 
     def __init__(self, norm: nn.Module, stock: Any) -> None:
@@ -80,8 +80,8 @@ class CENTIMMBackbone(TIMMBackbone):
             has the same layers and does not.
         kwargs: other arguments of :class:`mmseg.models.backbones.TIMMBackbone`, and of timm.
 
-    Input: ``(B*T*M, 3, H, W)``. Output: features ``(B*T*M, C_i, H/s, W/s)``; of merged streams
-    ``(B*T, ...)``.
+    Input: ``(T*M*B, 3, H, W)``. Output: features ``(T*M*B, C_i, H/s, W/s)``; of merged streams
+    ``(T*B, ...)``.
 
     Raises:
         ImportError: timm is missing.

@@ -51,8 +51,8 @@ def add_fusion(
 def first_where_apart(
     features: Sequence[Tensor], places: Sequence[int], apart: Container[int], grid: StreamGrid
 ) -> tuple[Tensor, ...]:
-    """Features ``(B*T*M, ...)`` of the stages at these places; where streams are still apart that
-    merge later, the first one's, ``(B*T, ...)``."""
+    """Features ``(T*M*B, ...)`` of the stages at these places; where streams are still apart that
+    merge later, the first one's, ``(T*B, ...)``."""
     return tuple(
         first_modality(x, grid) if place in apart else x
         for place, x in zip(places, features, strict=True)

@@ -45,7 +45,7 @@ def max_pool(x: Tensor) -> Tensor:
     On a CPU through channels_last, where torch's kernel is vectorised: four to eight times as fast
     there, copies included, and the same numbers.
     """
-    if x.device.type != 'cpu' or not x.is_contiguous():
+    if x.device.type != 'cpu' or not x.is_contiguous():  # channels_last is not contiguous
         return F.max_pool2d(x, 5, stride=1, padding=2)
     last = x.contiguous(memory_format=torch.channels_last)
     return F.max_pool2d(last, 5, stride=1, padding=2).contiguous()
@@ -122,7 +122,7 @@ class RefineNetHead(BaseDecodeHead):
             parameters. The classifier remains 3x3.
         kwargs: ``num_classes`` and other arguments of mmseg's ``BaseDecodeHead``.
 
-    Input: features ``(B*T*M, C_i, H_i, W_i)``. Output: logits ``(B*T*M, K, H_0, W_0)``, as large as
+    Input: features ``(T*M*B, C_i, H_i, W_i)``. Output: logits ``(T*M*B, K, H_0, W_0)``, as large as
     the finest feature. Convs start as PyTorch makes them, as in the official code.
 
     Raises:

@@ -271,12 +271,12 @@ class CENUNetGenerator(BaseModule):
         y = skips.pop()
         for conv, norm, dropout in zip(self.up_convs, self.up_norms, self.dropouts, strict=True):
             y = dropout(norm(conv(y.relu_())))
-            y = torch.cat([y, skips.pop()], 1)  # (B*T*M, 2C, h, w)
+            y = torch.cat([y, skips.pop()], 1)  # (T*M*B, 2C, h, w)
         return y.relu_()
 
     def _encode(self, y: Tensor, common: bool = False) -> list[Tensor]:
         """Streams, or with ``common`` the domains that they share at first, to features of all
-        stages, ``(B*T*M, C', h, w)`` each, finest first."""
+        stages, ``(T*M*B, C', h, w)`` each, finest first."""
         features: list[Tensor] = []
         for i, (conv, norm) in enumerate(zip(self.down_convs, self.down_norms, strict=True)):
             y = conv(y)
@@ -293,12 +293,12 @@ class CENUNetGenerator(BaseModule):
         ]
 
     def _part(self, y: Tensor) -> Tensor:
-        """Features of the inputs, ``(B*D, ...)``, to those of the streams, ``(B*T*M, ...)``."""
+        """Features of the inputs, ``(B*D, ...)``, to those of the streams, ``(T*M*B, ...)``."""
         return self._to_streams(y.unflatten(0, (-1, self.domains)))
 
     def _to_streams(self, x: Tensor) -> Tensor:
-        """Give every stream its input: ``(B, D, ...)`` to ``(B*T*M, ...)``."""
-        return x.index_select(1, self.inputs).flatten(0, 1)
+        """Give every stream its input: ``(B, D, ...)`` to ``(T*M*B, ...)``."""
+        return self.grid.fold(x.index_select(1, self.inputs).unflatten(1, self.grid.shape))
 
     def _check(self, x: Tensor) -> None:
         factor = 2**self.downs

@@ -107,7 +107,8 @@ class CENDenseNetwork(BaseModule):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Inputs ``(B, D, C, H, W)`` to T outputs ``(B, M, C', H, W)``."""
         size = x.shape[-2:]
-        streams = x.index_select(1, self.inputs).flatten(0, 1)  # (B*T*M, C, H, W)
+        streams = x.index_select(1, self.inputs).unflatten(1, self.grid.shape)
+        streams = self.grid.fold(streams)  # (T*M*B, C, H, W)
         features = self.neck(self.backbone(streams))
         outputs = self._together(features) if self.lock_step else self._one_by_one(features)
         return tuple(self._resize(y, size) for y in outputs)
@@ -116,9 +117,10 @@ class CENDenseNetwork(BaseModule):
         return self.classifiers.by_task(self.decode_head(features))
 
     def _one_by_one(self, features: Sequence[Tensor]) -> list[Tensor]:
+        of_task = StreamGrid(1, self.grid.modalities)
         by_task = zip(*(self.grid.unfold(f).unbind(1) for f in features), strict=True)
         return [
-            head([f.flatten(0, 1) for f in own]).unflatten(0, (-1, self.grid.modalities))
+            of_task.unfold(head([of_task.fold(f[:, None]) for f in own]))[:, 0]
             for head, own in zip(self.decode_heads, by_task, strict=True)
         ]
 

@@ -39,6 +39,9 @@ class CENEncoderDecoder(EncoderDecoder):
             (:class:`CENDataPreprocessor`).
         test_cfg: as in mmseg, and ``streams`` (default True): predict each stream's own output
             besides the ensemble's, as ``sample.streams.<name>.pred_sem_seg``.
+        channels_last: memory format of the features, which convolutions and norms keep: the faster
+            one on processors and with mixed precision on GPUs. Set it to False for parts that need
+            contiguous features.
         norms: ``'private'``, or ``'shared'`` for stock norms that serve all streams (a rival of
             Table 1, not CEN).
         convs: ``'shared'``, or ``'private'`` for a copy of all of them for each stream ("unshared"
@@ -60,6 +63,7 @@ class CENEncoderDecoder(EncoderDecoder):
         neck: dict | None = None,
         auxiliary_head: dict | list[dict] | None = None,
         test_cfg: dict | None = None,
+        channels_last: bool = True,
         norms: str = 'private',
         convs: str = 'shared',
         **kwargs: Any,
@@ -96,6 +100,7 @@ class CENEncoderDecoder(EncoderDecoder):
         if convs == 'private':
             for part in self.children():
                 unshare(part, grid.size)
+        self.channels_last = channels_last
         self.streams = ('fused',) if merged else streams
         self.in_grid, self.grid = grid, out_grid
         self.ensemble = StreamEnsemble(out_grid)
@@ -105,18 +110,20 @@ class CENEncoderDecoder(EncoderDecoder):
             self.out_channels *= 1 + out_grid.modalities
 
     def extract_feat(self, inputs: Tensor) -> list[Tensor]:
-        """Fold ``(B, M*C, H, W)`` and encode it: features ``(B*M, C', h, w)``."""
+        """Fold ``(B, M*C, H, W)`` and encode it: features ``(M*B, C', h, w)``."""
         modalities = self.in_grid.modalities
         if inputs.dim() != 4 or inputs.shape[1] % modalities:
             raise ValueError(
                 f'expected (B, {modalities} * C, H, W) for the modalities {list(self.streams)}, '
                 f'got {tuple(inputs.shape)}'
             )
-        return super().extract_feat(self.in_grid.fold(inputs.unflatten(1, (1, modalities, -1))))
+        streams = self.in_grid.fold(inputs.unflatten(1, (1, modalities, -1)))
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        return super().extract_feat(streams.contiguous(memory_format=layout))
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict]) -> Tensor:
         """Logits ``(B, (1+M)*K, H, W)``: the ensemble's, then each stream's if asked for."""
-        logits = super().encode_decode(inputs, batch_img_metas)  # (B*M, K, H, W)
+        logits = super().encode_decode(inputs, batch_img_metas)  # (M*B, K, H, W)
         return torch.cat(list(self._outputs(logits, self.predict_streams).values()), 1)
 
     def _outputs(self, logits: Tensor, streams: bool = True) -> dict[str, Tensor]:
