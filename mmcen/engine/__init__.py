@@ -1,6 +1,7 @@
 from .amp import BFloat16OptimWrapper
 from .hooks import (
     EpochSeedHook,
+    ExchangeBudgetHook,
     ExchangeMonitorHook,
     LastAndBestHook,
     PolicyHook,
@@ -14,6 +15,7 @@ from .listed_lr import ListedLR
 __all__ = [
     'BFloat16OptimWrapper',
     'EpochSeedHook',
+    'ExchangeBudgetHook',
     'ExchangeMonitorHook',
     'LastAndBestHook',
     'ListedLR',

@@ -15,13 +15,20 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..functional import DisjointExchange, draw_channels, exchange, spread_channels, sub_parts
+from ..functional import (
+    DisjointExchange,
+    draw_channels,
+    exchange,
+    part_bounds,
+    spread_channels,
+    sub_parts,
+)
 from ..streams import StreamGrid
 from .partly_shared import SHARED, PartlySharedNorm
 from .private_batch_norm import private_batch_norm, private_instance_norm
 from .stand_ins import make_stand_in
 
-SELECT = ('gamma', 'fixed', 'random')
+SELECT = ('gamma', 'fixed', 'random', 'budget')
 
 
 def is_channels_last(x: Tensor) -> bool:
@@ -48,7 +55,9 @@ class ExchangeNorm(nn.Module):
             learns goes when it is set to False, and starts anew when it is set to True.
         select: which channels of the region are replaced (Table 1): ``'gamma'``: Eq. 4;
             ``'fixed'``: a portion, evenly spread and always the same; ``'random'``: as many, drawn
-            in every training step, and the fixed ones at test. Without gamma nothing is penalised.
+            in every training step, and the fixed ones at test; ``'budget'``: what an
+            :class:`~mmcen.layers.budget.ExchangeBudget` chose last, at first the fixed ones. Without
+            gamma nothing is penalised.
         portion: of a stream's C channels, as far as its region reaches; for fixed and random.
         replace: what a replaced channel becomes, a row of Table 12: ``'mean'`` of the others'
             (Eq. 4), or another word of :class:`~mmcen.layers.stand_ins.StandIn`.
@@ -112,9 +121,20 @@ class ExchangeNorm(nn.Module):
         if select != 'gamma':
             self.penalised.zero_()
             fixed = spread_channels(self.exchangeable, portion)
-            self.register_buffer('fixed', fixed, persistent=False)
+            # what a budget chose is a part of the checkpoint
+            self.register_buffer('fixed', fixed, persistent=select == 'budget')
             self.fixed: Tensor
             self.drawn = self.fixed  # of the last training step
+        if select == 'budget':
+            if region != 'disjoint':
+                raise ValueError(
+                    "select='budget' chooses inside of the sub-parts: region='disjoint'"
+                )
+            # running mean and mean square of the first-order effect of exchanging a channel
+            effects = torch.zeros(2, *self.exchangeable.shape)
+            self.register_buffer('effects', effects)
+            self.effects: Tensor
+        self.watch_decay: float | None = None
         self.exchange = exchange
 
     @property
@@ -189,7 +209,8 @@ class ExchangeNorm(nn.Module):
         mask = self.exchange_mask()
         in_place = self.disjoint and self.stand_in is None and not torch.compiler.is_compiling()
         if in_place:
-            return DisjointExchange.apply(y, mask, self.grid, self.axis, None)
+            watch = self._watch if self.training and self.watch_decay is not None else None
+            return DisjointExchange.apply(y, mask, self.grid, self.axis, watch)
         streams, dim = self.grid.unfold(y), self.grid.dim(self.axis)  # (B, T, M, C, H, W)
         if self.stand_in is None:
             return self.grid.fold(exchange(streams, mask, dim))
@@ -206,6 +227,17 @@ class ExchangeNorm(nn.Module):
         y = self.norm(streams.contiguous()).unflatten(1, self.exchangeable.shape)
         layout = torch.channels_last if is_channels_last(x) else torch.contiguous_format
         return self.grid.fold(y).contiguous(memory_format=layout)
+
+    @torch.no_grad()
+    def _watch(self, by_part: list[Tensor]) -> None:
+        """Take in the effects of a step, by sub-part ``(T or M, c)``."""
+        effects = torch.zeros_like(self.effects[0])  # (T, M, C)
+        bounds = part_bounds(len(by_part), self.num_features)
+        dim = self.grid.dim(self.axis) - 1
+        for i, part in enumerate(by_part):
+            effects.select(dim, i)[:, bounds[i] : bounds[i + 1]] = part.float()
+        decay = self.watch_decay or 0.0
+        self.effects.mul_(decay).add_(torch.stack([effects, effects.square()]), alpha=1 - decay)
 
     def _by_sample(self, samples: int) -> bool:
         """Whether no running statistics join several samples."""

@@ -129,6 +129,8 @@ def _plain(
     streams = x.unflatten(0, (-1, len(x) // (len(norm.weight) // channels)))  # (S, B, C, ...)
     streams = streams.float()
     shape = (-1, 1, channels, *(1 for _ in space))
+    mean: Tensor | None
+    var: Tensor | None
     if use_batch:
         var, mean = torch.var_mean(streams, (1, *space), correction=0)  # (S, C)
         if running_mean is not None and running_var is not None:
@@ -138,6 +140,7 @@ def _plain(
             running_var.lerp_(unbiased, momentum)
     else:
         mean, var = running_mean, running_var
+    assert mean is not None and var is not None
     scale = norm.weight * torch.rsqrt(var.reshape(-1) + norm.eps)
     shift = norm.bias - mean.reshape(-1) * scale
     return (streams * scale.view(shape) + shift.view(shape)).to(x.dtype).flatten(0, 1)

@@ -1,4 +1,5 @@
 from .epoch_seed_hook import EpochSeedHook, seed_worker
+from .exchange_budget_hook import ExchangeBudgetHook
 from .exchange_monitor_hook import ExchangeMonitorHook
 from .last_and_best_hook import LastAndBestHook
 from .policy_hook import PolicyHook
@@ -8,6 +9,7 @@ from .sparsity_hook import SparsityHook
 
 __all__ = [
     'EpochSeedHook',
+    'ExchangeBudgetHook',
     'ExchangeMonitorHook',
     'LastAndBestHook',
     'PolicyHook',

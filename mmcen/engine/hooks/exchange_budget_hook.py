@@ -1,0 +1,32 @@
+"""Exchange a given share of the channels, chosen while training."""
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from ...layers.budget import ExchangeBudget
+
+
+@HOOKS.register_module()
+class ExchangeBudgetHook(Hook):
+    """Run an :class:`~mmcen.layers.budget.ExchangeBudget` in a training.
+
+    Args:
+        kwargs: of ExchangeBudget.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        self.kwargs = kwargs
+
+    def before_train(self, runner: Runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.budget = ExchangeBudget(model, **self.kwargs)
+        if runner.iter == 0:
+            self.budget.start()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
+        self.budget.step(runner.iter + 1, runner.max_iters)
+        runner.message_hub.update_scalar('train/churn', self.budget.churn)
