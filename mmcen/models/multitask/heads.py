@@ -8,6 +8,8 @@ from mmengine.structures import BaseDataElement, PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from ..losses import loss_of_classes
+
 
 @MODELS.register_module()
 class ImageHead(nn.Module):
@@ -88,7 +90,7 @@ class ClassHead(nn.Module):
         return torch.cat([sample.gt_sem_seg.data for sample in samples])
 
     def loss(self, x: Tensor, target: Tensor) -> dict[str, Tensor]:
-        return {'loss_ce': self.criterion(x, target.long(), ignore_index=self.ignore_index)}
+        return {'loss_ce': loss_of_classes(self.criterion, x, target, self.ignore_index)}
 
     def predict(self, x: Tensor) -> BaseDataElement:
         """Logits ``(K, H, W)`` of one sample to ``pred_sem_seg``."""

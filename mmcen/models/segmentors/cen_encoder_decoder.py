@@ -15,6 +15,7 @@ from ...layers import StreamEnsemble, check_private_norms, fusion_losses, set_gr
 from ...layers.fusion import check_merge
 from ...streams import StreamGrid
 from ..data_preprocessor import in_order
+from ..losses import losses_of_head
 
 ENSEMBLE = 'ensemble'
 
@@ -142,7 +143,7 @@ class CENEncoderDecoder(EncoderDecoder):
     def _decode_head_forward_train(self, inputs: list[Tensor], data_samples: list) -> dict:
         losses: dict[str, Tensor] = {}
         for name, logits in self._outputs(self.decode_head(inputs)).items():
-            loss = self.decode_head.loss_by_feat(logits, data_samples)
+            loss = losses_of_head(self.decode_head, logits, data_samples)
             losses.update(add_prefix(loss, f'decode.{name}'))
         return losses | fusion_losses(self)
 
@@ -154,7 +155,7 @@ class CENEncoderDecoder(EncoderDecoder):
                 self.streams, self.grid.unfold(head(inputs))[:, 0].unbind(1), strict=True
             ):
                 losses.update(
-                    add_prefix(head.loss_by_feat(logits, data_samples), f'aux_{i}.{name}')
+                    add_prefix(losses_of_head(head, logits, data_samples), f'aux_{i}.{name}')
                 )
         return losses
 
