@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.logging import MMLogger, print_log
 from mmengine.registry import METRICS
 from mmseg.evaluation import IoUMetric
+from torch import Tensor
 
 
 @METRICS.register_module()
@@ -53,6 +55,32 @@ class StreamIoUMetric(IoUMetric):
             self.output_dir = output_dir
             self.results.append(measured)
 
+    @staticmethod
+    def intersect_and_union(
+        pred_label: Tensor, label: Tensor, num_classes: int, ignore_index: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The counts of IoUMetric from one histogram of pairs of labels.
+
+        Args:
+            pred_label: ``(H, W)``.
+            label: ``(H, W)``.
+            num_classes: K; other labels are not counted.
+            ignore_index: Label whose pixels are not counted.
+
+        Returns:
+            Pixels by class, float32 ``(K,)``: intersection, union, predicted, labelled.
+        """
+        if num_classes == 1:  # mmseg then counts all labels as the class
+            return IoUMetric.intersect_and_union(pred_label, label, num_classes, ignore_index)
+        bins = num_classes + 2  # the first and the last one are other labels
+        known = label != ignore_index
+        pairs = _bin(label, num_classes).mul_(bins).add_(_bin(pred_label, num_classes)).mul_(known)
+        counts = torch.bincount(pairs.flatten(), minlength=bins**2).view(bins, bins).cpu()
+        predicted, labelled, both = (
+            count[1:-1].float() for count in (counts.sum(0), counts.sum(1), counts.diagonal())
+        )
+        return both, predicted + labelled - both, predicted, labelled
+
     def compute_metrics(self, results: list[dict[str, tuple]]) -> dict[str, float]:
         logger = MMLogger.get_current_instance()
         metrics: dict[str, float] = {}
@@ -62,3 +90,8 @@ class StreamIoUMetric(IoUMetric):
             own = super().compute_metrics([measured.get(prefix) for measured in results])
             metrics.update({prefix + key: value for key, value in own.items()})
         return metrics
+
+
+def _bin(labels: Tensor, num_classes: int) -> Tensor:
+    """Labels 0..K-1 to bins 1..K, lower ones to 0 and higher ones to K+1."""
+    return labels.long().clamp(-1, num_classes).add_(1)

@@ -1,13 +1,17 @@
 """Scores by stream and ensemble, against sklearn-like counting written out."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.logging import MMLogger
+from mmseg.evaluation import IoUMetric
 
 from mmcen.evaluation import StreamIoUMetric
+from mmcen.models.label_map import label_map
 
 K, VOID = 4, 255
 
@@ -61,6 +65,55 @@ def test_equals_counting(seed, streams):
         for key, value in expected.items():
             assert found[name + key] == pytest.approx(value, abs=0.011)  # rounded to 0.01
     assert len(found) == 3 * len(names)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([1, 2, 3, 40]), st.sampled_from([255, 0, 1]))
+def test_counts_are_those_of_mmseg(seed, classes, ignored):
+    """The same integers, of the same type, whatever the labels are."""
+    generator = torch.Generator().manual_seed(seed)
+    label = torch.randint(classes, (9, 11), generator=generator)
+    prediction = torch.randint(classes, (9, 11), generator=generator)
+    label[0, :5] = VOID
+    if classes > 1:  # labels of no class
+        label[1, :5], prediction[2, :5] = classes, -1
+    kinds = [(prediction, label), (prediction.float(), label.float())]
+    for pair in kinds if classes < 3 else kinds[:1]:
+        found = StreamIoUMetric.intersect_and_union(*pair, classes, ignored)
+        wanted = IoUMetric.intersect_and_union(*pair, classes, ignored)
+        for mine, theirs in zip(found, wanted, strict=True):
+            assert torch.equal(mine, theirs)
+            assert mine.dtype == theirs.dtype
+
+
+def test_nothing_is_known():
+    label = torch.full((3, 4), VOID)
+    counts = StreamIoUMetric.intersect_and_union(torch.zeros_like(label), label, K, VOID)
+    assert not torch.stack(counts).any()
+
+
+def test_real_frames_score_as_by_mmseg(data_root):
+    """From coarse logits to scores, against interpolating twice, argmax and IoUMetric."""
+    classes = {'classes': [str(k) for k in range(40)]}
+    metrics = StreamIoUMetric(prefix='x'), IoUMetric(prefix='x')
+    for metric in metrics:
+        metric.dataset_meta = classes
+    differ = 0
+    for name in (data_root / 'splits' / 'test.txt').read_text().split()[:3]:
+        mask = cv2.imread(str(data_root / 'masks' / f'{name}.png'), cv2.IMREAD_UNCHANGED)
+        label = torch.from_numpy(mask).long() - 1
+        label[label < 0] = VOID
+        target = F.one_hot(label.clamp(max=40), 41)[None, ..., :40].permute(0, 3, 1, 2).float()
+        coarse = F.interpolate(target, (40, 52), mode='area') + 0.2 * torch.randn(1, 40, 40, 52)
+        logits = F.interpolate(coarse, (160, 208), mode='bilinear')
+        plain = F.interpolate(logits, label.shape, mode='bilinear').argmax(1)
+        found = label_map(logits[0], label.shape)[None]
+        differ += (found != plain).sum()
+        for metric, prediction in zip(metrics, (found, plain), strict=True):
+            sample = {'gt_sem_seg': {'data': label[None]}, 'pred_sem_seg': {'data': prediction}}
+            metric.process({}, [sample])
+    assert differ <= 3  # pixels of equal logits
+    assert metrics[0].evaluate(3) == metrics[1].evaluate(3)
 
 
 def test_files_are_the_ensembles(tmp_path):

@@ -242,6 +242,75 @@ def test_streams_on_request():
     torch.testing.assert_close(prediction.seg_logits.data, full.predict(inputs)[0].seg_logits.data)
 
 
+TURNS = {
+    'plain': {},
+    'resized': {'ori_shape': (100, 131)},
+    'smaller': {'ori_shape': (40, 50)},
+    'padded': {'ori_shape': (90, 120), 'img_padding_size': (0, 16, 0, 8)},
+    'padded by the preprocessor': {'ori_shape': (90, 120), 'padding_size': (0, 16, 4, 4)},
+    'mirrored': {'ori_shape': (100, 131), 'flip': True, 'flip_direction': 'horizontal'},
+    'upside down': {'flip': True, 'flip_direction': 'vertical', 'padding_size': [0, 0, 0, 9]},
+}
+
+
+@pytest.mark.parametrize('turn', TURNS)
+@pytest.mark.parametrize('mode', ['whole', 'slide', 'align_corners'])
+def test_labels_without_logits(turn, mode):
+    """The labels that mmseg takes from logits at full size, of the ensemble and every stream."""
+    model = build(head=dict(FCN, align_corners=mode == 'align_corners')).eval()
+    if mode == 'slide':
+        model.test_cfg.update(mode='slide', crop_size=(48, 64), stride=(32, 32))
+    inputs = torch.randn(2, 6, 64, 96)
+
+    def predict(logits):
+        model.test_cfg.logits = logits
+        batch = samples(size=(64, 96))
+        for sample in batch:
+            sample.set_metainfo(TURNS[turn])
+        with torch.no_grad():
+            return model.predict(inputs, batch)
+
+    for plain, full in zip(predict(False), predict(True), strict=True):
+        for name in ('ensemble', 'rgb', 'depth'):
+            found, wanted = (
+                sample if name == 'ensemble' else sample.streams.get(name)
+                for sample in (plain, full)
+            )
+            assert 'seg_logits' not in found
+            labels = found.pred_sem_seg.data
+            assert labels.shape == wanted.pred_sem_seg.data.shape == (1, *plain.ori_shape)
+            assert labels.dtype == wanted.pred_sem_seg.data.dtype
+            logits = wanted.seg_logits.data
+            assert (logits.gather(0, labels)[0] >= logits.amax(0) - 1e-5).all()
+            assert (labels == wanted.pred_sem_seg.data).float().mean() > 0.999
+
+
+@pytest.mark.parametrize('out_channels', [1, 2])
+def test_two_classes(out_channels):
+    """By a threshold on one logit, which is kept, or by the larger one of two."""
+    head = dict(FCN, num_classes=2, out_channels=out_channels, threshold=0.3)
+    model = build(head=head).eval()
+    batch = samples(size=(64, 96))
+    for sample in batch:
+        sample.set_metainfo({'ori_shape': (100, 131)})
+    inputs = torch.randn(2, 6, 64, 96)
+    with torch.no_grad():
+        raw = model.forward(inputs, mode='tensor')['depth']
+        found = model.predict(inputs, batch)[1].streams.depth
+    for size in ((64, 96), (100, 131)):
+        raw = F.interpolate(raw, size, mode='bilinear')
+    expected = raw[1].sigmoid() > 0.3 if out_channels == 1 else raw[1].argmax(0, keepdim=True)
+    assert (found.pred_sem_seg.data == expected).float().mean() > 0.999
+    assert ('seg_logits' in found) == (out_channels == 1)
+
+
+def test_a_flip_in_no_direction():
+    batch = samples()
+    batch[0].set_metainfo({'flip': True, 'flip_direction': 'diagonal'})
+    with pytest.raises(ValueError, match="flip_direction must be one of .*, got 'diagonal'"):
+        build().eval().predict(torch.randn(2, 6, 64, 64), batch)
+
+
 @pytest.mark.parametrize(
     'make, message',
     [

@@ -8,6 +8,7 @@ from mmengine.structures import BaseDataElement, PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from ..label_map import label_map
 from ..losses import loss_of_classes
 
 
@@ -94,7 +95,9 @@ class ClassHead(nn.Module):
 
     def predict(self, x: Tensor) -> BaseDataElement:
         """Logits ``(K, H, W)`` of one sample to ``pred_sem_seg``."""
-        return BaseDataElement(pred_sem_seg=PixelData(data=x.argmax(0, keepdim=True)))
+        height, width = x.shape[1:]
+        labels = label_map(x, (height, width))
+        return BaseDataElement(pred_sem_seg=PixelData(data=labels[None]))
 
 
 def to_image(x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from mmengine.registry import MODELS
-from mmengine.structures import BaseDataElement
+from mmengine.structures import BaseDataElement, PixelData
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
@@ -15,6 +15,7 @@ from ...layers import StreamEnsemble, check_private_norms, fusion_losses, set_gr
 from ...layers.fusion import check_merge
 from ...streams import StreamGrid
 from ..data_preprocessor import in_order
+from ..label_map import label_map
 from ..losses import losses_of_head
 
 ENSEMBLE = 'ensemble'
@@ -38,8 +39,11 @@ class CENEncoderDecoder(EncoderDecoder):
         backbone, decode_head, neck, auxiliary_head: configs of mmseg parts, unchanged.
         data_preprocessor: config with ``modalities``, a dict by name
             (:class:`CENDataPreprocessor`).
-        test_cfg: as in mmseg, and ``streams`` (default True): predict each stream's own output
-            besides the ensemble's, as ``sample.streams.<name>.pred_sem_seg``.
+        test_cfg: as in mmseg, and two options. ``streams`` (default True): predict each stream's
+            own output besides the ensemble's, as ``sample.streams.<name>.pred_sem_seg``.
+            ``logits`` (default False): keep ``seg_logits`` of K > 1 classes at the original size,
+            which takes most of the time of a test frame on a CPU. Models with one output channel
+            and ``predict`` without data samples always give ``seg_logits``.
         channels_last: memory format of the features, which convolutions and norms keep: the faster
             one on processors and with mixed precision on GPUs. Set it to False for parts that need
             contiguous features.
@@ -168,11 +172,40 @@ class CENEncoderDecoder(EncoderDecoder):
         by_stream = []
         for stream in logits[1:]:
             own = data_samples and [SegDataSample(metainfo=s.metainfo) for s in data_samples]
-            by_stream.append(super().postprocess_result(stream, own))
-        samples = super().postprocess_result(logits[0], data_samples)
+            by_stream.append(self._to_samples(stream, own))
+        samples = self._to_samples(logits[0], data_samples)
         if by_stream:
             for sample, *own in zip(samples, *by_stream, strict=True):
                 sample.set_data(
                     {'streams': BaseDataElement(**dict(zip(self.streams, own, strict=True)))}
                 )
         return samples
+
+    def _to_samples(
+        self, logits: Tensor, data_samples: list[SegDataSample] | None
+    ) -> list[SegDataSample]:
+        """Logits ``(B, K, H, W)`` of one output to samples; labels alone unless logits are asked
+        for."""
+        wanted = (self.test_cfg or {}).get('logits', False)
+        if data_samples is None or wanted or logits.shape[1] == 1:
+            return super().postprocess_result(logits, data_samples)
+        for one, sample in zip(logits, data_samples, strict=True):
+            labels = label_map(as_taken(one, sample), sample.ori_shape, self.align_corners)
+            sample.set_data({'pred_sem_seg': PixelData(data=labels[None])})
+        return data_samples
+
+
+def as_taken(logits: Tensor, sample: SegDataSample) -> Tensor:
+    """Logits ``(K, H, W)`` without padding and flip, as mmseg's ``postprocess_result``."""
+    meta = sample.metainfo
+    height, width = logits.shape[1:]
+    padding = meta.get('img_padding_size', meta.get('padding_size', (0, 0, 0, 0)))
+    left, right, top, bottom = padding
+    logits = logits[:, top : height - bottom, left : width - right]
+    if not meta.get('flip'):
+        return logits
+    axes = {'horizontal': 2, 'vertical': 1}
+    direction = meta.get('flip_direction')
+    if direction not in axes:
+        raise ValueError(f"flip_direction must be one of {list(axes)}, got '{direction}'")
+    return logits.flip(axes[direction])
