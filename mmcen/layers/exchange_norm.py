@@ -56,8 +56,8 @@ class ExchangeNorm(nn.Module):
         select: which channels of the region are replaced (Table 1): ``'gamma'``: Eq. 4;
             ``'fixed'``: a portion, evenly spread and always the same; ``'random'``: as many, drawn
             in every training step, and the fixed ones at test; ``'budget'``: what an
-            :class:`~mmcen.layers.budget.ExchangeBudget` chose last, at first the fixed ones. Without
-            gamma nothing is penalised.
+            :class:`~mmcen.layers.budget.ExchangeBudget` chose last, at first the fixed ones.
+            Without gamma nothing is penalised.
         portion: of a stream's C channels, as far as its region reaches; for fixed and random.
         replace: what a replaced channel becomes, a row of Table 12: ``'mean'`` of the others'
             (Eq. 4), or another word of :class:`~mmcen.layers.stand_ins.StandIn`.

@@ -140,7 +140,8 @@ def _plain(
             running_var.lerp_(unbiased, momentum)
     else:
         mean, var = running_mean, running_var
-    assert mean is not None and var is not None
+    assert mean is not None
+    assert var is not None
     scale = norm.weight * torch.rsqrt(var.reshape(-1) + norm.eps)
     shift = norm.bias - mean.reshape(-1) * scale
     return (streams * scale.view(shape) + shift.view(shape)).to(x.dtype).flatten(0, 1)
