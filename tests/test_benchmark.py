@@ -66,7 +66,7 @@ def randomised(model):
             nn.init.normal_(module.norm.bias, 0, 0.1)
             nn.init.normal_(module.norm.running_mean, 0, 0.1)
             nn.init.uniform_(module.norm.running_var, 0.2, 1)
-            large = module.weight.detach().abs() > module.threshold
+            large = module.weight.detach().abs() > module.selection.threshold
             module.weight.data[large] *= 3
     nn.init.normal_(model.ensemble.alpha)
     return model.double()

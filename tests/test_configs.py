@@ -156,7 +156,7 @@ def test_official_config_is_the_official_code():
     cfg = Config.fromfile(next(p for p in CONFIGS if p.stem.endswith('official')))
     with torch.device('meta'):
         norms = dict(exchange_norms(MODELS.build(cfg.model)))
-    assert all(n.threshold == 2e-2 and n.grid.size == 2 for n in norms.values())
+    assert all(n.selection.threshold == 2e-2 and n.grid.size == 2 for n in norms.values())
     cfg.model.backbone.depth = 50
     norms = dict(exchange_norms(MODELS.build(cfg.model)))
     for norm in norms.values():

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmcen.functional import soft_threshold, sparsity_penalty, sparsity_subgradient, sub_parts
-from mmcen.streams import StreamGrid
+from mmcen.core.functional import soft_threshold, sparsity_penalty, sparsity_subgradient, sub_parts
+from mmcen.core.grid import StreamGrid
 from tests.oracle import sub_part
 
 

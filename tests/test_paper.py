@@ -111,7 +111,7 @@ def test_sweeps_of_figure_9():
         )
         norms = [cfg.model[part].norm_cfg for cfg in (plain, lower, higher)]
         assert norms[0].replace == 'zero'
-        assert norms[1].threshold == pytest.approx(0.1 * norms[0].threshold)
+        assert norms[1].selection.threshold == pytest.approx(0.1 * norms[0].selection.threshold)
         assert norms[2] == norms[0]
         coefficients = [
             hook.coefficient

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ..core.grid import StreamGrid
 from ..models.data_preprocessor import CENDataPreprocessor
 from ..models.generators import CENUNetGenerator
 from ..models.multitask import CENMultiTask
@@ -14,7 +15,6 @@ from ..models.multitask.dense_network import CENDenseNetwork
 from ..models.multitask.heads import to_image
 from ..models.segmentors import CENSaliency
 from ..models.segmentors.cen_encoder_decoder import ENSEMBLE, CENEncoderDecoder
-from ..streams import StreamGrid
 from .parts import Activate, Normalise, Probability, ResizeLike, WeightedSum
 from .unroll import Unroller
 

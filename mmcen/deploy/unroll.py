@@ -14,10 +14,10 @@ import torch
 from mmseg.models.utils import Upsample, resize
 from torch import Tensor, fx, nn
 
+from ..core.grid import StreamGrid
 from ..layers import ExchangeNorm, LearnedPerTask, PerTask
 from ..layers.fusion.base import Fusion
 from ..models.decode_heads.refinenet_head import max_pool
-from ..streams import StreamGrid
 from .padding import same_padding
 from .parts import (
     Exchange,
@@ -201,9 +201,10 @@ class Unroller:
         ]
         if not norm.exchanges:
             return sources
-        if norm.stand_in is not None:
+        if norm.replacement is not None:
             raise ValueError(
-                f"replace='{norm.replace}' is an ablation and cannot be deployed: only 'mean' can"
+                f'{norm.replacement} is an ablation and cannot be deployed: only the mean of the '
+                'others can'
             )
         mask = norm.exchange_mask().flatten(0, 1)  # (T*M, C)
         axis = 0 if norm.axis == 'tasks' else 1

@@ -97,9 +97,7 @@ def _model(cfg: Config, report: Report) -> None:
     ]
     if exchanging:
         kinds = {
-            f'{type(n).__name__}, along the {n.axis}, |gamma| < {n.threshold:g}, '
-            f'{"own part of the" if n.disjoint else "all"} channels'
-            for n in exchanging.values()
+            f'{type(n).__name__}, along the {n.axis}, {n.selection}' for n in exchanging.values()
         }
         facts['exchange'] += sorted(kinds)
         hooks = [h for h in cfg.get('custom_hooks') or () if h['type'] == 'SparsityHook']

@@ -1,4 +1,6 @@
-from .exchange_norm import CENBN, CENIN, CENSyncBN, ExchangeNorm
+from ..core.ensemble import StreamEnsemble
+from ..core.norm import ExchangeNorm
+from .cen_norms import CENBN, CENIN, CENNorm, CENSyncBN
 from .fusion import (
     AlignFusion,
     AverageFusion,
@@ -17,7 +19,6 @@ from .norms import (
     single_stream,
 )
 from .per_task import PerTask, private_copies, unshare
-from .stream_ensemble import StreamEnsemble
 
 __all__ = [
     'CENBN',
@@ -25,6 +26,7 @@ __all__ = [
     'AlignFusion',
     'AverageFusion',
     'CBNFusion',
+    'CENNorm',
     'CENSyncBN',
     'ConcatFusion',
     'ExchangeNorm',

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..streams import StreamGrid
+from ..core.grid import StreamGrid
 from .per_task import PerTask
 
 

@@ -8,8 +8,8 @@ from mmcv.cnn import is_norm
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..streams import StreamGrid
-from .exchange_norm import ExchangeNorm
+from ..core.grid import StreamGrid
+from ..core.norm import ExchangeNorm
 
 
 def exchange_norms(model: nn.Module) -> Iterator[tuple[str, ExchangeNorm]]:
@@ -24,6 +24,9 @@ def exchange_only(model: nn.Module, chosen: Container[nn.Module]) -> list[Exchan
     norms = [m for m in model.modules() if isinstance(m, ExchangeNorm)]
     for norm in norms:
         norm.exchange = norm.exchange and norm in chosen
+        if not norm.exchange:
+            # weights that nothing uses would stop a distributed wrapper, and be counted
+            norm.replacement = None
     return [norm for norm in norms if norm.exchange]
 
 
@@ -103,6 +106,6 @@ def single_stream(module: nn.Module) -> None:
     streams have merged before it."""
     for name, child in list(module.named_children()):
         if isinstance(child, ExchangeNorm):
-            setattr(module, name, child.single())
+            setattr(module, name, child.single())  # type: ignore[operator]
         else:
             single_stream(child)

@@ -1,45 +1,55 @@
 """A norm of which the streams share one half: Table 11."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-SHARED = (None, 'affine', 'statistics')
+SHARED = ('affine', 'statistics')
 
 
 class PartlySharedNorm(nn.Module):
     """Private statistics with one gamma and beta for all streams, or the other way round.
 
+    A norm for all streams of an :class:`~mmcen.core.ExchangeNorm`.
+
     Args:
-        norm_type: stock norm, which normalises here and has no scale.
-        streams: S, of the grid.
-        channels: C.
-        shared: ``'affine'``: gamma and beta, C each, are all streams'; ``'statistics'``: mean and
+        norm_type: Stock norm, which normalises here and has no scale.
+        num_features: C.
+        shared: ``'affine'``: gamma and beta, C each, are shared; ``'statistics'``: mean and
             variance are. Instance norms measure every frame of every stream by itself, in training
             as well; what they can share is the running statistics.
-        kwargs: of the stock norm.
+        kwargs: Of the stock norm.
 
-    Input and output ``(B, S*C, H, W)``, as the stock norm of private streams has them.
+    Raises:
+        ValueError: If ``shared`` is another word.
     """
 
-    running_mean = None  # no frozen statistics that a norm around this one could fold into a scale
-
     def __init__(
-        self, norm_type: type[nn.Module], streams: int, channels: int, shared: str, **kwargs: Any
+        self, norm_type: type[nn.Module], num_features: int, shared: str, **kwargs: Any
     ) -> None:
         super().__init__()
-        self.channels = channels
-        private, common = streams * channels, channels
-        measured, scaled = (private, common) if shared == 'affine' else (common, private)
-        self.statistics: Any = norm_type(measured, **{**kwargs, 'affine': False})
+        if shared not in SHARED:
+            raise ValueError(f"shared must be one of {SHARED} or None, got '{shared}'")
+        self.num_features, self.shared = num_features, shared
+        self.make = lambda size: norm_type(size, **{**kwargs, 'affine': False})
+        self.widen(1)
+
+    def widen(self, streams: int) -> None:
+        """Start with fresh values for this number of streams."""
+        private, common = streams * self.num_features, self.num_features
+        affine = self.shared == 'affine'
+        measured, scaled = (private, common) if affine else (common, private)
+        self.statistics: Any = self.make(measured)
         self.weight = nn.Parameter(torch.ones(scaled))
         self.bias = nn.Parameter(torch.zeros(scaled))
 
-    def forward(self, x: Tensor) -> Tensor:
-        features = self.statistics.num_features
-        y = self.statistics(x.reshape(-1, features, *x.shape[2:]))
-        y = y.reshape(x.shape[0], -1, self.channels, *x.shape[2:])  # (B, S, C, H, W)
-        shape = (-1, self.channels, 1, 1)
+    def normalise_streams(self, x: Tensor, streams: Sequence[int]) -> Tensor:
+        """Normalise folded features ``(S*B, C, ...)`` of all S streams."""
+        by_stream = x.unflatten(0, (len(streams), -1)).transpose(0, 1)  # (B, S, C, ...)
+        joined = by_stream.reshape(-1, self.statistics.num_features, *x.shape[2:])
+        y = self.statistics(joined).reshape(by_stream.shape)
+        shape = (-1, self.num_features, *(1 for _ in x.shape[2:]))
         y = torch.addcmul(self.bias.view(shape), y, self.weight.view(shape))
-        return y.reshape(x.shape).to(x.dtype)
+        return y.transpose(0, 1).flatten(0, 1).to(x.dtype)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..streams import StreamGrid
+from ..core.grid import StreamGrid
 from .fusion.base import Fusion
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)

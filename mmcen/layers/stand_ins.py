@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..functional import mean_of_others, part_bounds
+from ..core.functional import mean_of_others, part_bounds
 
 STAND_INS = (
     'mean', 'zero', 'another', 'same_spaced', 'same_random', 'others_spaced', 'others_both',

@@ -7,9 +7,9 @@ import torch
 from mmengine.logging import MessageHub
 from torch import nn
 
+from mmcen.core.grid import StreamGrid
 from mmcen.engine import ExchangeMonitorHook, LastAndBestHook
 from mmcen.layers import CENBN, StreamEnsemble
-from mmcen.streams import StreamGrid
 
 
 @pytest.fixture

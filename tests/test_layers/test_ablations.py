@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmcen.core.functional import part_bounds
 from mmcen.engine import SparsityHook
-from mmcen.functional import part_bounds
 from mmcen.layers import CENBN, CENIN, exchanged_shares
 from mmcen.layers.stand_ins import STAND_INS
 
@@ -55,7 +55,7 @@ def stand_in(kind, x, gamma, m, i, norm):
     if kind == 'same_spaced':
         return mean([x[m][:, c] for c in places])
     if kind == 'same_random':
-        drawn = int(norm.stand_in.drawn[i])
+        drawn = int(norm.replacement.drawn[i])
         assert part_of(drawn, n, channels) != part_of(i, n, channels)
         return x[m][:, drawn]
     if kind == 'others_spaced':
@@ -72,7 +72,7 @@ def stand_in(kind, x, gamma, m, i, norm):
         return mean(chosen)
     if n == 2:  # "Same with CEN"
         return others[0][:, i]
-    own = norm.stand_in
+    own = norm.replacement
     weights = own.scores[m].softmax(0) if kind == 'weighted' else own.weight[i]
     return sum(w * y[:, i] for w, y in zip(weights, others, strict=True))
 
@@ -90,7 +90,7 @@ def test_stand_ins_are_those_of_table_12(kind, n, channels, axis, seed):
     norm = CENIN(channels, **{axis: n}, replace=kind, threshold=0.3)
     with torch.no_grad():
         norm.weight.copy_(torch.rand(n * channels))
-        for parameter in norm.stand_in.parameters() if norm.stand_in is not None else ():
+        for parameter in norm.replacement.parameters() if norm.replacement is not None else ():
             parameter.add_(torch.rand_like(parameter))
     x = torch.randn(2 * n, channels, 3, 4, requires_grad=True)
     streams, gamma = normalised(norm, x).unbind(0), norm.weight.view(n, channels)
@@ -130,7 +130,7 @@ def test_what_is_drawn_or_learned_is_saved(kind):
 
 @pytest.mark.parametrize('region', ['disjoint', 'all'])
 def test_a_fixed_portion(region):
-    norm = CENBN(20, modalities=2, select='fixed', portion=0.3, region=region)
+    norm = CENBN(20, modalities=2, selection='fixed', share=0.3, region=region)
     mask = norm.exchange_mask()[0]
     assert mask.sum(1).tolist() == [6, 6]  # 30 % of 20
     if region == 'disjoint':
@@ -141,13 +141,13 @@ def test_a_fixed_portion(region):
         norm.weight.zero_()  # gamma has no say
     assert torch.equal(mask, norm.exchange_mask()[0])
     assert not norm.penalised.any()
-    capped = CENBN(20, modalities=4, select='fixed', portion=0.3)
+    capped = CENBN(20, modalities=4, selection='fixed', share=0.3)
     assert capped.exchange_mask().sum(-1).tolist() == [[5] * 4]  # all of the sub-part
     assert exchanged_shares(nn.Sequential(capped))['0'].tolist() == [[0.25] * 4]
 
 
 def test_random_channels_are_drawn_in_training_alone():
-    norm = CENBN(40, modalities=2, select='random', portion=0.3)
+    norm = CENBN(40, modalities=2, selection='random', share=0.3)
     x = torch.randn(4, 40, 3, 3)
     masks = []
     for _ in range(5):
@@ -157,7 +157,7 @@ def test_random_channels_are_drawn_in_training_alone():
         assert not masks[-1][0, 0, 20:].any()
     assert any(not torch.equal(masks[0], mask) for mask in masks)
     norm.eval()
-    fixed = CENBN(40, modalities=2, select='fixed', portion=0.3).exchange_mask()
+    fixed = CENBN(40, modalities=2, selection='fixed', share=0.3).exchange_mask()
     assert torch.equal(norm.exchange_mask(), fixed)
     assert torch.equal(norm(x), norm(x))
     SparsityHook(1e-2).attach(norm, optimizer := torch.optim.SGD(norm.parameters(), lr=1.0))
@@ -167,7 +167,7 @@ def test_random_channels_are_drawn_in_training_alone():
 
 
 def test_random_mask_is_what_the_output_shows():
-    norm = CENBN(40, modalities=2, select='random')
+    norm = CENBN(40, modalities=2, selection='random')
     x = torch.randn(4, 40, 3, 3)
     changed = (norm(x).view(2, 2, 40, 3, 3) != normalised(norm, x)).any(1).flatten(2).any(2)
     assert torch.equal(changed, norm.exchange_mask()[0])
@@ -223,11 +223,16 @@ def test_a_stock_norm_loads_into_a_partly_shared_one():
 @pytest.mark.parametrize(
     ('options', 'text'),
     [
-        (dict(select='best'), r"select must be one of \('gamma', 'fixed', 'random'\), got 'best'"),
+        (
+            dict(selection='best'),
+            r"selection must be one of \('threshold', 'budget', 'fixed', 'random'\), got 'best'",
+        ),
+        (dict(selection='fixed', budget=0.2), "budget=0.2 beside selection='fixed': leave one"),
+        (dict(budget=0.2, region='all'), "a budget chooses inside disjoint .* got region='all'"),
         (dict(replace='median'), "replace must be one of .*, got 'median'"),
         (dict(shared='all'), "shared must be one of .*, got 'all'"),
         (dict(shared='affine'), "shared='affine' leaves one gamma .* set exchange=False"),
-        (dict(select='fixed', portion=2), 'portion must be within 0..1, got 2'),
+        (dict(selection='fixed', share=2), 'share must be within 0..1, got 2'),
     ],
 )
 def test_errors(options, text):

@@ -156,7 +156,7 @@ def test_told_not_to_exchange():
     assert torch.equal(layer(x), plain)
     assert not layer.exchange_mask().any()
     assert not layer.exchanges
-    layer.exchange, layer.threshold = True, 0.0  # penalised, but never replaced
+    layer.exchange, layer.selection.threshold = True, 0.0  # penalised, but never replaced
     assert torch.equal(layer(x), plain)
     assert layer.exchanges
 
@@ -215,7 +215,7 @@ def test_checkpoint_of_another_number_of_streams():
         ),
         (
             lambda: CENBN(4)(torch.zeros(2, 3, 2, 2)),
-            r'expected \(T\*M\*B, 4, H, W\), got \(2, 3, 2, 2\)',
+            r'expected 4 channels in dimension 1 of \(T\*M\*B, ...\), got \(2, 3, 2, 2\)',
         ),
         (lambda: CENBN(1, modalities=2), '1 channels cannot be divided into 2 sub-parts'),
         (lambda: CENBN(4, modalities=0), 'modalities must be a positive integer, got 0'),

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmcen.core.grid import StreamGrid
 from mmcen.layers import (
     AlignFusion,
     AverageFusion,
@@ -14,7 +15,6 @@ from mmcen.layers import (
     unshare,
 )
 from mmcen.layers.fusion.align import discrepancy
-from mmcen.streams import StreamGrid
 
 C = 8
 

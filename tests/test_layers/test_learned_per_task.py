@@ -14,11 +14,11 @@ from mmengine.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from mmcen.core.grid import StreamGrid
 from mmcen.engine import PolicyHook
 from mmcen.layers import LearnedPerTask, PerTask, SharingPolicy, find_policy
 from mmcen.models.generators.cen_unet import UpConv
 from mmcen.models.multitask.turns import update_in_turn
-from mmcen.streams import StreamGrid
 
 LEARNED = dict(
     type='CENUNetGenerator',

@@ -87,7 +87,7 @@ def test_heads_in_lock_step_are_an_fcn_for_each_stream():
             ]
             for t, row in enumerate(x)
         ]
-        x = exchange(x, weight, 'tasks', norm.threshold)
+        x = exchange(x, weight, 'tasks', norm.selection.threshold)
         x = [[v.relu() for v in row] for row in x]
     expected = [[network.classifiers.copies[t](v) for v in row] for t, row in enumerate(x)]
     outputs = network._together([None, None, features])

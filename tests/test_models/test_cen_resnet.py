@@ -47,7 +47,7 @@ def test_exchange_can_be_off(depth):
 @pytest.mark.parametrize('depth', [18, 50])
 def test_the_stages_that_exchange_can_be_told(depth):
     model = CENResNet(
-        depth, base_channels=4, norm_cfg=norm_cfg(select='fixed'), exchange_stages=(3, 4)
+        depth, base_channels=4, norm_cfg=norm_cfg(selection='fixed'), exchange_stages=(3, 4)
     )
     model.eval()
     rgb, depths, others = torch.randn(3, 1, 3, 64, 64)
@@ -166,7 +166,7 @@ def basic_block_by_streams(block, xs):
         mean, var, gamma, beta = (s.detach().view(len(ys), 1, -1, 1, 1) for s in stats)
         ys = [(y - mean[i]) / (var[i] + 1e-5).sqrt() * gamma[i] + beta[i] for i, y in enumerate(ys)]
         if norm.exchange:
-            ys = exchange([ys], [list(gamma.flatten(1))], 'modalities', norm.threshold)[0]
+            ys = exchange([ys], [list(gamma.flatten(1))], 'modalities', norm.selection.threshold)[0]
         return ys
 
     ys = [y.relu() for y in normalise(block.bn1, [block.conv1(x) for x in xs])]

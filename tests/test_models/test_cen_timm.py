@@ -320,7 +320,7 @@ def test_fusion_in_place_of_exchange(merge):
 
 
 def test_the_stages_that_exchange_can_be_told():
-    model = build(2, norm=dict(select='fixed'), exchange_stages=(3, 4)).eval()
+    model = build(2, norm=dict(selection='fixed'), exchange_stages=(3, 4)).eval()
     with torch.device('meta'):
         everywhere = {name for name, _ in exchange_norms(build(2))}
     deep = tuple(f'timm_model.blocks.{i}.' for i in (3, 4, 5, 6))

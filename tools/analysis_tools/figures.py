@@ -197,7 +197,7 @@ def draw_proportions(args) -> Figure:
     gammas = {
         name: norm.gamma().detach().abs().flatten(0, 1).numpy() for name, norm in norms.items()
     }
-    thresholds = {name: norm.threshold for name, norm in norms.items()}
+    thresholds = {name: norm.selection.threshold for name, norm in norms.items()}
     return scale_proportions(gammas, thresholds, stream_names(model))
 
 
@@ -234,7 +234,7 @@ def draw_scales(args) -> Figure:
         steps,
         np.stack(gammas),
         norm.penalised.flatten(0, 1)[s].numpy(),
-        norm.threshold,
+        norm.selection.threshold,
         f'{layer}, {stream}',
     )
 

@@ -97,7 +97,7 @@ def draw_exchanged(model: nn.Module) -> None:
         count = round(EXCHANGED * norm.num_features)
         small = rank.argsort(-1).argsort(-1) < count
         draw = 0.1 + 0.4 * torch.rand(gamma.shape, generator=generator)
-        gamma.copy_(torch.where(small & norm.exchangeable, 0.1 * norm.threshold, draw))
+        gamma.copy_(torch.where(small & norm.exchangeable, 0.1 * norm.selection.threshold, draw))
 
 
 def multiply_adds(network: nn.Module, frames: tuple[Tensor, ...]) -> int:

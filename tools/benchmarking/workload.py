@@ -219,5 +219,7 @@ def draw_gammas(model: nn.Module) -> None:
         draw = torch.rand(2, len(norm.weight), generator=generator)
         gamma = 0.1 + 0.4 * draw[0]
         if norm.exchanges:
-            gamma = torch.where(draw[1] < SMALL_SHARE, norm.threshold * (draw[0] - 0.5), gamma)
+            gamma = torch.where(
+                draw[1] < SMALL_SHARE, norm.selection.threshold * (draw[0] - 0.5), gamma
+            )
         norm.weight.copy_(gamma)

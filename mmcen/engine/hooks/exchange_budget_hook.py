@@ -7,12 +7,12 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ...layers.budget import ExchangeBudget
+from ...core.budget import ExchangeBudget
 
 
 @HOOKS.register_module()
 class ExchangeBudgetHook(Hook):
-    """Run an :class:`~mmcen.layers.budget.ExchangeBudget` in a training.
+    """Run an :class:`~mmcen.core.ExchangeBudget` in a training.
 
     Args:
         kwargs: of ExchangeBudget.

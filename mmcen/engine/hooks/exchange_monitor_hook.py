@@ -11,6 +11,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from ...core.selection import Threshold
 from ...layers import ExchangeNorm, StreamEnsemble, exchange_norms, exchanged_shares
 
 
@@ -65,7 +66,7 @@ class ExchangeMonitorHook(Hook):
         }
         runner.visualizer.add_scalars(scalars, step=runner.iter)
         # how many a fixed or random choice exchanges is told to it, not learned
-        by_gamma = [norm for norm in norms.values() if norm.select == 'gamma']
+        by_gamma = [n for n in norms.values() if isinstance(n.selection, Threshold)]
         if by_gamma:
             self._warn(runner, by_gamma)
 
@@ -77,7 +78,7 @@ class ExchangeMonitorHook(Hook):
         if exchanged == 0 and runner.iter + 1 >= self.patience * runner.max_iters:
             gammas = (norm.gamma().detach()[norm.exchangeable] for norm in norms)
             smallest = min(float(gamma.abs().min()) for gamma in gammas)
-            threshold = max(norm.threshold for norm in norms)
+            threshold = max(_threshold(norm) for norm in norms)
             message = (
                 f'nothing is exchanged after {runner.iter + 1} iterations: the smallest |gamma| is '
                 f'{smallest:.3g}, the threshold {threshold:.3g}. Raise the coefficient of '
@@ -106,6 +107,11 @@ def _names(model: nn.Module) -> list[str]:
         return list(streams)
     grid = next(norm.grid for _, norm in exchange_norms(model))
     return [f't{t}m{m}' for t in range(grid.tasks) for m in range(grid.modalities)]
+
+
+def _threshold(norm: ExchangeNorm) -> float:
+    selection: Any = norm.selection
+    return selection.threshold
 
 
 def _weighted_mean(model: nn.Module, shares: list[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.optim import Optimizer
 
-from ...functional import soft_threshold, sparsity_subgradient
+from ...core.functional import soft_threshold, sparsity_subgradient
 from ...layers import ExchangeNorm, exchange_norms
 
 MODES = ('subgradient', 'proximal')

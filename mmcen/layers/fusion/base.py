@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...streams import StreamGrid
+from ...core.grid import StreamGrid
 
 
 class Fusion(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..exchange_norm import CENBN
+from ..cen_norms import CENBN
 from .base import Fusion
 
 

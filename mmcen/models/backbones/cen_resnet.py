@@ -14,9 +14,9 @@ from mmseg.models.backbones import ResNet
 from mmseg.models.backbones.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
+from ...core.grid import AXES, StreamGrid
 from ...layers import ExchangeNorm, exchange_only, private_copies, unshare
 from ...layers.fusion import check_no_exchange, check_places
-from ...streams import AXES, StreamGrid
 from .fusing import add_fusion, first_where_apart
 
 

@@ -6,9 +6,9 @@ from typing import Any
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ...core.grid import StreamGrid
 from ...layers import single_stream, unshare
 from ...layers.fusion import check_places, first_modality
-from ...streams import StreamGrid
 
 
 def add_fusion(

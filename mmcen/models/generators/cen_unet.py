@@ -10,6 +10,7 @@ from mmengine.model import BaseModule, ModuleDict
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ...core.grid import StreamGrid
 from ...layers import (
     LearnedPerTask,
     PerTask,
@@ -21,7 +22,6 @@ from ...layers import (
 )
 from ...layers.fusion import check_merge, check_no_exchange, check_places, first_modality
 from ...layers.per_task import check_groups
-from ...streams import StreamGrid
 
 Groups = Sequence[int] | str
 FEW_PIXELS = 64

@@ -10,8 +10,8 @@ from mmengine.registry import MODELS
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
+from ...core.grid import StreamGrid
 from ...layers import PerTask, check_private_norms, exchange_norms, set_grid
-from ...streams import StreamGrid
 
 
 @MODELS.register_module()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ...streams import StreamGrid
+from ...core.grid import StreamGrid
 
 ENSEMBLE, FUSED = 'ensemble', 'fused'
 

@@ -11,9 +11,9 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
+from ...core.grid import StreamGrid
 from ...layers import StreamEnsemble, check_private_norms, fusion_losses, set_grid, unshare
 from ...layers.fusion import check_merge
-from ...streams import StreamGrid
 from ..data_preprocessor import in_order
 from ..label_map import label_map
 from ..losses import losses_of_head

@@ -1,21 +1,24 @@
-"""Decision scores: the output of a task is an ensemble of its streams' (section 3.2, footnote
-2)."""
+"""The output of a task: an ensemble of its streams' (section 3.2, footnote 2)."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..streams import StreamGrid
+from .functional import present_rows
+from .grid import StreamGrid
 
 
 class StreamEnsemble(nn.Module):
     """Weighted sum over modalities, one row of softmax scores per task.
 
-    The streams' outputs are detached: the ensemble's loss trains the scores alone.
+    The streams' outputs are detached: the ensemble's loss trains the scores alone. The scores of
+    the streams that are present sum to 1.
 
     Args:
-        grid: sizes T and M. ``alpha`` has shape (T, M) and starts equal.
+        grid: Sizes T and M. ``alpha`` has shape (T, M) and starts equal.
 
     Input ``(B, T, M, ...)``, output ``(B, T, ...)``; or one tensor for each task, ``(B, M, ...)``,
     which may differ in the rest of their shapes, to T of ``(B, ...)``.
@@ -27,11 +30,12 @@ class StreamEnsemble(nn.Module):
 
     def __init__(self, grid: StreamGrid) -> None:
         super().__init__()
-        self.alpha = nn.Parameter(torch.ones(grid.tasks, grid.modalities))
+        self.grid = grid
+        self.alpha = nn.Parameter(torch.ones(grid.sizes))
 
     def scores(self) -> Tensor:
-        """Softmax of alpha over the modalities of each task: (T, M), rows sum to 1."""
-        return self.alpha.softmax(-1)
+        """Softmax of alpha over the modalities present of each task: (T, M), rows sum to 1."""
+        return present_rows(self.alpha, self.grid).softmax(-1)
 
     def forward(self, x: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
         scores = self.scores()

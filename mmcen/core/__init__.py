@@ -1,0 +1,31 @@
+"""The method, in plain PyTorch: it needs nothing else."""
+
+from .budget import ExchangeBudget
+from .convert import convert, find_norms
+from .ensemble import StreamEnsemble
+from .functional import exchange, soft_threshold, sparsity_penalty, sparsity_subgradient, sub_parts
+from .grid import AXES, StreamGrid
+from .norm import ExchangeNorm
+from .private import PrivateCopies
+from .selection import Budget, Fixed, Random, Selection, Threshold
+
+__all__ = [
+    'AXES',
+    'Budget',
+    'ExchangeBudget',
+    'ExchangeNorm',
+    'Fixed',
+    'PrivateCopies',
+    'Random',
+    'Selection',
+    'StreamEnsemble',
+    'StreamGrid',
+    'Threshold',
+    'convert',
+    'exchange',
+    'find_norms',
+    'soft_threshold',
+    'sparsity_penalty',
+    'sparsity_subgradient',
+    'sub_parts',
+]

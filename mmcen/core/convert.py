@@ -1,0 +1,181 @@
+"""Make any network multi-stream: private norms everywhere, exchange where a rule says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from .grid import StreamGrid
+from .norm import BATCH_NORMS, INSTANCE_NORMS, ExchangeNorm
+from .private import PrivateCopies
+from .selection import make_selection
+from .trace import Use, trace
+
+Rule = Callable[[str, nn.Module, nn.Module | None], bool]
+RULES = ('spatial', 'depthwise', 'norm')
+
+
+def convert(
+    network: nn.Module,
+    modalities: int = 1,
+    tasks: int = 1,
+    exchange: str | Rule | None = 'spatial',
+    axis: str = 'modalities',
+    private: Sequence[str] = (),
+    example: Any = None,
+    **norm_options: Any,
+) -> nn.Module:
+    """Make a network that was built for one stream run all streams of a grid, in place.
+
+    Its norms become :class:`ExchangeNorm` layers, which keep the values that they have, in every
+    stream; all other layers stay as they are and are shared. The network then takes and returns
+    folded batches, ``torch.cat`` of the streams. Convert before the optimizer is made, because
+    parameters of norms are replaced. One-stream checkpoints load before and after.
+
+    Args:
+        network: Any network whose norms are batch, instance, group, layer or RMS norms.
+        modalities: M.
+        tasks: T.
+        exchange: Which norms exchange. ``'spatial'``: those behind a convolution with a kernel
+            above 1 (the paper). ``'depthwise'``: those behind a depthwise convolution.
+            ``'norm'``: all norms inside a residual branch (transformers, as in TokenFusion). A
+            callable takes the name of a norm, the norm and the layer whose output it takes, or
+            None. None: no norm exchanges.
+        axis: Streams exchange along ``'modalities'`` or ``'tasks'``.
+        private: Names of parts that streams do not share, such as ``['stem']``: a copy for each.
+        example: Input of the dry pass that finds what stands before each norm, for networks that
+            take no frame of 64x64 or 224x224.
+        norm_options: Of the exchanging norms, see :func:`~mmcen.core.selection.make_selection`:
+            ``threshold=0.02`` is the paper's, ``budget=0.3`` exchanges a given share.
+
+    Returns:
+        The network, with the grid as ``network.stream_grid``.
+
+    Raises:
+        ValueError: If a norm is of an unknown kind, no norm fits the rule, a private part is
+            missing, or the network was converted before.
+
+    Example:
+        >>> import torch
+        >>> block = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        >>> block = convert(block, modalities=2, threshold=0.02)
+        >>> rgb, depth = torch.rand(4, 3, 8, 8), torch.rand(4, 3, 8, 8)
+        >>> of_rgb, of_depth = block(torch.cat([rgb, depth])).chunk(2)
+        >>> of_depth.shape
+        torch.Size([4, 8, 8, 8])
+    """
+    if hasattr(network, 'stream_grid'):
+        raise ValueError(
+            f'{type(network).__name__} is converted already, for {network.stream_grid}'
+        )
+    grid = StreamGrid(tasks, modalities)
+    norms = {name: norm for name, norm in find_norms(network) if not _is_below(name, private)}
+    chosen = _choose(network, norms, exchange if grid.length(axis) > 1 else None, example)
+    made: dict[nn.Module, ExchangeNorm] = {}
+    for name, norm in norms.items():
+        if norm not in made:
+            options = {**norm_options, **getattr(norm, 'options', {})}
+            made[norm] = ExchangeNorm(_stock(norm), grid, axis)
+            if norm in chosen:
+                channels = made[norm].num_features
+                made[norm].selection = make_selection(grid, channels, axis, **options)
+        _replace(network, name, made[norm])
+    for name in private:
+        _replace(network, name, PrivateCopies(_part(network, name), grid))
+    network.stream_grid = grid  # type: ignore[assignment]
+    return network
+
+
+def find_norms(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Names and layers of the norms that streams must not share, in order; a layer that is used
+    under several names comes under each.
+
+    Raises:
+        ValueError: If a norm with parameters is of an unknown kind.
+    """
+    inside: set[str] = set()
+    for name, module in network.named_modules(remove_duplicate=False):
+        if _is_below(name, inside):
+            continue
+        if isinstance(module, ExchangeNorm):
+            inside.add(name)
+            yield name, module
+        elif 'norm' in type(module).__name__.lower() and _has_own_values(module):
+            if not _is_known(module):
+                raise ValueError(
+                    f"'{name}' is a {type(module).__name__}, a norm of an unknown kind: streams "
+                    'would share it. Replace it by a stock norm before converting'
+                )
+            inside.add(name)
+            yield name, module
+
+
+def _has_own_values(module: nn.Module) -> bool:
+    """Parameters or statistics; a norm without any cannot be shared."""
+    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return bool(own) or isinstance(module, BATCH_NORMS)
+
+
+def _is_known(norm: nn.Module) -> bool:
+    if isinstance(norm, (*BATCH_NORMS, *INSTANCE_NORMS)):
+        return True
+    own = dict(norm.named_parameters(recurse=False))
+    plain = set(own) <= {'weight', 'bias'} and not list(norm.buffers(recurse=False))
+    return plain and 'weight' in own and own['weight'].dim() == 1
+
+
+def _stock(norm: nn.Module) -> nn.Module:
+    return norm.norm if isinstance(norm, ExchangeNorm) else norm
+
+
+def _choose(
+    network: nn.Module, norms: dict[str, nn.Module], rule: str | Rule | None, example: Any
+) -> set[nn.Module]:
+    """The norms that a rule lets exchange."""
+    if rule is None:
+        return set()
+    if isinstance(rule, str) and rule not in RULES:
+        raise ValueError(f"exchange must be one of {RULES}, a callable or None, got '{rule}'")
+    uses = trace(network, norms.values(), example)
+    chosen = {norm for name, norm in norms.items() if _fits(rule, name, norm, uses[norm])}
+    if not chosen:
+        raise ValueError(
+            f'no norm of {type(network).__name__} fits exchange={rule!r}: choose another rule of '
+            f'{RULES}, a callable, or None'
+        )
+    return chosen
+
+
+def _fits(rule: str | Rule, name: str, norm: nn.Module, use: Use) -> bool:
+    if callable(rule):
+        return rule(name, norm, use.producer)
+    if rule == 'norm':
+        return use.in_branch
+    conv: Any = use.producer
+    kernel = getattr(conv, 'kernel_size', None)
+    if kernel is None or not isinstance(getattr(conv, 'weight', None), Tensor):
+        return False
+    if rule == 'depthwise':
+        return conv.groups == conv.in_channels > 1
+    return max(kernel) > 1
+
+
+def _is_below(name: str, parts: Sequence[str] | set[str]) -> bool:
+    return any(name == part or name.startswith(f'{part}.') for part in parts)
+
+
+def _part(network: nn.Module, name: str) -> nn.Module:
+    try:
+        return network.get_submodule(name)
+    except AttributeError as error:
+        names = ', '.join(name for name, _ in network.named_children())
+        raise ValueError(
+            f"private: {type(network).__name__} has no part '{name}', its parts are {names}"
+        ) from error
+
+
+def _replace(network: nn.Module, name: str, new: nn.Module) -> None:
+    parent, _, child = name.rpartition('.')
+    setattr(network.get_submodule(parent), child, new)

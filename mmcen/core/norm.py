@@ -1,0 +1,268 @@
+"""ExchangeNorm: private norms for all streams, and channel exchange between them (Eqs. 3 and 4).
+
+The layer holds *one* stock norm whose parameters and statistics are those of all streams, one after
+the other: SyncBN conversion, frozen statistics and the optimizer's rules for norms see a stock norm
+and need to know nothing of exchange. Each stream, a slice of the folded batch, is normalised as the
+stock norm does it, with its own slice of the parameters.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .batch_norm import private_batch_norm, private_instance_norm
+from .functional import DisjointExchange, exchange, present_rows
+from .grid import StreamGrid
+from .selection import Selection
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+STATE = ('weight', 'bias', 'running_mean', 'running_var')
+
+
+class ExchangeNorm(nn.Module):
+    """Normalise each stream by its own statistics, then exchange channels along one axis.
+
+    Args:
+        norm: A stock norm of C channels, which becomes a part of this layer; its values are copied
+            for every stream. Batch, instance, group, layer and RMS norms, and classes that behave
+            as these do; an activation that the norm brings (timm) works after the exchange. A norm
+            of your own for all streams has ``num_features``, ``widen(streams)`` and
+            ``normalise_streams(x, streams)``.
+        grid: Sizes T and M, shared by all norms of a network.
+        axis: Streams exchange along ``'modalities'`` (encoders) or ``'tasks'`` (decoders).
+        selection: Which channels are replaced; None never exchanges.
+
+    Attributes:
+        exchange: Whether the norm exchanges and is penalised, where it has a selection.
+        replacement: What replaced channels become in place of the mean of the others: a module that
+            takes features ``(B, T, M, C, ...)``, gamma ``(T, M, C)`` and the dimension along which
+            streams exchange, and returns values for all channels. None is the mean (Eq. 4).
+
+    Input and output: folded features ``(T*M*B, ...)``, as the stock norm takes them, of any layout
+    and floating type.
+
+    Raises:
+        ValueError: On a batch that is no multiple of T*M, or a checkpoint made for another number
+            of streams. One stream's checkpoint (such as ImageNet's) loads into all streams.
+    """
+
+    def __init__(
+        self,
+        norm: nn.Module,
+        grid: StreamGrid | None = None,
+        axis: str = 'modalities',
+        selection: Selection | None = None,
+    ) -> None:
+        super().__init__()
+        self.grid = grid or StreamGrid()
+        self.axis = axis
+        self.grid.dim(axis)  # checks the word
+        self.after = _take_activation(norm)
+        self.num_features, self.channel_dim = describe_norm(norm)
+        self.norm: Any = widen_norm(norm, math.prod(self.grid.sizes))
+        self.selection = selection
+        self.exchange = True  # False stops exchange and penalty
+        self.replacement: nn.Module | None = None
+
+    @property
+    def weight(self) -> Tensor:
+        """gamma of all streams, (T*M*C,): weight initialisers by layer name look for it here."""
+        return self.norm.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """beta of all streams, (T*M*C,)."""
+        return getattr(self.norm, 'bias', None)
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether this norm exchanges: it has a selection and other streams to exchange with."""
+        several = self.grid.length(self.axis) > 1
+        return self.exchange and self.selection is not None and several
+
+    @property
+    def exchangeable(self) -> Tensor:
+        """Which channels may be replaced, boolean (T, M, C)."""
+        return self._none() if self.selection is None else self.selection.exchangeable
+
+    @property
+    def penalised(self) -> Tensor:
+        """Which scaling factors the sparsity penalty takes, boolean (T, M, C)."""
+        return self._none() if self.selection is None else self.selection.penalised
+
+    def gamma(self) -> Tensor:
+        """Return the scaling factors as (T, M, C), a view of the parameter."""
+        gamma = self.norm.weight.view(-1, self.num_features)
+        return gamma.expand(math.prod(self.grid.sizes), -1).view(*self.grid.sizes, -1)
+
+    def exchange_mask(self) -> Tensor:
+        """Return which channels are replaced at present, boolean (T, M, C)."""
+        if self.selection is None or not self.exchange:
+            return self._none()
+        return self.selection.mask(self.gamma())
+
+    def _none(self) -> Tensor:
+        return torch.zeros_like(self.gamma(), dtype=torch.bool)
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        self.grid.check_batch(x)
+        dim = self._channel_dim(**kwargs)
+        if x.shape[dim] != self.num_features:
+            raise ValueError(
+                f'expected {self.num_features} channels in dimension {dim} of (T*M*B, ...), got '
+                f'{tuple(x.shape)}: streams belong into the batch'
+            )
+        y = self._normalise(x, *args, **kwargs)
+        if self.exchanges:
+            y = self._exchange(y, dim)
+        return y if self.after is None else self.after(y)
+
+    def _normalise(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        norm, streams = self.norm, self.grid.streams
+        if hasattr(norm, 'normalise_streams'):
+            return norm.normalise_streams(x, streams)
+        if isinstance(norm, BATCH_NORMS):
+            return private_batch_norm(norm, x, streams, self.num_features)
+        if isinstance(norm, INSTANCE_NORMS) and x.dim() > 2:
+            return private_instance_norm(norm, x, streams, self.num_features)
+        parts = x.chunk(len(streams))  # (B, ...) of each stream
+        return torch.cat(
+            [self._stock(part, s, *args, **kwargs) for part, s in zip(parts, streams, strict=True)]
+        )
+
+    def _stock(self, x: Tensor, stream: int, *args: Any, **kwargs: Any) -> Tensor:
+        """The stock norm of one stream ``(B, ...)``."""
+        norm: Any = self.norm
+        part = slice(stream * self.num_features, (stream + 1) * self.num_features)
+        weight, bias = norm.weight[part], None if self.bias is None else self.bias[part]
+        if type(norm) is nn.LayerNorm:
+            return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
+        if type(norm) is nn.GroupNorm:
+            return F.group_norm(x, norm.num_groups, weight, bias, norm.eps)
+        state = {'weight': weight} if bias is None else {'weight': weight, 'bias': bias}
+        return functional_call(norm, state, (x, *args), kwargs)
+
+    def _exchange(self, y: Tensor, channel_dim: int) -> Tensor:
+        assert self.selection is not None
+        if self.training:
+            self.selection.draw()
+        mask = self.exchange_mask()
+        plain = self.replacement is not None or torch.compiler.is_compiling()
+        if self.selection.region == 'disjoint' and not plain:
+            watch = self.selection.watch()
+            return DisjointExchange.apply(y, mask, self.grid, self.axis, channel_dim, watch)
+        streams = self.grid.unfold(y.movedim(channel_dim, 1))  # (B, T, M, C, ...)
+        mask, dim = present_rows(mask, self.grid), self.grid.dim(self.axis)
+        if self.replacement is None:
+            result = exchange(streams, mask, dim)
+        else:
+            others = self.replacement(streams, present_rows(self.gamma(), self.grid), dim)
+            kept = ~mask.view(*mask.shape, *(1,) * (streams.dim() - 4))
+            result = torch.where(kept, streams, others)
+        return self.grid.fold(result).movedim(1, channel_dim)
+
+    def _channel_dim(self, data_format: str = '', **_: Any) -> int:
+        """Where the channels are: mmpretrain's LayerNorm of two layouts is told at each call."""
+        return -1 if data_format == 'channel_last' else self.channel_dim
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # a stock norm's entries lie one level higher: bn1.weight instead of bn1.norm.weight
+        for name, own in self.norm.state_dict().items():
+            key, stock = f'{prefix}norm.{name}', prefix + name.rpartition('.')[2]
+            if key not in state_dict and stock in state_dict:
+                state_dict[key] = state_dict.pop(stock)
+            if key in state_dict and own.dim():
+                state_dict[key] = self._into_all_streams(state_dict[key], key, own.numel())
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _into_all_streams(self, value: Tensor, key: str, wanted: int) -> Tensor:
+        if value.numel() == self.num_features:
+            return value.repeat(wanted // self.num_features)  # (T*M*C,)
+        if value.numel() != wanted:
+            streams = wanted // self.num_features
+            several = f' or {streams} x {self.num_features} ({streams} streams)'
+            raise ValueError(
+                f'{key} has {value.numel()} values, the model needs {self.num_features} '
+                f'(one stream){several if streams > 1 else ""}: the checkpoint was made for '
+                'another number of streams or another width'
+            )
+        return value
+
+    def extra_repr(self) -> str:
+        return f'{self.num_features}, {self.grid}, axis={self.axis}'
+
+
+def describe_norm(norm: nn.Module) -> tuple[int, int]:
+    """Return the number of channels of a stock norm, and the dimension that they have in features.
+
+    Raises:
+        ValueError: If it has no scaling factor for each channel.
+    """
+    if isinstance(norm, (*BATCH_NORMS, *INSTANCE_NORMS)) or hasattr(norm, 'normalise_streams'):
+        return norm.num_features, 1  # type: ignore[return-value]
+    weight = getattr(norm, 'weight', None)
+    if not isinstance(weight, Tensor) or weight.dim() != 1:
+        raise ValueError(f'{type(norm).__name__} has no scaling factor for each channel')
+    if isinstance(norm, nn.GroupNorm):
+        return len(weight), 1
+    return len(weight), -1 if _takes_channels_last(norm, len(weight)) else 1
+
+
+def _takes_channels_last(norm: nn.Module, channels: int) -> bool:
+    """Whether a layer norm takes (B, H, W, C): its class does not say, so it is tried."""
+    height, width = _other_sizes(channels)
+    example = torch.zeros(1, height, width, channels, device=norm.weight.device)  # type: ignore
+    try:
+        with torch.no_grad():
+            norm(example.to(norm.weight.dtype))  # type: ignore
+    except (RuntimeError, AssertionError, ValueError):
+        return False
+    return True
+
+
+def _other_sizes(channels: int) -> tuple[int, int]:
+    """Two sizes that are not the number of channels."""
+    first, second, *_ = (n for n in (2, 3, 5, 7) if n != channels)
+    return first, second
+
+
+@torch.no_grad()
+def widen_norm(norm: nn.Module, streams: int) -> nn.Module:
+    """Give a stock norm the parameters and statistics of several streams, in place.
+
+    A batch or instance norm without scaling factors gets them.
+    """
+    if hasattr(norm, 'normalise_streams'):
+        norm.widen(streams)  # type: ignore[operator]
+        return norm
+    if isinstance(norm, (*BATCH_NORMS, *INSTANCE_NORMS)):
+        if norm.weight is None:
+            norm.affine = True
+            norm.weight = nn.Parameter(torch.ones(norm.num_features))
+            norm.bias = nn.Parameter(torch.zeros(norm.num_features))
+        norm.num_features *= streams
+    for name in STATE:
+        value = getattr(norm, name, None)
+        if isinstance(value, nn.Parameter):
+            setattr(norm, name, nn.Parameter(value.repeat(streams), value.requires_grad))
+        elif isinstance(value, Tensor):
+            setattr(norm, name, value.repeat(streams))
+    return norm
+
+
+def _take_activation(norm: Any) -> nn.Module | None:
+    """Take dropout and activation out of timm's norms that bring them."""
+    if not isinstance(getattr(norm, 'act', None), nn.Module):
+        return None
+    after = nn.Sequential(norm.drop, norm.act)
+    norm.drop, norm.act = nn.Identity(), nn.Identity()
+    return after

@@ -1,0 +1,214 @@
+"""Which channels of a norm are exchanged: the strategies that an :class:`ExchangeNorm` asks.
+
+The paper's rule is :class:`Threshold`. :class:`Budget` exchanges a given share, chosen while the
+network trains. :class:`Fixed` and :class:`Random` are the controls of Table 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .functional import Watch, part_bounds, spread_channels, sub_parts, top_channels
+from .grid import StreamGrid
+
+
+class Selection(nn.Module):
+    """Base of the strategies: a mask of the channels that are replaced.
+
+    Args:
+        grid: Sizes T and M.
+        channels: C.
+        axis: Axis along which streams exchange.
+        region: Who may be exchanged: ``'disjoint'`` sub-parts (the paper) or ``'all'`` channels
+            (the official code).
+    """
+
+    def __init__(
+        self,
+        grid: StreamGrid,
+        channels: int,
+        axis: str = 'modalities',
+        region: str = 'disjoint',
+    ) -> None:
+        super().__init__()
+        self.grid, self.axis, self.region = grid, axis, region
+        # boolean (T, M, C); derived from the arguments, so no part of a checkpoint
+        exchangeable = sub_parts(grid, channels, axis, region)
+        self.register_buffer('exchangeable', exchangeable, persistent=False)
+        self.register_buffer('penalised', torch.zeros_like(exchangeable), persistent=False)
+        self.exchangeable: Tensor
+        self.penalised: Tensor
+
+    def mask(self, gamma: Tensor) -> Tensor:
+        """Return which channels are replaced at present, boolean ``(T, M, C)``.
+
+        Args:
+            gamma: Scaling factors, ``(T, M, C)``.
+        """
+        raise NotImplementedError
+
+    def draw(self) -> None:
+        """Prepare a training step; called before each forward pass in training."""
+
+    def watch(self) -> Watch | None:
+        """Return what takes the effects of replacing channels in this backward pass, or None."""
+        return None
+
+
+class Threshold(Selection):
+    """Channels whose ``|gamma|`` is below a threshold (Eq. 4), as the sparsity penalty makes them.
+
+    Args:
+        args: See :class:`Selection`.
+        threshold: theta, at least 0. At 0 a norm is penalised but never exchanges (the "l1 without
+            exchange" rows of Table 1).
+        penalty_region: Whose gamma is penalised: ``'disjoint'`` (the paper and the official code)
+            or ``'all'`` (Tables 1 and 13).
+        kwargs: See :class:`Selection`.
+
+    Raises:
+        ValueError: If the threshold is negative.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        threshold: float = 2e-2,
+        penalty_region: str = 'disjoint',
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if threshold < 0:
+            raise ValueError(f'threshold must not be negative, got {threshold}')
+        self.threshold = threshold
+        channels = self.exchangeable.shape[-1]
+        self.penalised.copy_(sub_parts(self.grid, channels, self.axis, penalty_region))
+
+    def mask(self, gamma: Tensor) -> Tensor:
+        return (gamma.detach().abs() < self.threshold) & self.exchangeable
+
+    def extra_repr(self) -> str:
+        return f'threshold={self.threshold}, region={self.region}'
+
+
+class Fixed(Selection):
+    """A share of the channels, evenly spread and always the same.
+
+    Args:
+        args: See :class:`Selection`.
+        share: Share of a stream's C channels, cut to its region.
+        kwargs: See :class:`Selection`.
+    """
+
+    def __init__(self, *args: Any, share: float = 0.3, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.share = share
+        # what a budget chooses is a part of the checkpoint
+        persistent = isinstance(self, Budget)
+        chosen = spread_channels(self.exchangeable, share)
+        self.register_buffer('chosen', chosen, persistent=persistent)
+        self.chosen: Tensor
+
+    def mask(self, gamma: Tensor) -> Tensor:
+        return self.chosen
+
+    def extra_repr(self) -> str:
+        return f'share={self.share}, region={self.region}'
+
+
+class Random(Fixed):
+    """As many channels as :class:`Fixed`, drawn in every training step; the fixed ones at test."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.drawn = self.chosen  # of the last training step
+
+    def mask(self, gamma: Tensor) -> Tensor:
+        return self.drawn.to(self.chosen.device) if self.training else self.chosen
+
+    def draw(self) -> None:
+        value = torch.rand(self.chosen.shape, device=self.chosen.device)
+        self.drawn = top_channels(value, self.exchangeable, self.share)
+
+
+class Budget(Fixed):
+    """A share of the channels, of which :class:`ExchangeBudget` chooses the places.
+
+    It starts as :class:`Fixed`. The mask and what the choice rests on are part of a checkpoint.
+
+    Args:
+        args: See :class:`Selection`.
+        kwargs: See :class:`Fixed`; the region is ``'disjoint'``.
+
+    Raises:
+        ValueError: If the region is ``'all'``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.region != 'disjoint':
+            raise ValueError(
+                f"a budget chooses inside disjoint sub-parts, got region='{self.region}': "
+                'leave it out'
+            )
+        # running mean and mean square of the first-order effect of replacing a channel
+        self.register_buffer('effects', torch.zeros(2, *self.exchangeable.shape))
+        self.effects: Tensor
+        self.memory: int | None = None  # steps to average over; None does not watch
+
+    def watch(self) -> Watch | None:
+        whole = self.grid.is_whole and self.training and self.memory is not None
+        return self._take_in if whole else None
+
+    @torch.no_grad()
+    def _take_in(self, by_part: list[Tensor]) -> None:
+        """Average the effects of a step, by sub-part ``(T or M, c)``, into the running means."""
+        effects = torch.zeros_like(self.effects[0])  # (T, M, C)
+        bounds = part_bounds(len(by_part), effects.shape[-1])
+        dim = self.grid.dim(self.axis) - 1
+        for i, part in enumerate(by_part):
+            effects.select(dim, i)[:, bounds[i] : bounds[i + 1]] = part.float()
+        step = torch.stack([effects, effects.square()])
+        self.effects.lerp_(step, 1 / (self.memory or 1))
+
+
+KINDS = {'threshold': Threshold, 'budget': Budget, 'fixed': Fixed, 'random': Random}
+
+
+def make_selection(
+    grid: StreamGrid,
+    channels: int,
+    axis: str = 'modalities',
+    selection: str | type[Selection] | None = None,
+    budget: float | None = None,
+    **options: Any,
+) -> Selection:
+    """Build the selection of a norm from its options.
+
+    Args:
+        grid: Sizes T and M.
+        channels: C.
+        axis: Axis along which streams exchange.
+        selection: ``'threshold'`` (the paper, default), ``'budget'``, ``'fixed'``, ``'random'``, or
+            a class of your own.
+        budget: Share of the channels that each stream takes from others; stands for
+            ``selection='budget', share=budget``.
+        options: Of the selection, such as ``threshold`` or ``share``.
+
+    Raises:
+        ValueError: If the word is unknown, or a budget is given beside another selection.
+    """
+    if budget is not None:
+        if selection not in (None, 'budget', Budget):
+            raise ValueError(
+                f'budget={budget} beside selection={selection!r}: leave one of them out'
+            )
+        selection, options = 'budget', {'share': budget, **options}
+    kind = selection or 'threshold'
+    if isinstance(kind, str) and kind not in KINDS:
+        raise ValueError(f"selection must be one of {tuple(KINDS)}, got '{kind}'")
+    cls = KINDS[kind] if isinstance(kind, str) else kind
+    return cls(grid, channels, axis, **options)
