@@ -194,13 +194,13 @@ def read(folder, name):
 
 def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
     rows = ('--rows', 'fixed', 'cen', '--seeds', '0', '1', '--jobs', '2')
-    # a portion that the row 'fixed' alone looks at
-    wrong = (*TINY, 'model.backbone.norm_cfg.portion=2')
+    # a share that the row 'fixed' alone looks at
+    wrong = (*TINY, 'model.backbone.norm_cfg.share=2')
     first = subprocess.run(
         command(tmp_path, 'run', 'table1', *rows, *wrong), capture_output=True, text=True
     )
     assert first.returncode == 1
-    assert 'portion must be within 0..1, got 2' in first.stdout
+    assert 'share must be within 0..1, got 2' in first.stdout
     assert 'run the same command again to retry what failed' in first.stdout
     table = read(tmp_path, 'table1')
     assert set(table) == {'fixed', 'cen'}

@@ -182,9 +182,13 @@ def make_selection(
     grid: StreamGrid,
     channels: int,
     axis: str = 'modalities',
-    selection: str | type[Selection] | None = None,
+    selection: str | None = None,
+    *,
     budget: float | None = None,
-    **options: Any,
+    threshold: float = 2e-2,
+    penalty_region: str = 'disjoint',
+    share: float = 0.3,
+    region: str = 'disjoint',
 ) -> Selection:
     """Build the selection of a norm from its options.
 
@@ -192,23 +196,23 @@ def make_selection(
         grid: Sizes T and M.
         channels: C.
         axis: Axis along which streams exchange.
-        selection: ``'threshold'`` (the paper, default), ``'budget'``, ``'fixed'``, ``'random'``, or
-            a class of your own.
+        selection: ``'threshold'`` (the paper, default), ``'budget'``, ``'fixed'`` or ``'random'``.
         budget: Share of the channels that each stream takes from others; stands for
             ``selection='budget', share=budget``.
-        options: Of the selection, such as ``threshold`` or ``share``.
+        threshold, penalty_region: See :class:`Threshold`; the other selections have none.
+        share: See :class:`Fixed`; of all selections but the threshold.
+        region: See :class:`Selection`.
 
     Raises:
         ValueError: If the word is unknown, or a budget is given beside another selection.
     """
-    if budget is not None:
-        if selection not in (None, 'budget', Budget):
-            raise ValueError(
-                f'budget={budget} beside selection={selection!r}: leave one of them out'
-            )
-        selection, options = 'budget', {'share': budget, **options}
-    kind = selection or 'threshold'
-    if isinstance(kind, str) and kind not in KINDS:
+    if budget is not None and selection not in (None, 'budget'):
+        raise ValueError(f"budget={budget} beside selection='{selection}': leave one of them out")
+    kind = selection or ('threshold' if budget is None else 'budget')
+    if kind not in KINDS:
         raise ValueError(f"selection must be one of {tuple(KINDS)}, got '{kind}'")
-    cls = KINDS[kind] if isinstance(kind, str) else kind
-    return cls(grid, channels, axis, **options)
+    if kind == 'threshold':
+        return Threshold(
+            grid, channels, axis, region, threshold=threshold, penalty_region=penalty_region
+        )
+    return KINDS[kind](grid, channels, axis, region, share=share if budget is None else budget)

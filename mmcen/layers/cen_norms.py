@@ -109,6 +109,4 @@ class CENIN(CENNorm):
             raise ValueError(
                 'affine=False leaves no scaling factor to exchange by: use affine=True'
             )
-        if 'selection' not in kwargs and 'budget' not in kwargs:
-            kwargs['threshold'] = threshold
-        super().__init__(num_features, *args, affine=True, **kwargs)
+        super().__init__(num_features, *args, threshold=threshold, affine=True, **kwargs)

@@ -142,7 +142,7 @@ SEGMENTORS = {
     ),
     'exchange everywhere': dict(backbone=dict(RESNET, norm_cfg=dict(BN, region='all'))),
     'three, everywhere': dict(streams=3, backbone=dict(RESNET, norm_cfg=dict(BN, region='all'))),
-    'fixed channels': dict(backbone=dict(RESNET, norm_cfg=dict(BN, select='fixed'))),
+    'fixed channels': dict(backbone=dict(RESNET, norm_cfg=dict(BN, selection='fixed'))),
     'psp': dict(head=PSP),
     'mobilenet, aspp': dict(backbone=MOBILENET, head=ASPP),
     'hrnet, fcn': dict(backbone=HRNET, head=FCN),
