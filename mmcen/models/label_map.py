@@ -45,7 +45,7 @@ def label_map(logits: Tensor, size: tuple[int, int], align_corners: bool | None 
         return coarse
     y, x = (_taps(n, to, bool(align_corners)) for n, to in zip(coarse.shape, size, strict=True))
     sure = torch.where(_agree(coarse), coarse, -1)
-    labels = sure[y[0]].index_select(1, x[0])
+    labels = sure.index_select(1, x[0]).index_select(0, y[0])
     for pixels in (labels < 0).nonzero().split(CHUNK):
         at_y, at_x = pixels.t().contiguous()
         labels[at_y, at_x] = _argmax(_interpolate(rows, width, _at(y, at_y), _at(x, at_x)))

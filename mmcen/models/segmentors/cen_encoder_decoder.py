@@ -1,11 +1,13 @@
 """Multimodal semantic segmentation: CEN on the encoder, any decode head of mmseg (section 3.2)."""
 
+from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from typing import Any
 
 import torch
 from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement, PixelData
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
@@ -163,31 +165,65 @@ class CENEncoderDecoder(EncoderDecoder):
                 )
         return losses
 
+    def predict(
+        self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
+    ) -> list[SegDataSample]:
+        """Samples with the classes, and logits where these are asked for, of all outputs."""
+        stock = type(self.decode_head).predict is BaseDecodeHead.predict
+        slides = (self.test_cfg or {}).get('mode', 'whole') != 'whole'
+        if data_samples is None or self._keeps_logits() or slides or not stock:
+            return super().predict(inputs, data_samples)
+        raw = self._outputs(self.decode_head(self.extract_feat(inputs)), self.predict_streams)
+        return self._to_samples(self._resized(raw, data_samples), data_samples)
+
+    def _keeps_logits(self) -> bool:
+        """Whether samples get ``seg_logits``; the probability of a single channel always."""
+        wanted = (self.test_cfg or {}).get('logits', False)
+        return wanted or self.decode_head.out_channels == 1
+
+    def _resized(
+        self, outputs: dict[str, Tensor], data_samples: list[SegDataSample]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Logits at the size of the input, one output at a time; on the CPU classes come last in
+        memory, as :func:`label_map` takes them."""
+        metas = [sample.metainfo for sample in data_samples]
+        for name, logits in outputs.items():
+            if logits.device.type == 'cpu':
+                logits = logits.contiguous(memory_format=torch.channels_last)
+            yield name, self.decode_head.predict_by_feat(logits, metas)
+
     def postprocess_result(
         self, seg_logits: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> list[SegDataSample]:
         """Logits ``(B, (1+M)*K, H, W)`` to samples: the ensemble's in the usual fields, the
         streams' below."""
         logits = seg_logits.split(self.decode_head.out_channels, dim=1)
-        by_stream = []
-        for stream in logits[1:]:
-            own = data_samples and [SegDataSample(metainfo=s.metainfo) for s in data_samples]
-            by_stream.append(self._to_samples(stream, own))
-        samples = self._to_samples(logits[0], data_samples)
-        if by_stream:
-            for sample, *own in zip(samples, *by_stream, strict=True):
-                sample.set_data(
-                    {'streams': BaseDataElement(**dict(zip(self.streams, own, strict=True)))}
-                )
-        return samples
+        names = (ENSEMBLE, *self.streams) if self.predict_streams else (ENSEMBLE,)
+        return self._to_samples(zip(names, logits, strict=True), data_samples)
 
     def _to_samples(
+        self,
+        outputs: Iterable[tuple[str, Tensor]],
+        data_samples: list[SegDataSample] | None,
+    ) -> list[SegDataSample]:
+        """Outputs by name, ``(B, K, H, W)`` each, to samples."""
+        by_name = {}
+        for name, logits in outputs:
+            own = data_samples
+            if data_samples and name != ENSEMBLE:
+                own = [SegDataSample(metainfo=s.metainfo) for s in data_samples]
+            by_name[name] = self._classify(logits, own)
+        samples = by_name.pop(ENSEMBLE)
+        for i, sample in enumerate(samples if by_name else ()):
+            streams = {name: of_stream[i] for name, of_stream in by_name.items()}
+            sample.set_data({'streams': BaseDataElement(**streams)})
+        return samples
+
+    def _classify(
         self, logits: Tensor, data_samples: list[SegDataSample] | None
     ) -> list[SegDataSample]:
-        """Logits ``(B, K, H, W)`` of one output to samples; labels alone unless logits are asked
-        for."""
-        wanted = (self.test_cfg or {}).get('logits', False)
-        if data_samples is None or wanted or logits.shape[1] == 1:
+        """Samples of one output; its classes alone unless logits are asked for."""
+        if data_samples is None or self._keeps_logits():
             return super().postprocess_result(logits, data_samples)
         for one, sample in zip(logits, data_samples, strict=True):
             labels = label_map(as_taken(one, sample), sample.ori_shape, self.align_corners)
