@@ -5,6 +5,7 @@ Measures a train step and an inference of the config's model (segmentation or tr
 the same model with exchange off and against lists of streams, the way the official code is written.
 Runs alternate within one process, so that ratios hold on a machine that others use. Data and
 weights are random. With ``--data`` the config's training pipeline is measured instead, on its data.
+With ``--against COMMIT`` this working tree is measured against another commit of the repository.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mmengine.config import Config, DictAction
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from tools.benchmarking import deployed, loading, measure, memory, report
+from tools.benchmarking import against, deployed, loading, measure, memory, report
 from tools.benchmarking.translation import TranslationWorkload
 from tools.benchmarking.workload import OURS, TASKS, Workload, quiet
 from tools.common import write
@@ -37,10 +38,17 @@ def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
         help='override entries of the config, for example model.backbone.depth=18')
     add('--data', action='store_true',
         help='measure loading: samples per second and core of the training pipeline, by transform')
-    add('--shape', nargs=2, type=positive, default=(256, 256), metavar=('H', 'W'),
-        help='height and width in pixels, default 256 256')
+    add('--against', metavar='COMMIT',
+        help='measure a train step, and a test frame with its metrics, of this working tree '
+        'against another commit, in processes in turn; each side has its own package and config')
+    add('--shape', nargs=2, type=positive, metavar=('H', 'W'),
+        help="height and width in pixels, default 256 256; with --against the config's")
+    add('--ori-size', nargs=2, type=positive, metavar=('H', 'W'),
+        help='--against: original size of the test frame, to which predictions are resized, '
+        'default 480 640')
     add('--batch', type=positive,
-        help="frames in a step, default 2; with --data frames in a run, default the config's")
+        help="frames in a step, default 2; with --against the config's; with --data frames in a "
+        "run, default the config's")
     add('--compare', nargs='*', metavar='RIVAL',
         help='what to measure against: exchange_off, list_of_streams and, for translation, '
         'list_detached; with --data cached (in memory) and, where it does the same, official (the '
@@ -54,8 +62,12 @@ def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
     add('--deploy', action='store_true',
         help='segmentation: measure inference alone, of the model folded, taken apart and in ONNX '
         'Runtime, against lists of streams; 30 %% of all channels are exchanged')
-    add('--runs', type=positive, default=10, help='measured rounds, default %(default)s')
-    add('--warmup', type=int, default=2, help='rounds before them, default %(default)s')
+    add('--runs', type=positive,
+        help='measured rounds, default 10; with --against processes of each side, default 5')
+    add('--warmup', type=int, default=2,
+        help='rounds before them, with --against steps of each process, default %(default)s')
+    add('--steps', type=positive,
+        help='--against: measured steps of each process, of which the median counts, default 5')
     add('--threads', type=positive, default=torch.get_num_threads(),
         help='threads of PyTorch on the CPU, here by default %(default)s')
     add('--device', choices=('auto', 'cpu', 'cuda'), default='auto', help='default %(default)s')
@@ -67,7 +79,22 @@ def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
         '--threads 1; default %(default)s')
     add('--out', type=Path, metavar='FILE', help='write all figures to this JSON file')
     # fmt: on
-    return parser.parse_args(), parser
+    args = parser.parse_args()
+    check_against(args, parser)
+    args.runs = args.runs or (5 if args.against else 10)
+    return args, parser
+
+
+def check_against(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """The program ends where options of another report are given."""
+    modes = ('data', 'compare', 'streams', 'tasks', 'cycle', 'deploy')
+    for name in modes if args.against else ('ori_size', 'steps'):
+        if getattr(args, name) not in (None, False):
+            option = name.replace('_', '-')
+            fix = f'leave --{option} out' if args.against else 'give --against as well'
+            parser.error(f'--{option} {"is not" if args.against else "is"} for --against: {fix}')
+    args.ori_size = args.ori_size or against.ORI_SIZE
+    args.steps = args.steps or 5
 
 
 def positive(text: str) -> int:
@@ -88,10 +115,8 @@ def read_config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Co
     return cfg
 
 
-def make_workload(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Workload:
-    """The work that the command line asks for; the program ends where it cannot be done."""
-    cfg = read_config(args, parser)
-    args.batch = args.batch or 2
+def find_device(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
+    """'cpu' or 'cuda'; the program ends where it cannot be measured."""
     device = args.device
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -99,6 +124,14 @@ def make_workload(args: argparse.Namespace, parser: argparse.ArgumentParser) -> 
         parser.error('--device cuda: PyTorch finds no GPU here, use --device cpu')
     if device == 'cuda' and args.clock == 'cpu':
         parser.error('--clock cpu does not see what a GPU does: use --clock wall')
+    return device
+
+
+def make_workload(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Workload:
+    """The work that the command line asks for; the program ends where it cannot be done."""
+    cfg = read_config(args, parser)
+    args.batch, args.shape = args.batch or 2, args.shape or (256, 256)
+    device = find_device(args, parser)
     torch.set_num_threads(args.threads)
     translates = cfg.get('model', {}).get('type') == 'CENTranslator'
     kind = TranslationWorkload if translates else Workload
@@ -212,10 +245,30 @@ def measure_times(variants: dict, task: str, args: argparse.Namespace, progress:
 def main() -> None:
     args, parser = parse_args()
     quiet()
-    if args.data:
+    if args.against:
+        measure_against(args, parser)
+    elif args.data:
         measure_data(args, parser)
     else:
         measure_model(args, parser)
+
+
+def measure_against(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Measure this working tree against a commit, and tell."""
+    cfg = read_config(args, parser)
+    device = find_device(args, parser)
+    try:
+        commit = against.find_commit(args.against)
+        sizes = against.setting(cfg, args)
+        with progress_bars() as progress:
+            total = 2 * args.runs * len(against.TASKS)
+            bar = progress.add_task('processes', total=total)
+            result = against.compare(args, sizes, commit, device, lambda: progress.advance(bar))
+    except (ValueError, RuntimeError) as error:
+        parser.error(str(error))
+    facts = report.against_setting(args, sizes, commit, device)
+    report.print_against(Console(), facts, result)
+    save(args, {'setting': facts, 'against': result})
 
 
 def measure_data(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

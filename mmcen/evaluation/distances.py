@@ -68,9 +68,10 @@ def pixel_errors(image: Tensor, truth: Tensor) -> dict[str, float]:
     """MAE and MSE over all values of one image in 0..255, scaled to -1..1, and their number."""
     from torchmetrics.functional import mean_absolute_error, mean_squared_error
 
-    pair = (image.double() / 127.5 - 1, truth.double() / 127.5 - 1)
+    # torchmetrics cannot read images of a network in channels_last
+    found, wanted = ((x.double() / 127.5 - 1).contiguous() for x in (image, truth))
     return {
-        'MAE': float(mean_absolute_error(*pair)),
-        'MSE': float(mean_squared_error(*pair)),
+        'MAE': float(mean_absolute_error(found, wanted)),
+        'MSE': float(mean_squared_error(found, wanted)),
         'values': image.numel(),
     }

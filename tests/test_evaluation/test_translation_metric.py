@@ -18,6 +18,7 @@ from scipy.linalg import sqrtm
 from torch import nn
 
 from mmcen.evaluation import TranslationMetric
+from mmcen.evaluation.distances import pixel_errors
 
 pytest.importorskip('torchmetrics', reason='the OneDL stack has no translation part')
 
@@ -146,6 +147,12 @@ def test_pixel_errors_by_hand():
             'depth_zbuffer/RMSE': 100 * 0.2**0.5,
         }
     )
+
+
+def test_pixel_errors_of_images_with_channels_last():
+    image, truth = 255 * torch.rand(2, 3, 4, 5)
+    last = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    assert pixel_errors(last, truth) == pytest.approx(pixel_errors(image, truth))
 
 
 def test_pixel_errors_of_images_of_different_sizes():

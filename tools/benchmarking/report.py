@@ -19,6 +19,7 @@ from rich.table import Table
 
 from mmcen import __version__
 
+from . import against
 from .loading import OFFICIAL, LoadingWorkload
 from .memory import METHOD
 from .workload import OURS, SEED, SMALL_SHARE, Workload
@@ -70,6 +71,19 @@ def loading_setting(args: Namespace, work: LoadingWorkload) -> dict:
     """What loading was measured on."""
     frames = len(work.order(len(work.dataset())))
     return {**surroundings(args, work), 'frames': frames, 'opencv': cv2.__version__}
+
+
+def against_setting(args: Namespace, sizes: dict, commit: str, device: str) -> dict:
+    """Where and what, of this working tree against a commit."""
+    names = ('steps', 'threads', 'precision', 'channels_last')
+    return {
+        **surroundings(args, Namespace(device=device, batch=sizes['batch'])),
+        **{name: getattr(args, name) for name in names},
+        'shapes': sizes['shapes'],
+        'ori_size': list(args.ori_size),
+        'against': commit,
+        'memory': against.MEMORY[device],
+    }
 
 
 def processor() -> str:
@@ -167,6 +181,36 @@ def print_cycle(console: Console, flows: int, result: dict) -> None:
     console.print(
         f'train step of a cycle of {flows} flows / {flows} x one flow: {median} ({quartiles})'
     )
+
+
+def print_against(console: Console, facts: dict, result: dict) -> None:
+    """Times and memory of this working tree and of another commit, and ours / theirs."""
+    step, frame = ('x'.join(map(str, facts['shapes'][task])) for task in against.TASKS)
+    for line in (
+        f'{facts["config"]}, {facts["precision"]}'
+        + (', channels_last' if facts['channels_last'] else ''),
+        f'train step: batch {facts["batch"]} of {step}; test frame: {frame}, labels and metrics at '
+        + 'x'.join(map(str, facts['ori_size'])),
+        f'{facts["device"]} ({facts["device_name"]}), {facts["threads"]} threads, '
+        f'torch {facts["torch"]}, mmseg {facts["mmseg"]}',
+        f'ours: {facts["commit"]}; theirs: {facts["against"]}',
+        f'{facts["runs"]} processes of each in turn, {facts["steps"]} steps in each after '
+        f'{facts["warmup"]} to warm up, {facts["clock"]} time',
+        f'memory: {facts["memory"]}',
+    ):
+        console.print(line, soft_wrap=True, highlight=False)
+    times = make_table('times', ('', 'median s', 'ours/theirs', 'quartiles'))
+    memory = make_table('peak memory', ('', 'MiB', 'ours/theirs', 'quartiles'))
+    for task, rows in result.items():
+        for name in (against.OURS, against.THEIRS):
+            row, end = rows[name], name == against.THEIRS
+            label = f'{task.replace("_", " ")}, {name}'
+            ratio, memory_ratio = (rows[key] if end else None for key in ('ratio', 'memory_ratio'))
+            times.add_row(label, f'{row["median"]:.3f}', *ratio_cells(ratio), end_section=end)
+            memory.add_row(
+                label, mebibytes(row['memory']), *ratio_cells(memory_ratio), end_section=end
+            )
+    console.print(times, memory)
 
 
 def print_loading(console: Console, result: dict) -> None:
