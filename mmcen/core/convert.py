@@ -25,6 +25,7 @@ def convert(
     axis: str = 'modalities',
     private: Sequence[str] = (),
     example: Any = None,
+    grid: StreamGrid | None = None,
     **norm_options: Any,
 ) -> nn.Module:
     """Make a network that was built for one stream run all streams of a grid, in place.
@@ -47,6 +48,8 @@ def convert(
         private: Names of parts that streams do not share, such as ``['stem']``: a copy for each.
         example: Input of the dry pass that finds what stands before each norm, for networks that
             take no frame of 64x64 or 224x224.
+        grid: A grid that this part of a model shares with others, in place of one of ``tasks`` and
+            ``modalities``.
         norm_options: Of the exchanging norms, see :func:`~mmcen.core.selection.make_selection`:
             ``threshold=0.02`` is the paper's, ``budget=0.3`` exchanges a given share.
 
@@ -70,7 +73,7 @@ def convert(
         raise ValueError(
             f'{type(network).__name__} is converted already, for {network.stream_grid}'
         )
-    grid = StreamGrid(tasks, modalities)
+    grid = grid or StreamGrid(tasks, modalities)
     norms = {name: norm for name, norm in find_norms(network) if not _is_below(name, private)}
     chosen = _choose(network, norms, exchange if grid.length(axis) > 1 else None, example)
     made: dict[nn.Module, ExchangeNorm] = {}

@@ -11,6 +11,8 @@ from mmengine.registry import MODELS
 from mmseg.models import SegDataPreProcessor
 from torch import Tensor
 
+# What a config may have inherited from a stock data preprocessor; each modality states its own.
+STOCK = {'mean', 'std', 'pad_val', 'bgr_to_rgb', 'rgb_to_bgr'}
 Inputs = Mapping[str, Sequence[Tensor] | Tensor] | Sequence[Mapping[str, Tensor]]
 
 
@@ -36,6 +38,8 @@ class CENDataPreprocessor(SegDataPreProcessor):
         order: names of the modalities in the order of the streams, where that of the dict may be
             lost; ``tools/train.py`` writes it down.
         test_cfg: ``size`` or ``size_divisor`` to pad to in test; not padded by default.
+        inherited: ``mean``, ``std``, ``pad_val``, ``bgr_to_rgb`` and ``rgb_to_bgr`` from the config
+            of a stock model, which do not matter here.
         common_channels: C, where it is to be another multiple, such as 1 for depth alone and a
             backbone with ``in_channels=1``.
 
@@ -61,7 +65,11 @@ class CENDataPreprocessor(SegDataPreProcessor):
         test_cfg: dict | None = None,
         order: Sequence[str] | None = None,
         common_channels: int | None = None,
+        **inherited: Any,
     ) -> None:
+        unknown = sorted(set(inherited) - STOCK)
+        if unknown:
+            raise TypeError(f'CENDataPreprocessor has no argument {unknown[0]}: leave it out')
         modalities = in_order(modalities, order, 'modalities')
         if size is not None and size_divisor is not None:
             raise ValueError(f'both size {size} and size_divisor {size_divisor}: give one of them')

@@ -1,7 +1,8 @@
 """Multimodal semantic segmentation: CEN on the encoder, any decode head of mmseg (section 3.2)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
-from ...core.grid import StreamGrid
+from ...core import StreamGrid, convert
 from ...layers import StreamEnsemble, check_private_norms, fusion_losses, set_grid, unshare
 from ...layers.fusion import check_merge
 from ..data_preprocessor import in_order
@@ -21,6 +22,13 @@ from ..label_map import label_map
 from ..losses import losses_of_head
 
 ENSEMBLE = 'ensemble'
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """Apply a function to a tensor, or to all of nested lists and tuples."""
+    if isinstance(value, Tensor):
+        return function(value)
+    return type(value)(map_tensors(function, part) for part in value)
 
 
 @MODELS.register_module()
@@ -46,6 +54,10 @@ class CENEncoderDecoder(EncoderDecoder):
             ``logits`` (default False): keep ``seg_logits`` of K > 1 classes at the original size,
             which takes most of the time of a test frame on a CPU. Models with one output channel
             and ``predict`` without data samples always give ``seg_logits``.
+        exchange: Makes any backbone multi-stream, whatever its norms: ``after`` says which of its
+            norms exchange, as ``exchange`` of :func:`mmcen.convert` (default ``'spatial'``), the
+            rest are arguments of ``convert``, such as ``budget`` and ``private``. None for parts
+            whose ``norm_cfg`` are CEN norms.
         channels_last: memory format of the features, which convolutions and norms keep: the faster
             one on processors and with mixed precision on GPUs. Set it to False for parts that need
             contiguous features.
@@ -70,6 +82,7 @@ class CENEncoderDecoder(EncoderDecoder):
         neck: dict | None = None,
         auxiliary_head: dict | list[dict] | None = None,
         test_cfg: dict | None = None,
+        exchange: dict | None = None,
         channels_last: bool = True,
         norms: str = 'private',
         convs: str = 'shared',
@@ -84,13 +97,15 @@ class CENEncoderDecoder(EncoderDecoder):
             raise ValueError(f"a modality cannot be named '{ENSEMBLE}': rename it")
         grid = StreamGrid(tasks=1, modalities=len(streams))
         encoder, heads = deepcopy([backbone, neck]), deepcopy([decode_head, auxiliary_head])
-        set_grid(encoder, grid)
+        if exchange is None:
+            set_grid(encoder, grid)
         # a fusion that merges its streams leaves one
         fusion = backbone.get('fusion') or {}
         check_merge(fusion, convs)
         merged = fusion.get('merge', False)
         out_grid = StreamGrid() if merged else grid
-        set_grid(heads, out_grid, exchange=False)
+        if exchange is None:
+            set_grid(heads, out_grid, exchange=False)
         super().__init__(
             encoder[0],
             heads[0],
@@ -100,7 +115,9 @@ class CENEncoderDecoder(EncoderDecoder):
             test_cfg=test_cfg,
             **kwargs,
         )
-        if norms == 'private' and not merged:
+        if exchange is not None:
+            self._convert(grid, **exchange)
+        elif norms == 'private' and not merged:
             check_private_norms(self.backbone, grid, 'the backbone')
             if self.with_neck:
                 check_private_norms(self.neck, grid, 'the neck')
@@ -115,6 +132,13 @@ class CENEncoderDecoder(EncoderDecoder):
         if self.predict_streams:
             # ensemble and streams side by side in the channels: slide inference serves
             self.out_channels *= 1 + out_grid.modalities
+
+    def _convert(self, grid: StreamGrid, after: Any = 'spatial', **options: Any) -> None:
+        """Make all parts multi-stream; the backbone alone exchanges."""
+        convert(self.backbone, exchange=after, grid=grid, **options)
+        for name, part in self.named_children():
+            if name not in ('backbone', 'data_preprocessor'):
+                convert(part, exchange=None, grid=grid)
 
     def extract_feat(self, inputs: Tensor) -> list[Tensor]:
         """Fold ``(B, M*C, H, W)`` and encode it: features ``(M*B, C', h, w)``."""
@@ -133,14 +157,21 @@ class CENEncoderDecoder(EncoderDecoder):
         logits = super().encode_decode(inputs, batch_img_metas)  # (M*B, K, H, W)
         return torch.cat(list(self._outputs(logits, self.predict_streams).values()), 1)
 
-    def _outputs(self, logits: Tensor, streams: bool = True) -> dict[str, Tensor]:
+    def _outputs(self, logits: Any, streams: bool = True) -> dict[str, Any]:
         """Folded logits by name: the ensemble first, then, if asked for, the streams; each (B, K,
-        h, w)."""
-        unfolded = self.grid.unfold(logits)  # (B, 1, M, K, h, w)
-        outputs = {ENSEMBLE: self.ensemble(unfolded)[:, 0]}
-        if streams:
-            outputs.update(zip(self.streams, unfolded[:, 0].unbind(1), strict=True))
+        h, w), or in the lists that a head with several outputs returns."""
+        outputs = {ENSEMBLE: map_tensors(self._ensemble_of, logits)}
+        for m, name in enumerate(self.streams if streams else ()):
+            outputs[name] = map_tensors(partial(self._stream_of, m), logits)
         return outputs
+
+    def _ensemble_of(self, logits: Tensor) -> Tensor:
+        """Folded ``(M*B, K, h, w)`` to ``(B, K, h, w)``."""
+        return self.ensemble(self.grid.unfold(logits))[:, 0]
+
+    def _stream_of(self, m: int, logits: Tensor) -> Tensor:
+        """Folded ``(M*B, K, h, w)`` to ``(B, K, h, w)`` of the modality at place m."""
+        return self.grid.unfold(logits)[:, 0, m]
 
     def _forward(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """Raw logits by name, each (B, K, h, w)."""
@@ -157,12 +188,10 @@ class CENEncoderDecoder(EncoderDecoder):
         heads = self.auxiliary_head
         losses: dict[str, Tensor] = {}
         for i, head in enumerate(heads if isinstance(heads, nn.ModuleList) else [heads]):
-            for name, logits in zip(
-                self.streams, self.grid.unfold(head(inputs))[:, 0].unbind(1), strict=True
-            ):
-                losses.update(
-                    add_prefix(losses_of_head(head, logits, data_samples), f'aux_{i}.{name}')
-                )
+            outputs = self._outputs(head(inputs))
+            for name in self.streams:
+                loss = losses_of_head(head, outputs[name], data_samples)
+                losses.update(add_prefix(loss, f'aux_{i}.{name}'))
         return losses
 
     def predict(
