@@ -26,6 +26,8 @@ class PartlySharedNorm(nn.Module):
         ValueError: If ``shared`` is another word.
     """
 
+    running_mean = None  # its statistics are those of ``statistics``
+
     def __init__(
         self, norm_type: type[nn.Module], num_features: int, shared: str, **kwargs: Any
     ) -> None:

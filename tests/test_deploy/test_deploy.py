@@ -313,7 +313,7 @@ FUSED = dict(RESNET, norm_cfg=dict(BN, exchange=False), fusion=dict(type='Concat
         (lambda: segmentor(backbone=FUSED | dict(fusion=dict(type='ConcatFusion', after=(2,)))),
          None, 'ConcatFusion is not exchange and cannot be deployed'),
         (lambda: segmentor(backbone=dict(RESNET, norm_cfg=dict(BN, replace='zero'))), None,
-         "replace='zero' is an ablation and cannot be deployed"),
+         "StandIn('zero', streams=2) is an ablation and cannot be deployed"),
         (lambda: segmentor(backbone=dict(RESNET, norm_cfg=dict(BN, shared='statistics'))), None,
          "norms with shared='statistics' cannot be deployed"),
     ],
