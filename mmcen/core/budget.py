@@ -73,8 +73,15 @@ class ExchangeBudget:
         self.memory, self.ramp, self.stay, self.first = memory, ramp, stay, first
         self.churn = 0.0  # share of the exchanged channels that the last choice changed
 
-    def start(self) -> None:
-        """Make the choice before the first step."""
+    def start(self, progress: float = 0.0) -> None:
+        """Prepare the first step of a training, or of one that is resumed.
+
+        Args:
+            progress: Part of the training that is done, 0..1.
+        """
+        self._watch(progress)
+        if progress > 0:
+            return
         share = self._share_at(0.0)
         for norm in self.norms:
             if self.first == 'none':
@@ -97,9 +104,7 @@ class ExchangeBudget:
             total: Steps of the training.
         """
         progress = iteration / total
-        watches = self.criterion == 'movement' and progress <= self.end
-        for norm in self.norms:
-            _of(norm).memory = self.memory if watches else None
+        self._watch(progress)
         due = self.begin <= progress <= self.end and iteration % self.interval == 0
         if self.criterion == 'fixed' or not due:
             return
@@ -110,6 +115,12 @@ class ExchangeBudget:
         self.churn = changed / max(1, sum(int(mask.sum()) for mask in masks))
         for mask, norm in pairs:
             _of(norm).chosen.copy_(mask)
+
+    def _watch(self, progress: float) -> None:
+        """Have the norms measure effects in the next step, or not."""
+        watches = self.criterion == 'movement' and progress <= self.end
+        for norm in self.norms:
+            _of(norm).memory = self.memory if watches else None
 
     def _values(self, norm: ExchangeNorm) -> Tensor:
         """Values of the channels, (T, M, C); the highest are exchanged."""

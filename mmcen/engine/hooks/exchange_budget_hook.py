@@ -24,8 +24,7 @@ class ExchangeBudgetHook(Hook):
     def before_train(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.budget = ExchangeBudget(model, **self.kwargs)
-        if runner.iter == 0:
-            self.budget.start()
+        self.budget.start(runner.iter / runner.max_iters)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
         self.budget.step(runner.iter + 1, runner.max_iters)

@@ -1,0 +1,161 @@
+"""A budget is met exactly, at once or along a ramp, and its choice is part of a checkpoint."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from mmcen.core import ExchangeBudget, ExchangeNorm, StreamGrid, convert
+from mmcen.core.functional import top_channels
+
+
+def network(streams=2, budget=0.3, widths=(20, 40)):
+    torch.manual_seed(0)
+    layers, before = [], 3
+    for width in widths:
+        layers += [nn.Conv2d(before, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        before = width
+    return convert(nn.Sequential(*layers), modalities=streams, budget=budget)
+
+
+def norms_of(model):
+    return [m for m in model.modules() if isinstance(m, ExchangeNorm)]
+
+
+def shares(model):
+    return [norm.exchange_mask().float().mean(-1).flatten().tolist() for norm in norms_of(model)]
+
+
+def train(model, budget, steps, total, start=0):
+    """Steps of a training with a loss that wants the channels of the other stream or its own."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for i in range(start, start + steps):
+        generator = torch.Generator().manual_seed(i)
+        x = torch.randn(2 * model.stream_grid.size, 3, 6, 6, generator=generator)
+        y = model(x)
+        loss = (y * torch.randn(y.shape, generator=generator)).mean() + y.square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        budget.step(i + 1, total)
+        yield i + 1
+
+
+@pytest.mark.parametrize('criterion', ['fixed', 'gamma', 'ratio', 'movement'])
+@pytest.mark.parametrize('streams', [2, 3])
+def test_the_share_is_met_at_every_step(criterion, streams):
+    model = network(streams)
+    budget = ExchangeBudget(model, criterion=criterion, begin=0, end=1, interval=1, memory=3)
+    budget.start()
+    first = [norm.exchange_mask().clone() for norm in norms_of(model)]
+    for _ in train(model, budget, 6, 6):
+        for values in shares(model):
+            assert values == pytest.approx([0.3] * streams)
+        for norm in norms_of(model):
+            assert not (norm.exchange_mask() & ~norm.exchangeable).any()
+    pairs = zip(first, norms_of(model), strict=True)
+    moved = any(not torch.equal(mask, norm.exchange_mask()) for mask, norm in pairs)
+    assert moved is (criterion != 'fixed')
+
+
+def test_a_ramp_and_the_end():
+    model = network(budget=0.4)
+    options = dict(criterion='gamma', begin=0.0, end=0.5, interval=1, ramp=0.1, first='gamma')
+    budget = ExchangeBudget(model, **options)
+    budget.start()
+    assert shares(model) == [pytest.approx([0.1, 0.1])] * 2
+    seen = {step: shares(model)[0][0] for step in train(model, budget, 20, 20)}
+    assert seen[5] == pytest.approx(0.25)  # half of the way
+    assert [seen[10], seen[20]] == pytest.approx([0.4, 0.4])
+    with torch.no_grad():
+        for norm in norms_of(model):
+            norm.norm.weight.uniform_()
+    before = [norm.exchange_mask().clone() for norm in norms_of(model)]
+    budget.step(20, 20)
+    assert all(map(torch.equal, before, (norm.exchange_mask() for norm in norms_of(model))))
+
+
+def test_over_the_whole_network_layers_share_the_budget():
+    model = network()
+    first, second = norms_of(model)
+    with torch.no_grad():
+        first.norm.weight.mul_(0.01)  # all of the first layer's go before the second's
+    budget = ExchangeBudget(model, criterion='gamma', scope='network', begin=0, interval=1)
+    budget.step(1, 10)
+    assert first.exchange_mask().sum(-1).tolist() == [[10, 10]]  # its whole sub-parts
+    assert second.exchange_mask().sum(-1).tolist() == [[8, 8]]  # 18 of 60 in all
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 99), stay=st.sampled_from([0.0, 0.5, 50.0]))
+def test_hysteresis_keeps_what_is_chosen(seed, stay):
+    model = network(widths=(20,))
+    (norm,) = norms_of(model)
+    with torch.no_grad():
+        norm.norm.weight.copy_(torch.rand(40, generator=torch.Generator().manual_seed(seed)))
+    gamma, region = norm.gamma().detach().abs(), norm.exchangeable
+    before = norm.exchange_mask().clone()
+    budget = ExchangeBudget(model, criterion='gamma', begin=0, interval=1, stay=stay)
+    budget.step(1, 2)
+    bonus = stay * gamma[region].std() * before
+    assert torch.equal(norm.exchange_mask(), top_channels(-gamma + bonus, region, 0.3))
+    if stay == 50:
+        assert torch.equal(norm.exchange_mask(), before)
+
+
+def test_a_training_goes_on_from_its_checkpoint():
+    options = dict(begin=0, end=1, interval=2, memory=3)
+    whole = network()
+    budget = ExchangeBudget(whole, **options)
+    budget.start()
+    list(train(whole, budget, 3, 8))
+    state = {key: value.clone() for key, value in whole.state_dict().items()}
+    list(train(whole, budget, 5, 8, start=3))
+    part = network()
+    part.load_state_dict(state)
+    budget = ExchangeBudget(part, **options)
+    budget.start(3 / 8)
+    list(train(part, budget, 5, 8, start=3))
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, part.state_dict()[key]), key
+    assert any('chosen' in key for key in state)
+
+
+def test_movement_finds_the_channels_whose_exchange_helps():
+    """Where the target of a stream is the other's channel, exchange lowers the loss."""
+    torch.manual_seed(0)
+    grid = StreamGrid(1, 2)
+    model = nn.Sequential(nn.Conv2d(4, 8, 1), nn.BatchNorm2d(8, affine=True))
+    convert(model, modalities=2, exchange=lambda *_: True, budget=0.25)
+    (norm,) = norms_of(model)
+    wanted = torch.zeros(1, 2, 8, dtype=torch.bool)
+    wanted[0, 0, [0, 3]] = wanted[0, 1, [5, 6]] = True
+    budget = ExchangeBudget(model, begin=0, end=1, interval=10, memory=10, stay=0.1)
+    budget.start()
+    for i in range(60):
+        x = torch.randn(8, 4, 5, 5)
+        norm.exchange = False
+        with torch.no_grad():
+            target = grid.unfold(model(x)).clone()  # (B, 1, 2, C, H, W)
+        norm.exchange = True
+        for place in map(tuple, wanted[0].nonzero().tolist()):
+            m, c = place
+            target[:, 0, m, c] = target[:, 0, 1 - m, c]
+        (grid.unfold(model(x)) - target).square().mean().backward()
+        budget.step(i + 1, 60)
+    assert torch.equal(norm.exchange_mask(), wanted)
+
+
+@pytest.mark.parametrize(
+    ('call', 'message'),
+    [
+        (lambda: ExchangeBudget(network(), criterion='best'), "criterion must be one of .*'best'"),
+        (lambda: ExchangeBudget(network(), scope='stage'), "scope must be one of .*, got 'stage'"),
+        (lambda: ExchangeBudget(nn.Conv2d(1, 1, 1)), 'no norm exchanges under a budget: give the'),
+        (lambda: network(budget=1.5), 'share must be within 0..1, got 1.5'),
+    ],
+)
+def test_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
