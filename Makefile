@@ -49,7 +49,7 @@ test-onedl: $(STAMP_ONEDL) ## the test suite on the OneDL forks, in .venv-onedl
 clean: ## remove the environments, caches and what installing left
 	rm -rf .venv .venv-onedl *.egg-info build dist site .coverage htmlcov
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find mmcen tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find mmcen tools tests configs examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): SET := $(UPSTREAM)
 $(STAMP): ALONE := mmagic==1.2.0  # declares much that it does not need here

@@ -1,43 +1,31 @@
-"""A CEN written for reading: lists of streams, separate norms, the equations as loops.
+"""The reference for any grid of streams: lists of streams, separate norms, the equations as loops.
 
-Independent of mmcen: everything in the package is held against this. ``x[t][m]`` is the tensor (B,
-C, H, W) of stream (t, m).
+The equations are those of ``examples/cen_in_one_file.py``, which does not use mmcen. ``x[t][m]`` is
+the tensor (B, C, H, W) of stream (t, m).
 """
 
-import torch
+from cen_in_one_file import exchange as exchange_streams
+from cen_in_one_file import sub_part
 from torch import nn
 
-
-def sub_part(i, n, channels):
-    """Channels that stream i of n may exchange."""
-    return range(i * channels // n, (i + 1) * channels // n)
+__all__ = ['StreamNorms', 'exchange', 'sub_part']
 
 
 def exchange(x, gammas, axis, threshold, region='disjoint'):
-    """Eq. 4 by loops: ``x[t][m]`` are normalised features, ``gammas[t][m]`` their scaling
-    factors."""
-    tasks, modalities, channels = len(x), len(x[0]), x[0][0].shape[1]
-    result = []
-    for t in range(tasks):
-        row = []
-        for m in range(modalities):
-            if axis == 'modalities':
-                i, n, others = m, modalities, [x[t][k] for k in range(modalities) if k != m]
-            else:
-                i, n, others = t, tasks, [x[k][m] for k in range(tasks) if k != t]
-            allowed = sub_part(i, n, channels) if region == 'disjoint' else range(channels)
-            maps = []
-            for c in range(channels):
-                if others and c in allowed and abs(gammas[t][m][c].item()) < threshold:
-                    total = others[0][:, c]
-                    for other in others[1:]:
-                        total = total + other[:, c]
-                    maps.append(total / len(others))
-                else:
-                    maps.append(x[t][m][:, c])
-            row.append(torch.stack(maps, 1))
-        result.append(row)
-    return result
+    """Eq. 4 along one axis of the grid: ``x[t][m]`` are normalised features, ``gammas[t][m]`` their
+    scaling factors."""
+    if axis == 'tasks':  # the streams of one modality exchange: a column of the grid
+        columns = exchange(transpose(x), transpose(gammas), 'modalities', threshold, region)
+        return transpose(columns)
+    n, channels = len(x[0]), x[0][0].shape[1]
+    disjoint = [sub_part(i, n, channels) for i in range(n)]
+    parts = disjoint if region == 'disjoint' else [range(channels)] * n
+    rows = zip(x, gammas, strict=True)
+    return [exchange_streams(row, factors, parts, threshold) for row, factors in rows]
+
+
+def transpose(grid):
+    return [list(column) for column in zip(*grid, strict=True)]
 
 
 class StreamNorms(nn.Module):

@@ -247,6 +247,6 @@ def test_files_exist():
     """Paths of the repository between backticks."""
     for page in PAGES:
         for path in re.findall(
-            r'`((?:mmcen|configs|tools|tests|docs)/[\w/.\-]+)`', page.read_text()
+            r'`((?:mmcen|configs|tools|tests|docs|examples)/[\w/.\-]+)`', page.read_text()
         ):
             assert (ROOT / path).exists() or Path(path).suffix == '', (page.name, path)
