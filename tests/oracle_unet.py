@@ -17,7 +17,7 @@ class ListUNet(nn.Module):
         super().__init__()
         self.inputs = ours.inputs.view(ours.grid.tasks, -1).tolist()
         self.exchanges = {'modalities': exchange_encoder, 'tasks': exchange_decoder}
-        self.threshold = ours.down_norms[1].threshold
+        self.threshold = ours.down_norms[1].selection.threshold
         self.downs = nn.ModuleList(self.copy_convs(layer) for layer in ours.down_convs)
         self.ups = nn.ModuleList(self.copy_convs(layer) for layer in ours.up_convs)
         self.last = self.copy_convs(ours.output)

@@ -10,6 +10,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .plain_norm import plain_norm
+
 
 def private_batch_norm(norm: Any, x: Tensor, streams: Sequence[int], channels: int) -> Tensor:
     """Normalise each stream of a folded batch by its part of a batch norm of all streams.
@@ -30,15 +32,18 @@ def private_batch_norm(norm: Any, x: Tensor, streams: Sequence[int], channels: i
         return _synchronised(norm, x, streams, channels)
     if norm.training and norm.track_running_stats and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
+    by_batch = norm.training or norm.running_mean is None
+    if torch.compiler.is_compiling():
+        return plain_norm(norm, x, streams, by_batch)
     momentum = norm.momentum
     if momentum is None:  # a cumulative average
         momentum = 1.0 / float(norm.num_batches_tracked) if norm.training else 0.0
-    by_batch = norm.training or norm.running_mean is None
     running = (norm.running_mean, norm.running_var)
     if by_batch and not (norm.training and norm.track_running_stats):
         running = (None, None)
     offsets = [stream * channels for stream in streams]
-    return _normalise(x, norm, running, by_batch, momentum, offsets)
+    arguments = (norm.weight, norm.bias, *running, by_batch, momentum, norm.eps, offsets)
+    return SlicedBatchNorm.apply(x, *arguments)
 
 
 def private_instance_norm(norm: Any, x: Tensor, streams: Sequence[int], channels: int) -> Tensor:
@@ -47,6 +52,8 @@ def private_instance_norm(norm: Any, x: Tensor, streams: Sequence[int], channels
     Arguments and result as of :func:`private_batch_norm`.
     """
     by_sample = norm.training or not norm.track_running_stats
+    if torch.compiler.is_compiling():
+        return plain_norm(norm, x, streams, by_sample, each_sample=True)
     samples = len(x) // len(streams)
     running = (norm.running_mean, norm.running_var)
     momentum = norm.momentum or 0.0
@@ -61,7 +68,8 @@ def private_instance_norm(norm: Any, x: Tensor, streams: Sequence[int], channels
         return torch.cat(made)
     repeats = samples if by_sample else 1
     offsets = [stream * channels for stream in streams for _ in range(repeats)]
-    return _normalise(x, norm, running, by_sample, momentum, offsets)
+    arguments = (norm.weight, norm.bias, *running, by_sample, momentum, norm.eps, offsets)
+    return SlicedBatchNorm.apply(x, *arguments)
 
 
 def _is_distributed() -> bool:
@@ -77,20 +85,6 @@ def _synchronised(norm: Any, x: Tensor, streams: Sequence[int], channels: int) -
     by_stream = x.unflatten(0, (len(streams), -1)).transpose(0, 1)  # (B, S, C, ...)
     y = norm(by_stream.flatten(1, 2).contiguous()).unflatten(1, (len(streams), channels))
     return y.transpose(0, 1).flatten(0, 1)
-
-
-def _normalise(
-    x: Tensor,
-    norm: Any,
-    running: Sequence[Tensor | None],
-    by_batch: bool,
-    momentum: float,
-    offsets: list[int],
-) -> Tensor:
-    arguments = (x, norm.weight, norm.bias, *running, by_batch, momentum, norm.eps, offsets)
-    if torch.compiler.is_compiling():
-        return _plain(*arguments)
-    return SlicedBatchNorm.apply(*arguments)
 
 
 class SlicedBatchNorm(torch.autograd.Function):
@@ -161,39 +155,3 @@ def _slices(x: Tensor, offsets: Sequence[int]) -> Iterator[tuple[slice, slice]]:
     samples, channels = len(x) // len(offsets), x.shape[1]
     for i, low in enumerate(offsets):
         yield slice(i * samples, (i + 1) * samples), slice(low, low + channels)
-
-
-def _plain(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    by_batch: bool,
-    momentum: float,
-    eps: float,
-    offsets: list[int],
-) -> Tensor:
-    """:class:`SlicedBatchNorm` by plain operations, which a compiler fuses."""
-    slices = x.unflatten(0, (len(offsets), -1)).float()  # (N, B, C, ...)
-    shape = (len(offsets), 1, x.shape[1], *(1,) * (x.dim() - 2))
-    if by_batch:
-        space = (1, *range(3, slices.dim()))
-        var, mean = torch.var_mean(slices, space, correction=0, keepdim=True)
-        if running_mean is not None and running_var is not None:
-            count = slices.numel() // (len(offsets) * x.shape[1])
-            unbiased = var * (count / max(count - 1, 1))
-            for running, found in ((running_mean, mean), (running_var, unbiased)):
-                for one, low in zip(found.detach().flatten(1), offsets, strict=True):
-                    running[low : low + x.shape[1]].lerp_(one, momentum)
-    else:
-        mean, var = (
-            _gather(r, offsets, x.shape[1]).view(shape) for r in (running_mean, running_var)
-        )
-    scale = _gather(weight, offsets, x.shape[1]).view(shape) * torch.rsqrt(var + eps)
-    shift = _gather(bias, offsets, x.shape[1]).view(shape)
-    return ((slices - mean) * scale + shift).to(x.dtype).flatten(0, 1)
-
-
-def _gather(values: Any, offsets: Sequence[int], channels: int) -> Tensor:
-    return torch.stack([values[low : low + channels] for low in offsets])

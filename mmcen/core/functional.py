@@ -19,7 +19,7 @@ from torch import Tensor
 from .grid import StreamGrid
 
 REGIONS = ('disjoint', 'all')
-Watch = Callable[[list[Tensor]], None]  # takes the first-order effects by sub-part
+Watch = Callable[[Tensor], None]  # takes first-order effects on the loss, (T, M, C)
 
 
 def part_bounds(parts: int, channels: int) -> list[int]:
@@ -128,7 +128,7 @@ def mean_of_others(x: Tensor, dim: int) -> Tensor:
     return torch.stack([s / (n - 1) for s in sums], dim)
 
 
-def exchange(x: Tensor, replaced: Tensor, dim: int) -> Tensor:
+def exchange(x: Tensor, replaced: Tensor, dim: int, others: Tensor | None = None) -> Tensor:
     """Channel exchange, Eq. 4: replaced channels become the mean of the other streams'.
 
     Gradients are cut from the replaced channel and flow through the new ones. No host
@@ -139,6 +139,7 @@ def exchange(x: Tensor, replaced: Tensor, dim: int) -> Tensor:
         replaced: Boolean ``(T, M, C)``, True where ``|gamma| < threshold`` inside the stream's
             sub-part.
         dim: Dimension of ``x`` along which streams exchange: 1 (tasks) or 2 (modalities).
+        others: What replaced channels become in place of the mean, like ``x``.
 
     Returns:
         Tensor like ``x``, in the same memory layout.
@@ -152,7 +153,7 @@ def exchange(x: Tensor, replaced: Tensor, dim: int) -> Tensor:
         return x
     mask = replaced.view(*replaced.shape, *(1,) * (x.dim() - 4))
     # x before the others: the result takes its memory layout from the first operand
-    return torch.where(~mask, x, mean_of_others(x, dim))
+    return torch.where(~mask, x, mean_of_others(x, dim) if others is None else others)
 
 
 class DisjointExchange(torch.autograd.Function):
@@ -165,7 +166,7 @@ class DisjointExchange(torch.autograd.Function):
     Arguments of ``apply``: features ``(T*M*B, ...)`` with C channels in dimension ``channel_dim``,
     the mask ``(T, M, C)`` of all streams, the grid, the axis, ``channel_dim``, and a callable that
     takes, in the backward pass, the first-order effect on the loss of replacing each channel, a
-    tensor ``(T or M, c)`` for each sub-part; or None.
+    tensor ``(T, M, C)`` that is 0 outside the sub-parts; or None. Only a whole grid is watched.
     """
 
     @staticmethod
@@ -191,12 +192,12 @@ class DisjointExchange(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         result = grad.clone()
-        effects = []
+        effects = grad.new_zeros(ctx.parts.replaced.shape)  # (T, M, C)
         for i, (own, others, mask) in enumerate(ctx.parts.of(result)):
             if ctx.watch is not None:
                 # own gradients of this part are as they came: earlier parts touch other channels
                 product = own * ctx.differences[i]  # (T or M, B, c, ...)
-                effects.append(product.sum([1, *range(3, product.dim())]))
+                ctx.parts.select(effects, i).copy_(product.sum([1, *range(3, product.dim())]))
             kept = (~mask).to(own.dtype)
             share = (1 - kept) / len(others)
             for other in others:
@@ -222,8 +223,36 @@ class _Parts:
         x = x.movedim(self.channel_dim, 1).unflatten(0, (*self.shape, -1))  # (T, M, B, C, ...)
         for i, (low, high) in enumerate(self.bounds):
             streams = list(x[:, :, :, low:high].unbind(self.dim))  # n of (T or M, B, c, ...)
-            mask = self.replaced[:, :, low:high].select(self.dim, i)[:, None]  # (T or M, 1, c)
+            mask = self.select(self.replaced, i)[:, None]  # (T or M, 1, c)
             yield streams.pop(i), streams, mask.view(*mask.shape, *(1,) * (x.dim() - 4))
+
+    def select(self, values: Tensor, i: int) -> Tensor:
+        """The sub-part of stream i along the axis in ``(T, M, C)``, a view ``(T or M, c)``."""
+        low, high = self.bounds[i]
+        return values[:, :, low:high].select(self.dim, i)
+
+
+class WatchedExchange(torch.autograd.Function):
+    """Identity on exchanged features that hands effects to a :data:`Watch` in the backward pass.
+
+    For compiled graphs, which cannot take the mutations of :class:`DisjointExchange`.
+
+    Arguments of ``apply``: exchanged features ``(B, T, M, C, ...)``; what replacing adds, alike
+    and without gradients; the callable.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, exchanged: Tensor, difference: Tensor, watch: Watch) -> Tensor:
+        ctx.save_for_backward(difference)
+        ctx.watch = watch
+        return exchanged.clone()  # a view could not be activated in place; compilers fuse it
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (difference,) = ctx.saved_tensors
+        product = grad * difference
+        ctx.watch(product.sum([0, *range(4, product.dim())]))
+        return grad, None, None
 
 
 def present_rows(values: Tensor, grid: StreamGrid) -> Tensor:

@@ -17,7 +17,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .batch_norm import private_batch_norm, private_instance_norm
-from .functional import DisjointExchange, exchange, present_rows
+from .functional import (
+    DisjointExchange,
+    WatchedExchange,
+    exchange,
+    mean_of_others,
+    present_rows,
+)
 from .grid import StreamGrid
 from .selection import Selection
 
@@ -155,18 +161,23 @@ class ExchangeNorm(nn.Module):
             self.selection.draw()
         mask = self.exchange_mask()
         plain = self.replacement is not None or torch.compiler.is_compiling()
+        watch = self.selection.watch()
         if self.selection.region == 'disjoint' and not plain:
-            watch = self.selection.watch()
             return DisjointExchange.apply(y, mask, self.grid, self.axis, channel_dim, watch)
         streams = self.grid.unfold(y.movedim(channel_dim, 1))  # (B, T, M, C, ...)
-        mask, dim = present_rows(mask, self.grid), self.grid.dim(self.axis)
-        if self.replacement is None:
-            result = exchange(streams, mask, dim)
-        else:
-            others = self.replacement(streams, present_rows(self.gamma(), self.grid), dim)
-            kept = ~mask.view(*mask.shape, *(1,) * (streams.dim() - 4))
-            result = torch.where(kept, streams, others)
+        others = self._others(streams)
+        dim = self.grid.dim(self.axis)
+        result = exchange(streams, present_rows(mask, self.grid), dim, others)
+        if watch is not None:
+            result = WatchedExchange.apply(result, (others - streams).detach(), watch)
         return self.grid.fold(result).movedim(1, channel_dim)
+
+    def _others(self, streams: Tensor) -> Tensor:
+        """What replaced channels become, for all channels of ``(B, T, M, C, ...)``."""
+        dim = self.grid.dim(self.axis)
+        if self.replacement is None:
+            return mean_of_others(streams, dim)
+        return self.replacement(streams, present_rows(self.gamma(), self.grid), dim)
 
     def _channel_dim(self, data_format: str = '', **_: Any) -> int:
         """Where the channels are: mmpretrain's LayerNorm of two layouts is told at each call."""

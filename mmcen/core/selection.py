@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .functional import Watch, part_bounds, spread_channels, sub_parts, top_channels
+from .functional import Watch, spread_channels, sub_parts, top_channels
 from .grid import StreamGrid
 
 
@@ -164,13 +164,9 @@ class Budget(Fixed):
         return self._take_in if whole else None
 
     @torch.no_grad()
-    def _take_in(self, by_part: list[Tensor]) -> None:
-        """Average the effects of a step, by sub-part ``(T or M, c)``, into the running means."""
-        effects = torch.zeros_like(self.effects[0])  # (T, M, C)
-        bounds = part_bounds(len(by_part), effects.shape[-1])
-        dim = self.grid.dim(self.axis) - 1
-        for i, part in enumerate(by_part):
-            effects.select(dim, i)[:, bounds[i] : bounds[i + 1]] = part.float()
+    def _take_in(self, effects: Tensor) -> None:
+        """Average the effects of a step, ``(T, M, C)``, into the running means."""
+        effects = effects.to(self.effects.dtype).where(self.exchangeable, 0.0)
         step = torch.stack([effects, effects.square()])
         self.effects.lerp_(step, 1 / (self.memory or 1))
 

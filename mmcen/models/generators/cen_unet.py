@@ -24,7 +24,7 @@ from ...layers.fusion import check_merge, check_no_exchange, check_places, first
 from ...layers.per_task import check_groups
 
 Groups = Sequence[int] | str
-FEW_PIXELS = 64
+FEW_PIXELS = 256
 
 
 class DownConv(nn.Conv2d):
@@ -36,7 +36,7 @@ class DownConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        if height * width > 4 * FEW_PIXELS:
+        if height * width > FEW_PIXELS:
             return super().forward(x)
         patches = nn.functional.unfold(x, 4, padding=1, stride=2)  # (N, C*16, h*w)
         y = nn.functional.linear(patches.transpose(1, 2), self.weight.flatten(1), self.bias)

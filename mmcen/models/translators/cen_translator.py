@@ -13,6 +13,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ...layers.winograd import save_multiplications
 from ..multitask.cen_multitask import CENMultiTask, Outputs
 from ..multitask.plan import ENSEMBLE
 from ..multitask.turns import update_in_turn
@@ -30,6 +31,7 @@ class TaskDiscriminators(nn.Module):
     def __init__(self, tasks: Sequence[str], cfg: dict) -> None:
         super().__init__()
         self.by_task = nn.ModuleDict({task: MODELS.build(dict(cfg)) for task in tasks})
+        save_multiplications(self.by_task)
 
     def forward(self, pairs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {task: self.by_task[task](pair) for task, pair in pairs.items()}
