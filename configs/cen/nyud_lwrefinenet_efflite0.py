@@ -50,7 +50,6 @@ model = dict(
     backbone=dict(
         type='CENTIMMBackbone',
         model_name='tf_efficientnet_lite0',
-        norm_cfg=dict(type='CENBN', threshold=2e-2),
         norm_eval=False,
         init_cfg=dict(type='Pretrained', checkpoint='efficientnet-lite0://'),
     ),
@@ -63,6 +62,7 @@ model = dict(
         dropout_ratio=0.1,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
     ),
+    exchange=dict(threshold=2e-2),  # theta of Eq. 4
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),
 )
@@ -75,9 +75,9 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={
             '_delete_': True,
-            '.bn2.norm.norm.weight': scales,
-            'blocks.0.0.bn1.norm.norm.weight': scales,
-            'blocks.0.0.bn2.norm.norm.weight': dict(),
+            '.bn2.norm.weight': scales,
+            'blocks.0.0.bn1.norm.weight': scales,
+            'blocks.0.0.bn2.norm.weight': dict(),
             'decode_head': dict(lr_mult=4.0),
             '.fusion.': dict(lr_mult=4.0),  # of the baselines that fuse
             # at the decoder's rate the ensemble's scores hardly move

@@ -1,9 +1,13 @@
 # Table 2, "concat", all stages, in the setting of CEN: every stream goes on.
 # It starts as the stream's own features: ImageNet's do not survive a random convolution.
 _base_ = 'nyud_lwrefinenet_efflite0.py'
+custom_imports = dict(imports=['projects.paper.rivals'])
 model = dict(
-    backbone=dict(
-        norm_cfg=dict(exchange=False),
-        fusion=dict(type='ConcatFusion', after=(1, 2, 3, 4), identity=True),
-    )
+    type='FusionEncoderDecoder',
+    exchange=dict(_delete_=True),
+    fusion=dict(
+        type='ConcatFusion',
+        after=[f'timm_model.blocks.{i}' for i in (1, 2, 4, 6)],
+        identity=True,
+    ),
 )

@@ -2,7 +2,7 @@
 # disjoint parts alone. Its lambda, 2e-4, was added once for each of its three outputs; here the
 # penalty is added once, so three times that.
 _base_ = 'nyud_refinenet_r101.py'
-model = dict(backbone=dict(norm_cfg=dict(region='all')))
+model = dict(exchange=dict(region='all'))
 custom_hooks = [
     dict(type='EpochSeedHook'),
     dict(type='SparsityHook', coefficient=6e-4),

@@ -7,7 +7,6 @@ _base_ = [
 ]
 tasks = dict(segment_semantic=['rgb', 'depth_zbuffer'], normal=['rgb', 'depth_zbuffer'])
 domains = ['rgb', 'depth_zbuffer', 'normal']
-norm_cfg = dict(type='CENBN', threshold=2e-2)
 model = dict(
     type='CENMultiTask',
     tasks=tasks,
@@ -19,10 +18,13 @@ model = dict(
             base_channels=32,
             strides=(1, 2, 1, 1),
             dilations=(1, 1, 2, 4),
-            norm_cfg=norm_cfg,
         ),
         decode_head=dict(
-            type='PSPHead', in_channels=256, in_index=3, channels=64, norm_cfg=norm_cfg
+            type='PSPHead',
+            in_channels=256,
+            in_index=3,
+            channels=64,
+            norm_cfg=dict(type='BN'),
         ),
     ),
     heads=dict(segment_semantic=dict(type='ClassHead', num_classes=10)),

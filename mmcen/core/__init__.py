@@ -1,7 +1,7 @@
 """The method, in plain PyTorch: it needs nothing else."""
 
 from .budget import ExchangeBudget
-from .convert import convert, find_norms
+from .convert import convert, convert_norm, find_norms
 from .ensemble import StreamEnsemble
 from .functional import exchange, soft_threshold, sparsity_penalty, sparsity_subgradient, sub_parts
 from .grid import AXES, StreamGrid
@@ -22,6 +22,7 @@ __all__ = [
     'StreamGrid',
     'Threshold',
     'convert',
+    'convert_norm',
     'exchange',
     'find_norms',
     'soft_threshold',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from .selection import make_selection
 from .trace import Use, trace
 
 Rule = Callable[[str, nn.Module, nn.Module | None], bool]
-RULES = ('spatial', 'depthwise', 'norm')
+RULES = ('spatial', 'depthwise', 'norm', 'every')
 
 
 def convert(
@@ -24,6 +24,7 @@ def convert(
     exchange: str | Rule | None = 'spatial',
     axis: str = 'modalities',
     private: Sequence[str] = (),
+    inside: Sequence[str] | None = None,
     example: Any = None,
     grid: StreamGrid | None = None,
     **norm_options: Any,
@@ -41,11 +42,13 @@ def convert(
         tasks: T.
         exchange: Which norms exchange. ``'spatial'``: those behind a convolution with a kernel
             above 1 (the paper). ``'depthwise'``: those behind a depthwise convolution.
-            ``'norm'``: all norms inside a residual branch (transformers, as in TokenFusion). A
-            callable takes the name of a norm, the norm and the layer whose output it takes, or
-            None. None: no norm exchanges.
+            ``'norm'``: all norms inside a residual branch (transformers, as in TokenFusion).
+            ``'every'``: all norms. A callable takes the name of a norm, the norm and the layer
+            whose output it takes, or None. None: no norm exchanges.
         axis: Streams exchange along ``'modalities'`` or ``'tasks'``.
         private: Names of parts that streams do not share, such as ``['stem']``: a copy for each.
+        inside: Names of the parts whose norms may exchange, such as ``['layer3', 'layer4']``; None
+            for all.
         example: Input of the dry pass that finds what stands before each norm, for networks that
             take no frame of 64x64 or 224x224.
         grid: A grid that this part of a model shares with others, in place of one of ``tasks`` and
@@ -57,8 +60,8 @@ def convert(
         The network, with the grid as ``network.stream_grid``.
 
     Raises:
-        ValueError: If a norm is of an unknown kind, no norm fits the rule, a private part is
-            missing, or the network was converted before.
+        ValueError: If a norm is of an unknown kind, no norm fits the rule, a named part is missing,
+            or the network was converted before.
 
     Example:
         >>> import torch
@@ -75,20 +78,45 @@ def convert(
         )
     grid = grid or StreamGrid(tasks, modalities)
     norms = {name: norm for name, norm in find_norms(network) if not _is_below(name, private)}
-    chosen = _choose(network, norms, exchange if grid.length(axis) > 1 else None, example)
+    candidates = _inside(network, norms, inside)
+    chosen = _choose(network, candidates, exchange if grid.length(axis) > 1 else None, example)
     made: dict[nn.Module, ExchangeNorm] = {}
     for name, norm in norms.items():
         if norm not in made:
-            options = {**norm_options, **getattr(norm, 'options', {})}
-            made[norm] = ExchangeNorm(_stock(norm), grid, axis)
-            if norm in chosen:
-                channels = made[norm].num_features
-                made[norm].selection = make_selection(grid, channels, axis, **options)
+            options = norm_options if norm in chosen else None
+            made[norm] = convert_norm(norm, grid, axis, options)
         _replace(network, name, made[norm])
     for name in private:
-        _replace(network, name, PrivateCopies(_part(network, name), grid))
+        _replace(network, name, PrivateCopies(_part(network, name, 'private'), grid))
     network.stream_grid = grid  # type: ignore[assignment]
     return network
+
+
+def convert_norm(
+    norm: nn.Module, grid: StreamGrid, axis: str, options: Mapping[str, Any] | None
+) -> ExchangeNorm:
+    """Make a norm of one stream a norm of all streams.
+
+    Args:
+        norm: A stock norm, or an :class:`ExchangeNorm` of a single stream with ``options``.
+        grid: Sizes T and M.
+        axis: Streams exchange along ``'modalities'`` or ``'tasks'``.
+        options: Of the selection, where the norm exchanges; those that the norm has go first. None
+            for a norm that does not exchange.
+
+    Raises:
+        ValueError: If the norm was made for several streams.
+    """
+    if isinstance(norm, ExchangeNorm) and norm.grid.sizes != (1, 1):
+        raise ValueError(
+            f'a norm was made for {norm.grid}, the network is converted to {grid}: leave tasks and '
+            'modalities out of norm_cfg'
+        )
+    new = ExchangeNorm(_stock(norm), grid, axis)
+    if options is not None:
+        own = {**options, **getattr(norm, 'options', {})}
+        new.selection = make_selection(grid, new.num_features, axis, **own)
+    return new
 
 
 def find_norms(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -141,8 +169,14 @@ def _choose(
         return set()
     if isinstance(rule, str) and rule not in RULES:
         raise ValueError(f"exchange must be one of {RULES}, a callable or None, got '{rule}'")
-    uses = trace(network, norms.values(), example)
-    chosen = {norm for name, norm in norms.items() if _fits(rule, name, norm, uses[norm])}
+    allowed = {name: norm for name, norm in norms.items() if getattr(norm, 'exchange', True)}
+    if norms and not allowed:  # norm_cfg=dict(type='CENBN', exchange=False)
+        return set()
+    if rule == 'every':
+        chosen = set(allowed.values())
+    else:
+        uses = trace(network, allowed.values(), example)
+        chosen = {norm for name, norm in allowed.items() if _fits(rule, name, norm, uses[norm])}
     if not chosen:
         raise ValueError(
             f'no norm of {type(network).__name__} fits exchange={rule!r}: choose another rule of '
@@ -169,13 +203,23 @@ def _is_below(name: str, parts: Sequence[str] | set[str]) -> bool:
     return any(name == part or name.startswith(f'{part}.') for part in parts)
 
 
-def _part(network: nn.Module, name: str) -> nn.Module:
+def _inside(
+    network: nn.Module, norms: dict[str, nn.Module], parts: Sequence[str] | None
+) -> dict[str, nn.Module]:
+    if parts is None:
+        return norms
+    for name in parts:
+        _part(network, name, 'inside')
+    return {name: norm for name, norm in norms.items() if _is_below(name, parts)}
+
+
+def _part(network: nn.Module, name: str, argument: str) -> nn.Module:
     try:
         return network.get_submodule(name)
     except AttributeError as error:
         names = ', '.join(name for name, _ in network.named_children())
         raise ValueError(
-            f"private: {type(network).__name__} has no part '{name}', its parts are {names}"
+            f"{argument}: {type(network).__name__} has no part '{name}', its parts are {names}"
         ) from error
 
 

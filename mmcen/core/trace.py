@@ -170,7 +170,7 @@ def _is_float(value: Any) -> bool:
 
 
 def _storage(x: Tensor) -> int:
-    return x.untyped_storage().data_ptr()
+    return x.untyped_storage()._cdata  # also on the meta device, where no storage has an address
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -188,7 +188,7 @@ class _Segmentor(_Plan):
     def __init__(self, model: CENEncoderDecoder) -> None:
         super().__init__(model, model.data_preprocessor.modalities)
         self.names = [ENSEMBLE, *model.streams]
-        self.grid = model.in_grid
+        self.grid = model.backbone.stream_grid
         self.resize = ResizeLike(model.align_corners)
         self.activate: nn.Module = nn.Identity()
         if isinstance(model, CENSaliency):

@@ -8,7 +8,6 @@ from mmcv.cnn.bricks.wrappers import Conv2d, ConvTranspose2d
 from torch import Tensor, nn
 
 from ..layers import ExchangeNorm
-from ..layers.partly_shared import PartlySharedNorm
 from ..models.generators.cen_unet import DownConv, UpConv
 from ..models.multitask.heads import to_image
 from .padding import PadSame
@@ -131,9 +130,10 @@ def norm_of_stream(norm: ExchangeNorm, stream: int) -> nn.Module:
         ValueError: a norm that streams share in part.
     """
     stock: Any = norm.norm
-    if isinstance(stock, PartlySharedNorm):
+    if hasattr(stock, 'normalise_streams'):
         raise ValueError(
-            f"norms with shared='{norm.shared}' cannot be deployed: they belong to no stream alone"
+            f'{type(stock).__name__} cannot be deployed: streams share a part of it. Export the '
+            'model as it is, without deploying'
         )
     features = norm.num_features
     part = slice(stream * features, (stream + 1) * features)

@@ -14,9 +14,8 @@ import torch
 from mmseg.models.utils import Upsample, resize
 from torch import Tensor, fx, nn
 
-from ..core.grid import StreamGrid
-from ..layers import ExchangeNorm, LearnedPerTask, PerTask
-from ..layers.fusion.base import Fusion
+from ..core import ExchangeNorm, PrivateCopies, StreamGrid
+from ..layers import PerTask
 from ..models.decode_heads.refinenet_head import max_pool
 from .padding import same_padding
 from .parts import (
@@ -40,8 +39,9 @@ class _Tracer(fx.Tracer):
         super().__init__(autowrap_functions=(max_pool,))
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        whole = (ExchangeNorm, PerTask, LearnedPerTask, Fusion, Upsample, *CONVOLUTIONS)
-        return isinstance(m, whole) or super().is_leaf_module(m, module_qualified_name)
+        whole = (ExchangeNorm, PerTask, PrivateCopies, Upsample, *CONVOLUTIONS)
+        stays = isinstance(m, whole) or getattr(m, 'mixes_streams', False)
+        return stays or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(body: nn.Module) -> fx.Graph:
@@ -148,14 +148,16 @@ class Unroller:
     def _layer(
         self, layer: nn.Module, own: list[Any], plain: dict[int, list[nn.Module]]
     ) -> list[fx.Node]:
-        if isinstance(layer, (Fusion, LearnedPerTask)):
+        if getattr(layer, 'mixes_streams', False):
             raise ValueError(
                 f'{type(layer).__name__} is not exchange and cannot be deployed: export the model '
                 'as it is, without deploying'
             )
         if isinstance(layer, ExchangeNorm):
             return self._exchange(layer, own)
-        if isinstance(layer, PerTask):
+        if isinstance(layer, PrivateCopies):
+            copies = list(layer.copies)
+        elif isinstance(layer, PerTask):
             copies = [layer.copies[layer.groups[self._place(layer.grid, s)[0]]] for s in self._all]
         else:
             copies = [layer] * len(own)

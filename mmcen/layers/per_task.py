@@ -5,16 +5,12 @@ layers of all tasks still run side by side, so that their norms can exchange aft
 """
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..core.grid import StreamGrid
-from .fusion.base import Fusion
-
-CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 def check_groups(groups: Sequence[int] | str, tasks: int) -> tuple[int, ...]:
@@ -113,30 +109,6 @@ class PerTask(nn.Module):
 
     def extra_repr(self) -> str:
         return f'groups={self.groups}'
-
-
-def private_copies(conv: nn.Module, streams: int) -> PerTask:
-    """Copies of a convolution for streams in the batch, each with values of its own.
-
-    For this, streams are tasks: a fold of S streams is one of S tasks with a modality each.
-    """
-
-    def make() -> nn.Module:
-        copy: Any = deepcopy(conv)
-        copy.reset_parameters()
-        return copy
-
-    return PerTask(make, StreamGrid(tasks=streams))
-
-
-def unshare(module: nn.Module, streams: int) -> None:
-    """Give every convolution below a module a copy for each stream, in place: "unshared" of Tables
-    1 and 10."""
-    for name, child in list(module.named_children()):
-        if isinstance(child, CONVOLUTIONS):
-            setattr(module, name, private_copies(child, streams))
-        elif not isinstance(child, Fusion):  # it is what the streams have in common
-            unshare(child, streams)
 
 
 def _is_copy(key: str, prefix: str, name: str) -> bool:

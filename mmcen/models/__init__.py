@@ -6,7 +6,6 @@ from .multitask import (
     CENDenseNetwork,
     CENMultiTask,
     ClassHead,
-    CrossTaskConsistency,
     ImageHead,
 )
 from .segmentors import CENEncoderDecoder, CENSaliency, CENSegTTAModel
@@ -24,7 +23,6 @@ __all__ = [
     'CENTranslator',
     'CENUNetGenerator',
     'ClassHead',
-    'CrossTaskConsistency',
     'ImageHead',
     'RefineNetHead',
 ]

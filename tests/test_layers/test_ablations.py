@@ -4,13 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmcen.layers.stand_ins import STAND_INS
 from mmengine.registry import MODELS
 from torch import nn
 
 from mmcen.core.functional import part_bounds
 from mmcen.engine import SparsityHook
 from mmcen.layers import CENBN, CENIN, exchanged_shares
-from mmcen.layers.stand_ins import STAND_INS
 
 
 def part_of(channel, n, channels):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmcen.layers.fusion.align import discrepancy
 from torch import nn
 
 from mmcen.core.grid import StreamGrid
@@ -14,7 +15,6 @@ from mmcen.layers import (
     fusion_losses,
     unshare,
 )
-from mmcen.layers.fusion.align import discrepancy
 
 C = 8
 

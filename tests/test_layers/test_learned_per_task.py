@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmcen.models.multitask.turns import update_in_turn
 from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
@@ -18,7 +19,6 @@ from mmcen.core.grid import StreamGrid
 from mmcen.engine import PolicyHook
 from mmcen.layers import LearnedPerTask, PerTask, SharingPolicy, find_policy
 from mmcen.models.generators.cen_unet import UpConv
-from mmcen.models.multitask.turns import update_in_turn
 
 LEARNED = dict(
     type='CENUNetGenerator',

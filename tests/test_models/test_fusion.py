@@ -3,13 +3,13 @@
 import pytest
 import torch
 import yaml
+from mmcen.layers.fusion import Fusion
 from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmcen.layers import PerTask, fusion_losses
-from mmcen.layers.fusion import Fusion
 from tools.paper_tables.experiments import load
 from tools.paper_tables.rows import PUBLISHED, TABLES
 

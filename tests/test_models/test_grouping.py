@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from mmcen.models.multitask.grouping import best_grouping
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'task_grouping.py'

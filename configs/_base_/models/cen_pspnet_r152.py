@@ -1,4 +1,4 @@
-norm_cfg = dict(type='CENBN', threshold=2e-2)
+norm_cfg = dict(type='BN')  # of the heads
 model = dict(
     type='CENEncoderDecoder',
     data_preprocessor=dict(
@@ -15,7 +15,6 @@ model = dict(
         dilations=(1, 1, 2, 4),
         strides=(1, 2, 1, 1),
         contract_dilation=True,
-        norm_cfg=norm_cfg,
         norm_eval=True,
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet152'),
     ),
@@ -27,7 +26,7 @@ model = dict(
         pool_scales=(1, 2, 3, 6),
         dropout_ratio=0.1,
         num_classes=40,
-        norm_cfg=norm_cfg,  # private norms; heads do not exchange unless told to
+        norm_cfg=norm_cfg,
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
     ),
@@ -44,6 +43,7 @@ model = dict(
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True, loss_weight=0.4),
     ),
+    exchange=dict(threshold=2e-2),  # theta of Eq. 4
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),
 )

@@ -1,4 +1,3 @@
-norm_cfg = dict(type='CENBN', threshold=2e-2)  # theta of Eq. 4
 model = dict(
     type='CENEncoderDecoder',
     # The modalities are the streams: the grid's size is stated here and nowhere else.
@@ -13,7 +12,6 @@ model = dict(
     backbone=dict(
         type='CENResNet',
         depth=101,
-        norm_cfg=norm_cfg,
         norm_eval=True,  # frozen ImageNet statistics
         # ImageNet weights: from the usual place, from a file by checkpoint=<path>, or not at all
         # by init_cfg=None (then with norm_eval=False)
@@ -27,6 +25,7 @@ model = dict(
         dropout_ratio=0.5,
         loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
     ),
+    exchange=dict(threshold=2e-2),  # theta of Eq. 4
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),
 )

@@ -1,4 +1,3 @@
-norm_cfg = dict(type='CENBN', threshold=2e-2)  # theta of Eq. 4
 model = dict(
     type='CENSaliency',
     data_preprocessor=dict(
@@ -11,7 +10,6 @@ model = dict(
     backbone=dict(
         type='CENResNet',
         depth=50,
-        norm_cfg=norm_cfg,
         norm_eval=True,  # frozen ImageNet statistics
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
     ),
@@ -24,6 +22,7 @@ model = dict(
         threshold=0.5,
         dropout_ratio=0.5,
     ),
+    exchange=dict(threshold=2e-2),  # theta of Eq. 4
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),
 )

@@ -2,7 +2,6 @@ from .epoch_seed_hook import EpochSeedHook, seed_worker
 from .exchange_budget_hook import ExchangeBudgetHook
 from .exchange_monitor_hook import ExchangeMonitorHook
 from .last_and_best_hook import LastAndBestHook
-from .policy_hook import PolicyHook
 from .pseudo_label_hook import PseudoLabelHook
 from .sheet_hook import SheetHook
 from .sparsity_hook import SparsityHook
@@ -12,7 +11,6 @@ __all__ = [
     'ExchangeBudgetHook',
     'ExchangeMonitorHook',
     'LastAndBestHook',
-    'PolicyHook',
     'PseudoLabelHook',
     'SheetHook',
     'SparsityHook',

@@ -12,7 +12,7 @@ from mmengine.structures import BaseDataElement
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from ...layers import StreamEnsemble, find_policy, fusion_losses
+from ...core import StreamEnsemble
 from ..data_preprocessor import in_order
 from .heads import to_image
 from .plan import ENSEMBLE, FUSED, Plan
@@ -77,9 +77,6 @@ class CENMultiTask(BaseModel):
         )
         self.heads: Any = nn.ModuleDict(built)
         self.network = self._build_network(network)
-        self.policy: Any = getattr(self.network, 'policy', None)  # it may have its own optimizer
-        if self.policy is not None:
-            self.network.register_module('policy', None)
         # of fewer streams than there are inputs, where a fusion merges them
         out_grid = getattr(self.network, 'out_grid', self.plan.grid)
         self.merged = out_grid.modalities < self.plan.grid.modalities
@@ -126,8 +123,6 @@ class CENMultiTask(BaseModel):
                 "dataset's modalities"
             )
         x = torch.stack([domains[name] for name in self.plan.domains], 1)  # (B, D, C, H, W)
-        if self.policy is not None:
-            self.policy()  # draw
         results = self.network(x)  # T of (B, M, C', H, W)
         activated = {
             task: self.heads[task].activate(y.float())
@@ -151,19 +146,13 @@ class CENMultiTask(BaseModel):
         return {t: head.target(t, domains, data_samples) for t, head in self.heads.items()}
 
     def loss(self, outputs: Outputs, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of the heads, named ``<task>.<stream or ensemble>.<loss>``, and of a policy."""
-        policy = find_policy(self)
-        shared = {} if policy is None else {'policy.loss_sharing': policy.loss()}
-        return (
-            shared
-            | fusion_losses(self)
-            | {
-                f'{task}.{name}.{key}': value
-                for task, by_stream in outputs.items()
-                for name, x in by_stream.items()
-                for key, value in self.heads[task].loss(x, targets[task]).items()
-            }
-        )
+        """Losses of the heads, named ``<task>.<stream or ensemble>.<loss>``."""
+        return {
+            f'{task}.{name}.{key}': value
+            for task, by_stream in outputs.items()
+            for name, x in by_stream.items()
+            for key, value in self.heads[task].loss(x, targets[task]).items()
+        }
 
     def predict(
         self, domains: dict[str, Tensor], data_samples: list[SegDataSample] | None

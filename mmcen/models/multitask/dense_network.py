@@ -10,8 +10,9 @@ from mmengine.registry import MODELS
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
-from ...core.grid import StreamGrid
-from ...layers import PerTask, check_private_norms, exchange_norms, set_grid
+from ...core import StreamGrid, convert
+from ...layers import PerTask
+from ..multi_stream import make_multi_stream
 
 
 @MODELS.register_module()
@@ -19,23 +20,25 @@ class CENDenseNetwork(BaseModule):
     """A backbone of mmseg, shared by all streams, and a decode head of mmseg for each task.
 
     Heads of one kind run in lock step: one head in which every convolution is a :class:`PerTask`
-    of the tasks' own, so that its CEN norms exchange between tasks after every layer. Heads of
+    of the tasks' own, so that its norms exchange between tasks after every layer. Heads of
     different kinds run one after the other and do not exchange.
 
     Args:
-        inputs: the input of each stream, as for :class:`CENUNetGenerator`.
-        out_channels: channels of each task's output.
-        backbone, neck: configs of mmseg parts, with CEN norms.
-        decode_head: config of one head for all tasks, or one for each; without ``num_classes``.
+        inputs: The input of each stream, as for :class:`CENUNetGenerator`.
+        out_channels: Channels of each task's output.
+        backbone, neck: Configs of mmseg parts, unchanged.
+        decode_head: Config of one head for all tasks, or one for each; without ``num_classes``.
             The head's own loss is not used.
-        encoder, decoder: ``dict(exchange=bool)``, both default True.
-        init_cfg: as in mmengine.
+        exchange: Arguments of :func:`mmcen.convert` for the backbone, which exchanges along the
+            modalities, as those of :class:`CENEncoderDecoder`.
+        decoder: Arguments of :func:`mmcen.convert` for heads in lock step, which exchange along the
+            tasks; ``after`` is ``'every'`` by default, None for no exchange.
+        init_cfg: As in mmengine.
 
     Input ``(B, D, C, H, W)``. Output: T tensors ``(B, M, C', H, W)``, resized to the input.
 
     Raises:
-        ValueError: streams would share a norm of the backbone, or heads that cannot exchange are
-            told to.
+        ValueError: If heads that cannot exchange are told to.
     """
 
     def __init__(
@@ -45,58 +48,49 @@ class CENDenseNetwork(BaseModule):
         backbone: dict,
         decode_head: dict | Sequence[dict],
         neck: dict | None = None,
-        encoder: Mapping[str, Any] | None = None,
+        exchange: Mapping[str, Any] | None = None,
         decoder: Mapping[str, Any] | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.grid = StreamGrid(tasks=len(inputs), modalities=len(inputs[0]))
         self.register_buffer('inputs', torch.tensor(inputs).flatten(), persistent=False)  # (T*M,)
-        parts = deepcopy([backbone, neck])
-        set_grid(parts, self.grid, exchange=(encoder or {}).get('exchange', True))
-        self.backbone = MODELS.build(parts[0])
-        check_private_norms(self.backbone, self.grid, 'the backbone')
-        self.neck = MODELS.build(parts[1]) if neck else nn.Identity()
+        self.backbone = MODELS.build(backbone)
+        make_multi_stream(self.backbone, self.grid, exchange)
+        self.neck = MODELS.build(neck) if neck else nn.Identity()
+        convert(self.neck, exchange=None, grid=self.grid)
         given = [decode_head] * self.grid.tasks if isinstance(decode_head, dict) else decode_head
         cfgs = [
             {**deepcopy(dict(cfg)), 'num_classes': channels, 'out_channels': channels}
             for cfg, channels in zip(given, out_channels, strict=True)
         ]
-        exchange = (decoder or {}).get('exchange')
         self.align_corners = bool(cfgs[0].get('align_corners', False))
         self.lock_step = all(dict(cfg) == dict(given[0]) for cfg in given)
+        heads = [MODELS.build(cfg) for cfg in cfgs]
         if self.lock_step:
-            self._join_heads(cfgs, exchange is None or exchange)
-        elif exchange:
+            self._join(heads, decoder)
+        elif (decoder or {}).get('after'):
             raise ValueError(
                 'decode heads of different kinds run one after the other and cannot exchange: '
-                'give one decode_head for all tasks, or decoder=dict(exchange=False)'
+                'give one decode_head for all tasks, or decoder=dict(after=None)'
             )
         else:
             own = StreamGrid(1, self.grid.modalities)
-            set_grid(cfgs, own, exchange=False)
-            self.decode_heads = nn.ModuleList(MODELS.build(cfg) for cfg in cfgs)
+            self.decode_heads = nn.ModuleList(convert(h, exchange=None, grid=own) for h in heads)
 
-    def _join_heads(self, cfgs: list[dict], exchange: bool) -> None:
-        """The first task's head with everybody's convolutions; its classifier apart."""
-        set_grid(cfgs, self.grid, axis='tasks', exchange=exchange)
-        heads = [MODELS.build(cfg) for cfg in cfgs]
+    def _join(self, heads: list[nn.Module], options: Mapping[str, Any] | None) -> None:
+        """Merge all heads into one with per-task convolutions; keep the classifiers separate."""
+        head: Any = heads[0]
         classifiers = iter([head.conv_seg for head in heads])
-        self.decode_head = heads[0]
-        self.decode_head.conv_seg = nn.Identity()
-        names = [n for n, m in self.decode_head.named_modules() if isinstance(m, nn.Conv2d)]
+        head.conv_seg = nn.Identity()
+        names = [name for name, m in head.named_modules() if isinstance(m, nn.Conv2d)]
+        make_multi_stream(head, self.grid, options, 'tasks', 'every')
         for name in names:
             convs = iter([head.get_submodule(name) for head in heads])
             parent, _, child = name.rpartition('.')
-            layer = PerTask(convs.__next__, self.grid)
-            setattr(self.decode_head.get_submodule(parent), child, layer)
+            setattr(head.get_submodule(parent), child, PerTask(convs.__next__, self.grid))
+        self.decode_head = head
         self.classifiers = PerTask(classifiers.__next__, self.grid)
-        wanted = exchange and self.grid.tasks > 1
-        if wanted and not any(exchange_norms(self.decode_head)):
-            raise ValueError(
-                f'{type(self.decode_head).__name__} has no CEN norm that could exchange between '
-                "tasks: give it norm_cfg=dict(type='CENBN'), or decoder=dict(exchange=False)"
-            )
 
     def init_weights(self) -> None:
         """As mmseg's heads, whose classifiers are apart here."""

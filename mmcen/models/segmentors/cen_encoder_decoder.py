@@ -1,7 +1,6 @@
 """Multimodal semantic segmentation: CEN on the encoder, any decode head of mmseg (section 3.2)."""
 
 from collections.abc import Callable, Iterable, Iterator
-from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -14,12 +13,10 @@ from mmseg.structures import SegDataSample
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
-from ...core import StreamGrid, convert
-from ...layers import StreamEnsemble, check_private_norms, fusion_losses, set_grid, unshare
-from ...layers.fusion import check_merge
-from ..data_preprocessor import in_order
+from ...core import StreamEnsemble, StreamGrid, convert
 from ..label_map import label_map
 from ..losses import losses_of_head
+from ..multi_stream import make_multi_stream
 
 ENSEMBLE = 'ensemble'
 
@@ -35,43 +32,37 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
 class CENEncoderDecoder(EncoderDecoder):
     """mmseg's EncoderDecoder over M streams that live in the batch.
 
-    The modalities named by the data preprocessor are the streams; the sizes of the grid are written
-    into every CEN
-    ``norm_cfg`` of backbone, neck and heads. Heads share weights between streams; their CEN norms
-    are private and do not exchange unless their ``norm_cfg`` says so.
+    The modalities of the data preprocessor are the streams. The parts are built for one stream,
+    from any config of mmseg, and made multi-stream by :func:`mmcen.convert`: the backbone
+    exchanges; neck and heads share weights between streams and have private norms that do not
+    exchange.
 
-    Losses: the head's own on every stream and on the ensemble, whose logits are detached from the
-        streams, so that
-    it trains the decision scores alone (Eq. 2 without the penalty, which is
-    :class:`SparsityHook`'s).
+    Losses: The head's own on every stream and on the ensemble, whose logits are detached from the
+        streams, so that it trains the decision scores alone (Eq. 2 without the penalty, which is
+        :class:`SparsityHook`'s).
 
     Args:
-        backbone, decode_head, neck, auxiliary_head: configs of mmseg parts, unchanged.
-        data_preprocessor: config with ``modalities``, a dict by name
-            (:class:`CENDataPreprocessor`).
-        test_cfg: as in mmseg, and two options. ``streams`` (default True): predict each stream's
+        backbone, decode_head, neck, auxiliary_head: Configs of mmseg parts, unchanged.
+        data_preprocessor: Config of a :class:`CENDataPreprocessor` with ``modalities``.
+        test_cfg: As in mmseg, and two options. ``streams`` (default True): predict each stream's
             own output besides the ensemble's, as ``sample.streams.<name>.pred_sem_seg``.
             ``logits`` (default False): keep ``seg_logits`` of K > 1 classes at the original size,
             which takes most of the time of a test frame on a CPU. Models with one output channel
             and ``predict`` without data samples always give ``seg_logits``.
-        exchange: Makes any backbone multi-stream, whatever its norms: ``after`` says which of its
-            norms exchange, as ``exchange`` of :func:`mmcen.convert` (default ``'spatial'``), the
-            rest are arguments of ``convert``, such as ``budget`` and ``private``. None for parts
-            whose ``norm_cfg`` are CEN norms.
-        channels_last: memory format of the features, which convolutions and norms keep: the faster
+        exchange: Arguments of :func:`mmcen.convert` for the backbone. ``after`` says which of its
+            norms exchange, as ``convert``'s ``exchange``: by default the ``exchange_rule`` of the
+            backbone if it has one, else ``'spatial'``; None for no exchange. The rest are options
+            such as ``threshold``, ``budget``, ``inside`` and ``private``.
+        channels_last: Memory format of the features, which convolutions and norms keep: the faster
             one on processors and with mixed precision on GPUs. Set it to False for parts that need
             contiguous features.
-        norms: ``'private'``, or ``'shared'`` for stock norms that serve all streams (a rival of
-            Table 1, not CEN).
-        convs: ``'shared'``, or ``'private'`` for a copy of all of them for each stream ("unshared"
-            of Table 1).
-        kwargs: further arguments of ``EncoderDecoder``.
+        kwargs: Further arguments of ``EncoderDecoder``.
 
     Input: ``(B, M*C, H, W)``, modality-major.
 
     Raises:
-        ValueError: if streams would share a norm, ``convs='private'`` is said beside a fusion that
-            merges, or an input has no multiple of M channels.
+        ValueError: If a modality is named 'ensemble', a part has a norm that cannot be converted,
+            or an input has no multiple of M channels.
     """
 
     def __init__(
@@ -84,71 +75,46 @@ class CENEncoderDecoder(EncoderDecoder):
         test_cfg: dict | None = None,
         exchange: dict | None = None,
         channels_last: bool = True,
-        norms: str = 'private',
-        convs: str = 'shared',
         **kwargs: Any,
     ) -> None:
-        for what, word in (('norms', norms), ('convs', convs)):
-            if word not in ('private', 'shared'):
-                raise ValueError(f"{what} must be 'private' or 'shared', got '{word}'")
-        order = data_preprocessor.get('order')
-        streams = tuple(in_order(data_preprocessor['modalities'], order, 'modalities'))
-        if ENSEMBLE in streams:
-            raise ValueError(f"a modality cannot be named '{ENSEMBLE}': rename it")
-        grid = StreamGrid(tasks=1, modalities=len(streams))
-        encoder, heads = deepcopy([backbone, neck]), deepcopy([decode_head, auxiliary_head])
-        if exchange is None:
-            set_grid(encoder, grid)
-        # a fusion that merges its streams leaves one
-        fusion = backbone.get('fusion') or {}
-        check_merge(fusion, convs)
-        merged = fusion.get('merge', False)
-        out_grid = StreamGrid() if merged else grid
-        if exchange is None:
-            set_grid(heads, out_grid, exchange=False)
         super().__init__(
-            encoder[0],
-            heads[0],
-            neck=encoder[1],
-            auxiliary_head=heads[1],
+            backbone,
+            decode_head,
+            neck=neck,
+            auxiliary_head=auxiliary_head,
             data_preprocessor=data_preprocessor,
             test_cfg=test_cfg,
             **kwargs,
         )
-        if exchange is not None:
-            self._convert(grid, **exchange)
-        elif norms == 'private' and not merged:
-            check_private_norms(self.backbone, grid, 'the backbone')
-            if self.with_neck:
-                check_private_norms(self.neck, grid, 'the neck')
-        if convs == 'private':
-            for part in self.children():
-                unshare(part, grid.size)
+        self.streams: tuple[str, ...] = tuple(self.data_preprocessor.modalities)
+        if ENSEMBLE in self.streams:
+            raise ValueError(f"a modality cannot be named '{ENSEMBLE}': rename it")
+        self.grid = StreamGrid(tasks=1, modalities=len(self.streams))  # of the heads
+        self._make_multi_stream(exchange)
         self.channels_last = channels_last
-        self.streams = ('fused',) if merged else streams
-        self.in_grid, self.grid = grid, out_grid
-        self.ensemble = StreamEnsemble(out_grid)
+        self.ensemble = StreamEnsemble(self.grid)
         self.predict_streams = (test_cfg or {}).get('streams', True)
         if self.predict_streams:
             # ensemble and streams side by side in the channels: slide inference serves
-            self.out_channels *= 1 + out_grid.modalities
+            self.out_channels *= 1 + self.grid.modalities
 
-    def _convert(self, grid: StreamGrid, after: Any = 'spatial', **options: Any) -> None:
-        """Make all parts multi-stream; the backbone alone exchanges."""
-        convert(self.backbone, exchange=after, grid=grid, **options)
+    def _make_multi_stream(self, exchange: dict | None) -> None:
+        """Convert all parts; the backbone alone exchanges."""
+        make_multi_stream(self.backbone, self.grid, exchange)
         for name, part in self.named_children():
             if name not in ('backbone', 'data_preprocessor'):
-                convert(part, exchange=None, grid=grid)
+                convert(part, exchange=None, grid=self.grid)
 
     def extract_feat(self, inputs: Tensor) -> list[Tensor]:
         """Fold ``(B, M*C, H, W)`` and encode it: features ``(M*B, C', h, w)``."""
-        modalities = self.in_grid.modalities
+        grid = self.backbone.stream_grid
+        modalities = grid.modalities
         if inputs.dim() != 4 or inputs.shape[1] % modalities:
             raise ValueError(
-                f'expected (B, {modalities} * C, H, W) for the modalities {list(self.streams)}, '
-                f'got {tuple(inputs.shape)}'
+                f'expected (B, {modalities} * C, H, W) for the modalities '
+                f'{self.data_preprocessor.modalities}, got {tuple(inputs.shape)}'
             )
-        streams = self.in_grid.fold(inputs.unflatten(1, (1, modalities, -1)))
+        streams = grid.fold(inputs.unflatten(1, (1, modalities, -1)))
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return super().extract_feat(streams.contiguous(memory_format=layout))
 
@@ -182,7 +148,7 @@ class CENEncoderDecoder(EncoderDecoder):
         for name, logits in self._outputs(self.decode_head(inputs)).items():
             loss = losses_of_head(self.decode_head, logits, data_samples)
             losses.update(add_prefix(loss, f'decode.{name}'))
-        return losses | fusion_losses(self)
+        return losses
 
     def _auxiliary_head_forward_train(self, inputs: list[Tensor], data_samples: list) -> dict:
         heads = self.auxiliary_head

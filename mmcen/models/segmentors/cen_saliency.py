@@ -10,7 +10,6 @@ from mmengine.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from ...layers import fusion_losses
 from ...saliency import SURE, VOID
 from .cen_encoder_decoder import CENEncoderDecoder
 
@@ -61,7 +60,7 @@ class CENSaliency(CENEncoderDecoder):
             if self.attentive:
                 by_sample = by_sample * attention(by_sample)
             losses[f'decode.{name}.loss_bce'] = by_sample.mean()
-        return losses | fusion_losses(self)
+        return losses
 
 
 def saliency_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from mmengine.logging import MessageHub
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.optim import OptimWrapperDict
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ...layers.winograd import save_multiplications
 from ..multitask.cen_multitask import CENMultiTask, Outputs
 from ..multitask.plan import ENSEMBLE
-from ..multitask.turns import update_in_turn
 
 FLOWS = ('all', 'random')
 
@@ -45,14 +44,11 @@ class CENTranslator(CENMultiTask):
     the discriminators (GAN loss) and the heads (L1), then the ensemble's scores from their L1. Each
     of the three has its optimizer, ``network``, ``discriminators`` and ``ensemble`` of an
     ``OptimWrapperDict``, as mmagic's ``MultiOptimWrapperConstructor`` makes them. As in the
-    official code the streams are judged, the ensemble is not. Where the network learns which
-    weights its tasks share, ``policy`` and ``network`` take turns, see :func:`update_in_turn`.
+    official code the streams are judged, the ensemble is not.
 
     Args:
         discriminator: config of one, mmagic's PatchDiscriminator; tasks with a ClassHead have none.
         gan_loss: config, mmagic's GANLoss on logits.
-        consistency: config of a CrossTaskConsistency without ``tasks``, X-TC of Table 7; it has an
-            optimizer of its own, ``consistency``.
         train_cfg: ``flow='all'`` trains all tasks in every step, ``'random'`` one drawn by the
             number of the step (CEN-random of Table 6), the same in all processes.
         kwargs: of :class:`CENMultiTask`.
@@ -68,7 +64,6 @@ class CENTranslator(CENMultiTask):
         network: dict,
         discriminator: dict,
         gan_loss: dict,
-        consistency: dict | None = None,
         train_cfg: dict | None = None,
         **kwargs: Any,
     ) -> None:
@@ -85,11 +80,6 @@ class CENTranslator(CENMultiTask):
         self.flow = (train_cfg or {}).get('flow', 'all')
         if self.flow not in FLOWS:
             raise ValueError(f"flow must be one of {FLOWS}, got '{self.flow}'")
-        self.consistency: Any = None
-        if consistency is not None:
-            if self.flow != 'all':
-                raise ValueError("consistency needs all tasks in every step: set flow='all'")
-            self.consistency = MODELS.build(dict(consistency, tasks=self.judged))
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As in torch, without the names of distributed wrappers: one process saves and loads what
@@ -108,34 +98,46 @@ class CENTranslator(CENMultiTask):
         targets = self.targets(domains, data.get('data_samples'))
         with optim_wrapper['network'].optim_context(self.network):
             outputs = self._in_flow(self.outputs(domains))
-        fakes = {
-            task: {name: y for name, y in outputs[task].items() if name != ENSEMBLE}
-            for task in self.judged
-            if task in outputs
-        }
+        log = self._learn(domains, outputs, targets, optim_wrapper)
+        return {'loss': log.pop('network'), 'loss_ensemble': log.pop('ensemble'), **log}
+
+    def _learn(
+        self,
+        domains: dict[str, Tensor],
+        outputs: Outputs,
+        targets: dict[str, Tensor],
+        optim_wrapper: OptimWrapperDict,
+    ) -> dict[str, Tensor]:
+        """Update all parts from the outputs of one pass; losses for the log."""
+        fakes = self._fakes(outputs)
         reals = {task: dict.fromkeys(images, targets[task]) for task, images in fakes.items()}
         log = self._train_discriminators(domains, fakes, reals, optim_wrapper)
         with optim_wrapper['network'].optim_context(self.network):
             losses = self.loss(outputs, targets) | self._gan_losses(domains, fakes)
-            if self.consistency is not None:
-                losses |= self._triangle_losses(fakes, targets)
         of_ensemble = {key: losses.pop(key) for key in list(losses) if f'.{ENSEMBLE}.' in key}
         for name, part in (('network', losses), ('ensemble', of_ensemble)):
             loss, values = self.parse_losses(part)
-            if name == 'network' and self.policy is not None:
-                update_in_turn(optim_wrapper, loss, _iteration())
-            else:
-                optim_wrapper[name].update_params(loss)
+            self._update(name, loss, optim_wrapper)
             log |= {name if key == 'loss' else key: value for key, value in values.items()}
-        if self.consistency is not None:
-            log |= self._train_consistency(targets, optim_wrapper['consistency'])
-        return {'loss': log.pop('network'), 'loss_ensemble': log.pop('ensemble'), **log}
+        return log
+
+    def _update(self, name: str, loss: Tensor, optim_wrapper: OptimWrapperDict) -> None:
+        """Update a part by its loss."""
+        optim_wrapper[name].update_params(loss)
+
+    def _fakes(self, outputs: Outputs) -> Outputs:
+        """The streams' outputs that discriminators judge."""
+        return {
+            task: {name: y for name, y in outputs[task].items() if name != ENSEMBLE}
+            for task in self.judged
+            if task in outputs
+        }
 
     def _in_flow(self, outputs: Outputs) -> Outputs:
         """The tasks that this step trains."""
         if self.flow == 'all':
             return outputs
-        task = random.Random(_iteration()).choice(list(outputs))
+        task = random.Random(iteration()).choice(list(outputs))
         return {task: outputs[task]}
 
     def _train_discriminators(
@@ -172,35 +174,11 @@ class CENTranslator(CENMultiTask):
 
     def _gan_losses(self, domains: dict[str, Tensor], fakes: Outputs) -> dict[str, Tensor]:
         pairs = {task: self._pairs(domains, task, images) for task, images in fakes.items()}
-        with _frozen(self.discriminators) as discriminators:
+        with frozen(self.discriminators) as discriminators:
             return {
                 f'{task}.loss_gan': len(fakes[task]) * self.gan_loss(logits.float(), True)
                 for task, logits in discriminators(pairs).items()
             }
-
-    def _triangle_losses(self, fakes: Outputs, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Of X-TC, for all streams: a sum over them of means."""
-        streams = self.plan.grid.modalities
-        images = {task: torch.cat(list(by_stream.values())) for task, by_stream in fakes.items()}
-        repeated = {task: torch.cat([targets[task]] * streams) for task in images}
-        with _frozen(self.consistency) as module:
-            networks: Any = module
-            losses = [networks.weight * streams * loss for loss in networks(images, repeated)]
-            return networks.named(losses, 'triangle')
-
-    def _train_consistency(
-        self, targets: dict[str, Tensor], optimizer: OptimWrapper
-    ) -> dict[str, Tensor]:
-        """X-TC's networks learn from the targets."""
-        with optimizer.optim_context(self.consistency):
-            own = {task: targets[task] for task in self.judged}
-            losses = self.consistency(own, own)
-        wrapped = is_model_wrapper(self.consistency)
-        networks = self.consistency.module if wrapped else self.consistency
-        loss, log = self.parse_losses(networks.named(losses, 'cross'))
-        optimizer.update_params(loss)
-        log['loss_cross'] = log.pop('loss')
-        return log
 
     def _pairs(self, domains: dict[str, Tensor], task: str, images: dict[str, Tensor]) -> Tensor:
         """Input and image of each stream, ``(M*B, 6, H, W)``; a fused stream is the first's."""
@@ -214,12 +192,13 @@ class CENTranslator(CENMultiTask):
         return self.plan.tasks
 
 
-def _iteration() -> int:
+def iteration() -> int:
+    """Number of the training step."""
     return MessageHub.get_current_instance().get_info('iter', 0)
 
 
 @contextmanager
-def _frozen(wrapped: nn.Module) -> Iterator[nn.Module]:
+def frozen(wrapped: nn.Module) -> Iterator[nn.Module]:
     """A module whose parameters take no gradients for a while, without a distributed wrapper,
     which would wait for them."""
     module = wrapped.get_submodule('module') if is_model_wrapper(wrapped) else wrapped

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.grid import StreamGrid
+from mmcen.core import StreamGrid
 
 
 class Fusion(nn.Module):
@@ -29,6 +29,8 @@ class Fusion(nn.Module):
     Raises:
         ValueError: a single modality.
     """
+
+    mixes_streams = True
 
     def __init__(
         self, channels: int, grid: StreamGrid, merge: bool = False, last: bool = True
@@ -83,19 +85,6 @@ def check_places(places: Sequence[int], count: int, what: str) -> list[int]:
         found = places if listed is None else listed
         raise ValueError(f'{what} {found}: give numbers of 1 to {count}, such as (2,)')
     return sorted(set(listed))
-
-
-def check_no_exchange(exchanging: Sequence[nn.Module]) -> None:
-    """Fusion stands in the place of exchange.
-
-    Raises:
-        ValueError: there are norms that exchange.
-    """
-    if exchanging:
-        raise ValueError(
-            f'fusion is there in place of exchange, and {len(exchanging)} norms exchange: set '
-            'exchange=False, in norm_cfg of a backbone or in encoder of a generator'
-        )
 
 
 def check_merge(fusion: Mapping[str, Any], convs: str) -> None:

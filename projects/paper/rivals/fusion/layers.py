@@ -7,7 +7,8 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..cen_norms import CENBN
+from mmcen.core import ExchangeNorm, StreamGrid
+
 from .base import Fusion
 
 
@@ -106,7 +107,7 @@ class CBNFusion(Fusion):
         super().__init__(channels, *args, **kwargs)
         others = (self.grid.modalities - 1) * channels
         streams = self.grid.tasks if self.merge else self.grid.size
-        self.norm = CENBN(channels, streams, exchange=False)
+        self.norm = ExchangeNorm(nn.BatchNorm2d(channels), StreamGrid(1, streams))
         self.hidden = nn.Linear(others, max(1, channels // ratio))
         self.change = nn.Linear(self.hidden.out_features, 2 * channels)
         nn.init.zeros_(self.change.weight)

@@ -1,5 +1,5 @@
 from .align import AlignFusion, fusion_losses
-from .base import Fusion, check_merge, check_no_exchange, check_places, first_modality
+from .base import Fusion, check_merge, check_places, first_modality
 from .layers import AverageFusion, CBNFusion, ConcatFusion, SelfAttentionFusion
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     'Fusion',
     'SelfAttentionFusion',
     'check_merge',
-    'check_no_exchange',
     'check_places',
     'first_modality',
     'fusion_losses',

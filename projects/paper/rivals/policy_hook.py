@@ -7,12 +7,12 @@ from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ...layers import SharingPolicy, find_policy
+from .learned_per_task import SharingPolicy, find_policy
 
 
 @HOOKS.register_module()
 class PolicyHook(Hook):
-    """Lower the temperature of a :class:`~mmcen.layers.SharingPolicy` and log its choices.
+    """Lower the temperature of a :class:`SharingPolicy` and log its choices.
 
     The temperature is ``temperature * decay ** epoch``, which a resumed training finds again.
     With the log goes the share of all choices, layers times tasks, that are on each copy
@@ -65,7 +65,7 @@ def _policy(runner: Runner) -> SharingPolicy:
     policy = find_policy(runner.model)
     if policy is None:
         raise ValueError(
-            "PolicyHook: the model has no policy: give its network encoder=dict(groups='learned'), "
-            'or leave the hook out of custom_hooks'
+            'PolicyHook: the model has no policy: use AdaShareTranslator with an AdaShareUNet, or '
+            'leave the hook out of custom_hooks'
         )
     return policy

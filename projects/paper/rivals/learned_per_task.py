@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..core.grid import StreamGrid
-from .per_task import PerTask
+from mmcen.core import StreamGrid
+from mmcen.layers import PerTask
 
 
 class SharingPolicy(nn.Module):
@@ -42,7 +42,7 @@ class SharingPolicy(nn.Module):
         if not 2 <= copies <= tasks:
             raise ValueError(
                 f'copies must be 2 to {tasks}, the number of tasks, got {copies}: for one copy, or '
-                "one for each task, say groups='shared' or 'task'"
+                "one for each task, use CENUNetGenerator with groups='shared' or 'task'"
             )
         self.logits = nn.Parameter(torch.zeros(layers, tasks, copies))
         self.temperature = 5.0  # PolicyHook lowers it
@@ -114,6 +114,8 @@ class LearnedPerTask(PerTask):
     Raises:
         ValueError: as PerTask, and a policy for another number of tasks.
     """
+
+    mixes_streams = True
 
     def __init__(
         self, make: Callable[[], nn.Module], grid: StreamGrid, policy: SharingPolicy, layer: int

@@ -1,7 +1,7 @@
 """What stands in for a channel that is replaced, where it is not the mean of the others: Table 12.
 
 Streams along the axis of exchange are numbered 0..n-1. Each owns one of n sub-parts of the
-channels, see :func:`mmcen.functional.sub_parts`; channel i has a *place* in its sub-part, and the
+channels, see :func:`mmcen.core.sub_parts`; channel i has a *place* in its sub-part, and the
 channels at the same place of the other sub-parts are the evenly spaced ones of Figure 10.
 """
 
@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..core.functional import mean_of_others, part_bounds
+from mmcen.core.functional import mean_of_others, part_bounds
 
 STAND_INS = (
     'mean', 'zero', 'another', 'same_spaced', 'same_random', 'others_spaced', 'others_both',

@@ -1,0 +1,136 @@
+"""Rivals and ablations of CEN for segmentation: Tables 1 to 3."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.registry import MODELS
+from torch import Tensor, nn
+
+from mmcen.core import StreamGrid, convert_norm, find_norms
+from mmcen.models import CENEncoderDecoder
+
+from .fusion import check_merge, fusion_losses
+from .private_convs import unshare
+
+
+@MODELS.register_module()
+class UnsharedEncoderDecoder(CENEncoderDecoder):
+    """What streams share is changed: the versions of Table 1.
+
+    Args:
+        args, kwargs: Of :class:`~mmcen.models.CENEncoderDecoder`.
+        norms: ``'private'``, or ``'shared'`` for stock norms that serve all streams.
+        convs: ``'shared'``, or ``'private'`` for a copy of all of them for each stream.
+
+    Raises:
+        ValueError: On another word.
+    """
+
+    def __init__(
+        self, *args: Any, norms: str = 'private', convs: str = 'shared', **kwargs: Any
+    ) -> None:
+        for what, word in (('norms', norms), ('convs', convs)):
+            if word not in ('private', 'shared'):
+                raise ValueError(f"{what} must be 'private' or 'shared', got '{word}'")
+        self.norms, self.convs = norms, convs
+        super().__init__(*args, **kwargs)
+
+    def _make_multi_stream(self, exchange: dict | None) -> None:
+        if self.norms == 'private':
+            super()._make_multi_stream(exchange)
+        else:
+            self.backbone.stream_grid = self.grid
+        if self.convs == 'private':
+            for name, part in self.named_children():
+                if name != 'data_preprocessor':
+                    unshare(part, self.grid)
+
+
+@MODELS.register_module()
+class FusionEncoderDecoder(UnsharedEncoderDecoder):
+    """Fusion layers behind stages of the backbone, in place of exchange (Tables 2 and 3).
+
+    Args:
+        args, kwargs: Of :class:`UnsharedEncoderDecoder`, without ``exchange``.
+        fusion: Config of a :class:`~projects.paper.rivals.fusion.Fusion` with ``after``, the names
+            of the parts of the backbone that it follows, such as ``('layer1', 'layer4')``. With
+            ``merge=True`` streams have convolutions of their own up to the last of them, and one
+            stream goes on; features of earlier stages are the first stream's.
+
+    Raises:
+        ValueError: If the backbone has no such part, or streams that merge are told to have
+            convolutions of their own.
+    """
+
+    def __init__(self, *args: Any, fusion: Mapping[str, Any], **kwargs: Any) -> None:
+        self.fusion_cfg = dict(fusion)
+        check_merge(fusion, kwargs.get('convs', 'shared'))
+        super().__init__(*args, **kwargs)
+
+    def _make_multi_stream(self, exchange: dict | None) -> None:
+        if exchange:
+            raise ValueError(f'fusion stands in place of exchange={exchange}: leave that out')
+        cfg = dict(self.fusion_cfg)
+        places = _parts(self.backbone, cfg.pop('after', ()))
+        channels, early = _first_run(self.backbone, places)
+        grid = self.grid
+        if cfg.get('merge'):
+            unshare(self.backbone, grid, only=early)
+            for name, norm in list(find_norms(self.backbone)):
+                if norm in early:
+                    parent, _, child = name.rpartition('.')
+                    new = convert_norm(norm, grid, 'modalities', None)
+                    setattr(self.backbone.get_submodule(parent), child, new)
+            self.backbone.stream_grid = grid
+            self.grid, self.streams = StreamGrid(), ('fused',)
+        else:
+            super()._make_multi_stream(dict(after=None))
+        for place in places:
+            last = place is places[-1]
+            own = dict(cfg, channels=channels[place], grid=grid, last=last)
+            place.add_module('fusion', MODELS.build(own))
+
+    def extract_feat(self, inputs: Tensor) -> list[Tensor]:
+        features = super().extract_feat(inputs)
+        batch = len(inputs) * self.grid.size
+        return [x[:batch] for x in features]  # the first stream's, where the others left later
+
+    def loss(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        return super().loss(*args, **kwargs) | fusion_losses(self)
+
+
+def _parts(backbone: nn.Module, names: Sequence[str]) -> list[nn.Sequential]:
+    """Parts of a backbone that a layer may follow."""
+    listed = [names] if isinstance(names, str) else list(names)
+    parts = dict(backbone.named_modules())
+    if not listed or not all(isinstance(parts.get(n), nn.Sequential) for n in listed):
+        known = [n for n, m in parts.items() if isinstance(m, nn.Sequential) and n]
+        raise ValueError(f'fusion after {listed}: give names of {known[:12]}')
+    return [parts[name] for name in listed]  # type: ignore[misc]
+
+
+def _first_run(
+    backbone: nn.Module, places: Sequence[nn.Module]
+) -> tuple[dict[nn.Module, int], set[nn.Module]]:
+    """Channels behind some parts, and the layers that run before the last of them ends."""
+    channels: dict[nn.Module, int] = {}
+    early: set[nn.Module] = set()
+
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        if len(channels) < len(places):
+            early.add(module)
+        if module in places:
+            channels[module] = output.shape[1]
+
+    handles = [m.register_forward_hook(note) for m in backbone.modules()]
+    training = backbone.training
+    conv: Any = next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
+    try:
+        with torch.no_grad():
+            backbone.eval()(torch.zeros(1, conv.in_channels, 64, 64).to(conv.weight))
+    finally:
+        backbone.train(training)
+        for handle in handles:
+            handle.remove()
+    return channels, early
