@@ -7,6 +7,8 @@ stream has its own instance norms, every layer is called once per stream.
 import torch
 from torch import nn
 
+from mmcen.core import Selection
+
 from .oracle import exchange
 
 
@@ -17,7 +19,8 @@ class ListUNet(nn.Module):
         super().__init__()
         self.inputs = ours.inputs.view(ours.grid.tasks, -1).tolist()
         self.exchanges = {'modalities': exchange_encoder, 'tasks': exchange_decoder}
-        self.threshold = ours.down_norms[1].selection.threshold
+        selections = [m for m in ours.modules() if isinstance(m, Selection)]
+        self.threshold = selections[0].threshold if selections else 0
         self.downs = nn.ModuleList(self.copy_convs(layer) for layer in ours.down_convs)
         self.ups = nn.ModuleList(self.copy_convs(layer) for layer in ours.up_convs)
         self.last = self.copy_convs(ours.output)

@@ -14,6 +14,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from mmcen import models  # noqa: F401  (registers)
 from mmcen.core import ExchangeBudget, ExchangeNorm, Fixed, StreamGrid, convert
 from mmcen.core.selection import make_selection
+from tests.streams import multi_stream
 from tests.test_core.test_norm import KINDS, C
 
 OPTIONS = {'threshold': dict(threshold=0.5), 'budget': dict(budget=0.3)}
@@ -31,8 +32,7 @@ def doubles():
 
 
 def backbone(kind, options, **settings):
-    norm_cfg = dict(type='CENBN', modalities=2, **options)
-    return MODELS.build(dict(type=kind, norm_cfg=norm_cfg, norm_eval=False, **settings))
+    return multi_stream(MODELS.build(dict(type=kind, norm_eval=False, **settings)), **options)
 
 
 def efficientnet(options):

@@ -121,7 +121,7 @@ NETWORKS = {
         40,
     ),
 }
-RULES = ('spatial', 'depthwise', 'norm')
+RULES = ('spatial', 'depthwise', 'norm', 'every')
 
 
 def tensors(value):
@@ -207,8 +207,8 @@ def test_without_exchange_a_stream_is_the_stock_network(name):
 @pytest.mark.parametrize('rule', RULES)
 @pytest.mark.parametrize('name', NETWORKS)
 def test_rules(name, rule):
-    build, _, *counts = NETWORKS[name]
-    count = counts[RULES.index(rule)]
+    build, total, *counts = NETWORKS[name]
+    count = [*counts, total][RULES.index(rule)]
     network = build()
     if not count:
         with pytest.raises(ValueError, match=f"no norm of .* fits exchange='{rule}'"):
@@ -336,7 +336,7 @@ OddNorm = type('OddNorm', (Odd,), {})
         ),
         (
             lambda: convert(small(), modalities=2, exchange='all'),
-            r"exchange must be one of \('spatial', 'depthwise', 'norm'\), .* got 'all'",
+            r"exchange must be one of \('spatial', 'depthwise', 'norm', 'every'\), .* got 'all'",
         ),
         (
             lambda: convert(small(), modalities=2, exchange=lambda *_: False),
@@ -349,6 +349,14 @@ OddNorm = type('OddNorm', (Odd,), {})
         (
             lambda: convert(small(), modalities=2, private=['stem']),
             "private: Sequential has no part 'stem', its parts are 0, 1",
+        ),
+        (
+            lambda: convert(small(), modalities=2, inside=['1', 'layer4']),
+            "inside: Sequential has no part 'layer4', its parts are 0, 1",
+        ),
+        (
+            lambda: convert(small(), modalities=2, inside=['0']),
+            "no norm of Sequential fits exchange='spatial'",
         ),
         (
             lambda: convert(small(), modalities=2, example=torch.zeros(1, 5, 8, 8)),
@@ -365,6 +373,45 @@ OddNorm = type('OddNorm', (Odd,), {})
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def exchanging(network):
+    norms = network.named_modules()
+    return [name for name, m in norms if isinstance(m, ExchangeNorm) and m.exchanges]
+
+
+def test_exchange_inside_named_parts():
+    network = NETWORKS['resnet18'][0]()
+    convert(network, modalities=2, inside=['layer1.0', 'layer4'])
+    blocks = ('layer1.0', 'layer4.0', 'layer4.1')
+    assert exchanging(network) == [f'{block}.bn{i}' for block in blocks for i in (1, 2)]
+    private = [m for m in network.modules() if isinstance(m, ExchangeNorm)]
+    assert len(private) == NETWORKS['resnet18'][1]
+
+
+def test_norms_of_a_config_are_converted_with_their_own_options():
+    """Those that the norm states go before those of the call."""
+
+    def build(**options):
+        norm_cfg = dict(type='CENBN', **options)
+        return MODELS.build(dict(type='ResNet', depth=18, base_channels=4, norm_cfg=norm_cfg))
+
+    network = convert(build(threshold=0.1), modalities=2, threshold=0.5, region='all')
+    norms = [network.get_submodule(name) for name in exchanging(network)]
+    assert len(norms) == 17
+    assert {norm.selection.threshold for norm in norms} == {0.1}
+    assert {norm.selection.region for norm in norms} == {'all'}
+    assert all(type(norm.norm) is nn.BatchNorm2d for norm in norms)
+    network = convert(build(exchange=False), modalities=2)
+    assert not exchanging(network)
+    with pytest.raises(ValueError, match=MADE_FOR_OTHERS):
+        convert(build(modalities=3), modalities=2)
+
+
+MADE_FOR_OTHERS = (
+    r'a norm was made for StreamGrid\(tasks=1, modalities=3\), the network is converted to '
+    r'StreamGrid\(tasks=1, modalities=2\): leave tasks and modalities out of norm_cfg'
+)
 
 
 def small():

@@ -10,7 +10,7 @@ from mmengine.model import constant_init
 from torch import nn
 
 from mmcen.layers import CENBN, CENIN, CENSyncBN
-from tests.oracle import StreamNorms
+from tests.oracle import StreamNorms, exchange
 
 THRESHOLD = 0.05
 
@@ -183,6 +183,27 @@ def test_is_a_norm_type_of_the_registry(name, requires_grad):
     assert all(p.requires_grad is requires_grad for p in layer.parameters())
     constant_init(layer, val=0.5)  # what mmseg's blocks do by layer name
     assert (layer.norm.weight == 0.5).all()
+
+
+def test_a_layer_norm_of_the_registry():
+    cfg = {'type': 'CENLN', 'modalities': 2, 'eps': 1e-3, 'threshold': THRESHOLD}
+    attribute, layer = build_norm_layer(cfg, 6, postfix=1)
+    assert attribute == 'ln1'
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(12).sign() * torch.where(torch.rand(12) < 0.5, 0.01, 0.8))
+        layer.bias.normal_()
+    oracle = StreamNorms(
+        lambda: nn.LayerNorm(6, eps=1e-3), 1, 2, 'modalities', THRESHOLD, 'disjoint'
+    )
+    for m, norm in enumerate(oracle.norms[0]):
+        norm.load_state_dict({k: v.chunk(2)[m] for k, v in layer.norm.state_dict().items()})
+    tokens = torch.randn(2, 3, 5, 6)  # (M, B, N, C)
+    gammas = [norm.weight for norm in oracle.norms[0]]
+    plain = [norm(x).movedim(-1, 1) for norm, x in zip(oracle.norms[0], tokens, strict=True)]
+    expected = exchange([plain], [gammas], 'modalities', THRESHOLD)[0]
+    assert layer.exchange_mask().any()
+    found = layer(tokens.flatten(0, 1))
+    torch.testing.assert_close(found, torch.cat([y.movedim(1, -1) for y in expected]))
 
 
 @pytest.mark.parametrize('tasks, modalities', [(1, 1), (1, 3), (2, 2)])

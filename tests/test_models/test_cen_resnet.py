@@ -1,7 +1,5 @@
 """CENResNet: where it exchanges, how it starts, what it loads, how many parameters it has."""
 
-import re
-
 import pytest
 import torch
 import torchvision
@@ -9,18 +7,15 @@ from mmengine.registry import MODELS
 from mmseg.models.backbones.resnet import BasicBlock
 from torch import nn
 
-from mmcen.layers import ExchangeNorm
+from mmcen.layers import exchange_norms
 from mmcen.models.backbones import CENResNet
 from mmcen.models.decode_heads import RefineNetHead
 from tests.oracle import exchange
-
-
-def norm_cfg(streams=2, **kwargs):
-    return dict(type='CENBN', modalities=streams, **kwargs)
+from tests.streams import multi_stream, resnet
 
 
 def exchanging(model):
-    return [n for n, m in model.named_modules() if isinstance(m, ExchangeNorm) and m.exchange]
+    return [name for name, _ in exchange_norms(model)]
 
 
 @pytest.mark.parametrize(
@@ -28,7 +23,7 @@ def exchanging(model):
 )
 def test_exchange_follows_3x3_convs_of_blocks(depth, norms):
     with torch.device('meta'):
-        model = CENResNet(depth, norm_cfg=norm_cfg())
+        model = resnet(depth)
     expected = [
         f'layer{i + 1}.{b}.{norm}'
         for i, blocks in enumerate(model.stage_blocks)
@@ -41,28 +36,31 @@ def test_exchange_follows_3x3_convs_of_blocks(depth, norms):
 @pytest.mark.parametrize('depth', [18, 50])
 def test_exchange_can_be_off(depth):
     with torch.device('meta'):
-        assert not exchanging(CENResNet(depth, norm_cfg=norm_cfg(exchange=False)))
+        assert not exchanging(resnet(depth, exchange=dict(after=None)))
+        by_norm = dict(norm_cfg=dict(type='CENBN', exchange=False))
+        assert not exchanging(resnet(depth, **by_norm))
+        assert not exchanging(resnet(depth, streams=1))
 
 
 @pytest.mark.parametrize('depth', [18, 50])
 def test_the_stages_that_exchange_can_be_told(depth):
-    model = CENResNet(
-        depth, base_channels=4, norm_cfg=norm_cfg(selection='fixed'), exchange_stages=(3, 4)
-    )
-    model.eval()
+    deep = dict(selection='fixed', inside=['layer3', 'layer4'])
+    model = resnet(depth, base_channels=4, exchange=deep)
+    model.eval()  # mmseg's returns nothing
+    assert {name.partition('.')[0] for name in exchanging(model)} == {'layer3', 'layer4'}
     rgb, depths, others = torch.randn(3, 1, 3, 64, 64)
     before, after = (model(torch.cat([rgb, x])) for x in (depths, others))
     same = [torch.equal(x[0], y[0]) for x, y in zip(before, after, strict=True)]
     assert same == [True, True, False, False]
-    for stages in ((), (0, 1), (5,)):
-        text = rf'exchange in stage {re.escape(str(list(stages)))}: give numbers of 1 to 4'
-        with pytest.raises(ValueError, match=text):
-            CENResNet(depth, norm_cfg=norm_cfg(), exchange_stages=stages)
+    with pytest.raises(ValueError, match=r"inside: CENResNet has no part 'layer5', its parts are "):
+        resnet(depth, exchange=dict(inside=['layer1', 'layer5']))
+    with pytest.raises(ValueError, match=r'no norm of CENResNet fits exchange='):
+        resnet(depth, exchange=dict(inside=[]))
 
 
 def test_deep_stem_does_not_exchange():
     with torch.device('meta'):
-        names = exchanging(CENResNet(50, deep_stem=True, norm_cfg=norm_cfg()))
+        names = exchanging(resnet(50, deep_stem=True))
     assert len(names) == 16
     assert not [name for name in names if 'stem' in name]
 
@@ -70,9 +68,7 @@ def test_deep_stem_does_not_exchange():
 @pytest.mark.parametrize('depth', [18, 50])
 @pytest.mark.parametrize('zero_init_residual', [None, False])
 def test_no_channel_starts_below_the_threshold(depth, zero_init_residual):
-    model = CENResNet(
-        depth, base_channels=4, norm_cfg=norm_cfg(), zero_init_residual=zero_init_residual
-    )
+    model = resnet(depth, base_channels=4, zero_init_residual=zero_init_residual)
     model.init_weights()
     norms = [model.get_submodule(name) for name in exchanging(model)]
     assert norms
@@ -82,7 +78,7 @@ def test_no_channel_starts_below_the_threshold(depth, zero_init_residual):
 
 
 def test_bottlenecks_start_as_the_identity():
-    model = CENResNet(50, base_channels=4, norm_cfg=norm_cfg())
+    model = resnet(50, base_channels=4)
     model.init_weights()
     assert not model.layer1[0].bn3.weight.any()
     assert model.layer1[0].bn3.weight.numel() == 2 * 16
@@ -90,8 +86,8 @@ def test_bottlenecks_start_as_the_identity():
 
 def test_zero_start_of_exchanging_norms_is_refused():
     with pytest.raises(ValueError, match=r'every norm2 of ResNet-18 at gamma 0.*set it to False'):
-        CENResNet(18, norm_cfg=norm_cfg(), zero_init_residual=True)
-    CENResNet(18, norm_cfg=norm_cfg(exchange=False), zero_init_residual=True)
+        CENResNet(18, zero_init_residual=True)
+    CENResNet(50, zero_init_residual=True)
 
 
 def torchvision_features(model, x):
@@ -124,9 +120,7 @@ def test_one_stream_checkpoint_loads_into_all_streams(depth, prefix, tmp_path):
     init_cfg = dict(type='Pretrained', checkpoint=str(path))
     if prefix:
         init_cfg['prefix'] = prefix
-    model = MODELS.build(
-        dict(type='CENResNet', depth=depth, norm_cfg=norm_cfg(3), init_cfg=init_cfg)
-    )
+    model = multi_stream(MODELS.build(dict(type='CENResNet', depth=depth, init_cfg=init_cfg)), 3)
     model.init_weights()
     model.eval()
     images = torch.randn(2 * 3, 3, 64, 64)
@@ -137,13 +131,9 @@ def test_one_stream_checkpoint_loads_into_all_streams(depth, prefix, tmp_path):
 
 def test_checkpoint_of_another_number_of_streams_is_refused(tmp_path):
     path = tmp_path / 'two_streams.pth'
-    torch.save(CENResNet(18, base_channels=4, norm_cfg=norm_cfg(2)).state_dict(), path)
-    model = CENResNet(
-        18,
-        base_channels=4,
-        norm_cfg=norm_cfg(3),
-        init_cfg=dict(type='Pretrained', checkpoint=str(path)),
-    )
+    torch.save(resnet(18, base_channels=4).state_dict(), path)
+    init_cfg = dict(type='Pretrained', checkpoint=str(path))
+    model = resnet(18, 3, base_channels=4, init_cfg=init_cfg)
     with pytest.raises(ValueError, match=r'bn1\.norm\.weight has 128 values.*3 x 64 \(3 streams\)'):
         model.init_weights()
 
@@ -151,7 +141,7 @@ def test_checkpoint_of_another_number_of_streams_is_refused(tmp_path):
 def test_statistics_are_frozen_unless_told_otherwise():
     images = torch.randn(4, 3, 32, 32)
     for norm_eval in (True, False):
-        model = CENResNet(18, base_channels=4, norm_cfg=norm_cfg(), norm_eval=norm_eval)
+        model = resnet(18, base_channels=4, norm_eval=norm_eval)
         model.train()
         before = model.bn1.norm.running_mean.clone()
         model(images)
@@ -165,7 +155,7 @@ def basic_block_by_streams(block, xs):
         stats = (norm.norm.running_mean, norm.norm.running_var, norm.norm.weight, norm.norm.bias)
         mean, var, gamma, beta = (s.detach().view(len(ys), 1, -1, 1, 1) for s in stats)
         ys = [(y - mean[i]) / (var[i] + 1e-5).sqrt() * gamma[i] + beta[i] for i, y in enumerate(ys)]
-        if norm.exchange:
+        if norm.exchanges:
             ys = exchange([ys], [list(gamma.flatten(1))], 'modalities', norm.selection.threshold)[0]
         return ys
 
@@ -179,7 +169,7 @@ def basic_block_by_streams(block, xs):
 @pytest.mark.parametrize('streams', [2, 3])
 def test_basic_blocks_equal_lists_of_streams(streams):
     torch.manual_seed(streams)
-    model = CENResNet(18, base_channels=8, stem_channels=8, norm_cfg=norm_cfg(streams))
+    model = resnet(18, streams, base_channels=8, stem_channels=8)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.bias)
@@ -206,6 +196,6 @@ def test_parameter_counts(depth, millions):
     with torch.device('meta'):
         head = RefineNetHead(num_classes=40)
         for streams, expected in enumerate(millions, start=1):
-            model = nn.ModuleList([CENResNet(depth, norm_cfg=norm_cfg(streams)), head])
+            model = nn.ModuleList([resnet(depth, streams), head])
             count = sum(p.numel() for p in model.parameters())
             assert round(count / 1e6, 3) == expected

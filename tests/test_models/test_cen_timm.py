@@ -15,10 +15,11 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from mmcen.engine.hooks import SparsityHook
-from mmcen.layers import ExchangeNorm, PerTask, exchange_norms
+from mmcen.layers import ExchangeNorm, exchange_norms
 from mmcen.models.backbones import CENTIMMBackbone, cen_timm
 from mmcen.models.backbones.efficientnet_lite import load_from_efficientnet_lite0, to_timm
 from tests.oracle import exchange
+from tests.streams import timm_backbone
 from tests.training import ROOT
 
 timm = pytest.importorskip('timm')
@@ -40,9 +41,11 @@ def original():
     return torch.load(path, weights_only=True)
 
 
-def build(streams=1, **kwargs):
-    norm_cfg = dict(type='CENBN', modalities=streams, **kwargs.pop('norm', {}))
-    return CENTIMMBackbone(NAME, norm_cfg=norm_cfg, **kwargs)
+def build(streams=1, exchange=None, **kwargs):
+    return timm_backbone(NAME, streams, exchange, **kwargs)
+
+
+NO_EXCHANGE = dict(after=None)
 
 
 class PlainLite0:
@@ -128,9 +131,7 @@ def test_every_layer_gives_what_the_original_gives(original):
     model.init_weights()
     model.eval()
     found = {}
-    layers = [
-        (n, m) for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, cen_timm.NormAct))
-    ]
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (nn.Conv2d, ExchangeNorm))]
     for name, layer in layers:
         layer.register_forward_hook(lambda _, x, y, name=name: found.update({name: y.clone()}))
     plain, image = PlainLite0([original]), torch.randn(1, 3, 64, 64)
@@ -190,7 +191,7 @@ def test_exchange_equals_lists_of_streams(original, streams):
 def test_without_exchange_a_stream_is_timms_network(original, streams):
     """In training, too, with statistics of its own."""
     states = private_states(original, streams)
-    model = load(build(streams, norm=dict(exchange=False), norm_eval=False), states)
+    model = load(build(streams, NO_EXCHANGE, norm_eval=False), states)
     images = torch.randn(streams, 3, 3, 32, 32)
     for training in (False, True):
         with torch.no_grad():
@@ -208,15 +209,15 @@ def test_exchange_is_behind_depthwise_convs_alone():
     model = build(2)
     norms = {n: m for n, m in model.named_modules() if isinstance(m, ExchangeNorm)}
     first, *others = [n for n, m in norms.items() if m.exchanges]
-    assert first == 'timm_model.blocks.0.0.bn1.norm'
+    assert first == 'timm_model.blocks.0.0.bn1'
     wanted = [
-        f'timm_model.blocks.{stage}.{block}.bn2.norm'
+        f'timm_model.blocks.{stage}.{block}.bn2'
         for stage, (*_, blocks) in enumerate(STAGES)
         for block in range(blocks)
     ]
     assert others == wanted[1:]
     assert len(norms) == 1 + 2 + 15 * 3
-    assert not list(exchange_norms(build(2, norm=dict(exchange=False))))
+    assert not list(exchange_norms(build(2, NO_EXCHANGE)))
     assert not list(exchange_norms(build(1)))
 
 
@@ -257,30 +258,36 @@ def samples(count, size=(64, 64)):
 
 def test_weights_that_timm_loads_itself(original, tmp_path):
     torch.save(to_timm(original), tmp_path / 'lite0.pth')
-    model = CENTIMMBackbone(
-        NAME,
-        norm_cfg=dict(type='CENBN', modalities=2),
-        pretrained=True,
-        pretrained_cfg_overlay=dict(file=str(tmp_path / 'lite0.pth')),
-    )
+    overlay = dict(file=str(tmp_path / 'lite0.pth'))
+    model = build(2, pretrained=True, pretrained_cfg_overlay=overlay)
     for name, value in load(build(2), [original] * 2).state_dict().items():
         assert torch.equal(value, model.state_dict()[name])
 
 
 def test_what_lies_behind_the_last_feature_is_left_out():
-    fusion = dict(type='ConcatFusion', after=(2,), merge=True)
-    model = build(2, norm=dict(exchange=False), fusion=fusion, out_indices=(1, 2))
-    features = model(torch.randn(2, 3, 32, 32))
-    assert [tuple(x.shape) for x in features] == [(1, 24, 8, 8), (1, 40, 4, 4)]
     model = build(2, out_indices=(1, 2))
     sum(x.sum() for x in model(torch.randn(2, 3, 32, 32))).backward()
     assert all(p.grad is not None for p in model.parameters())
 
 
 def test_activations_with_weights_of_their_own_load():
-    state = build(2, act_layer='prelu').state_dict()
-    assert any(key.endswith('.act.weight') for key in state)
-    build(2, act_layer='prelu').load_state_dict(state)
+    """Of a stream, from timm, and of all streams."""
+    stock = CENTIMMBackbone(NAME, act_layer='prelu')
+    learned = [p for name, p in stock.named_parameters() if name.endswith('.act.weight')]
+    assert len(learned) == 1 + 1 + 2 * 15
+    for parameter in learned:
+        nn.init.uniform_(parameter, 0, 0.5)
+    model = build(2, act_layer='prelu')
+    model.load_state_dict(stock.state_dict())
+    again = build(2, act_layer='prelu')
+    again.load_state_dict(model.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    for network in (stock, model, again):
+        network.eval()
+    with torch.no_grad():
+        for features in zip(stock(images), model(images), again(images), strict=True):
+            torch.testing.assert_close(features[0], features[1])
+            torch.testing.assert_close(features[1], features[2])
 
 
 @pytest.mark.parametrize('norm_eval', [False, True])
@@ -299,32 +306,13 @@ def test_two_steps_of_training(norm_eval):
     assert still == (statistics if norm_eval else set())
 
 
-@pytest.mark.parametrize('merge', [False, True])
-def test_fusion_in_place_of_exchange(merge):
-    fusion = dict(type='ConcatFusion', after=(2, 3), merge=merge)
-    model = build(2, norm=dict(exchange=False), fusion=fusion).eval()
-    found = [n for n, m in model.named_modules() if type(m).__name__ == 'ConcatFusion']
-    assert found == ['timm_model.blocks.2.fusion', 'timm_model.blocks.4.fusion']
-    copies = sum(isinstance(m, PerTask) for m in model.modules())
-    blocks = sum(count for *_, count in STAGES[:5])
-    assert copies == (1 + 2 + 3 * (blocks - 1) if merge else 0)  # stem, first block, others
-    images = torch.randn(2, 2, 3, 32, 32)
-    other = torch.stack([images[0], images[1] + 1])
-    before, after = (model(x.flatten(0, 1)) for x in (images, other))
-    assert [len(x) for x in before] == ([2] * 4 if merge else [4] * 4)
-    assert [tuple(x.shape[1:]) for x in before] == [
-        (24, 8, 8), (40, 4, 4), (112, 2, 2), (320, 1, 1),
-    ]  # fmt: skip
-    unchanged = [torch.equal(x[:2], y[:2]) for x, y in zip(before, after, strict=True)]
-    assert unchanged == [True, False, False, False]
-
-
 def test_the_stages_that_exchange_can_be_told():
-    model = build(2, norm=dict(selection='fixed'), exchange_stages=(3, 4)).eval()
+    stages = [f'timm_model.blocks.{i}' for i in (3, 4, 5, 6)]
+    model = build(2, dict(selection='fixed', inside=stages)).eval()
     with torch.device('meta'):
         everywhere = {name for name, _ in exchange_norms(build(2))}
     deep = tuple(f'timm_model.blocks.{i}.' for i in (3, 4, 5, 6))
-    told = {name for name, norm in exchange_norms(model) if norm.exchange}
+    told = {name for name, _ in exchange_norms(model)}
     assert told == {name for name in everywhere if name.startswith(deep)}
     rgb, depth, other = torch.randn(3, 1, 3, 64, 64)
     before, after = (model(torch.cat([rgb, x])) for x in (depth, other))
@@ -332,69 +320,42 @@ def test_the_stages_that_exchange_can_be_told():
     assert same == [True, True, False, False]
 
 
-def test_private_convs_and_shared_norms(original):
-    cfg = Config.fromfile(CONFIG).model
-    model = MODELS.build({**cfg, 'convs': 'private'})
-    model.backbone.init_weights()
-    first = model.backbone.timm_model.conv_stem.copies
-    assert len(first) == 2
-    assert all(torch.equal(conv.weight, original['_conv_stem.weight']) for conv in first)
-    shared = copy.deepcopy(cfg)
-    shared.backbone.norm_cfg = dict(type='BN')
-    model = MODELS.build({**shared, 'norms': 'shared'})
-    model.backbone.init_weights()
-    stem = model.backbone.timm_model.bn1.norm
-    assert torch.equal(stem.running_var, original['_bn0.running_var'])
-    assert not list(exchange_norms(model))
+def test_a_network_with_layer_norms():
+    """They exchange behind its depthwise convolutions, as batch norms do."""
+    model = timm_backbone('convnext_atto', out_indices=(0, 1, 2, 3))
+    names = [name for name, _ in exchange_norms(model)]
+    assert len(names) == 12
+    assert all(name.endswith('.norm') for name in names)
+    features = model(torch.randn(2, 3, 64, 64))
+    assert [tuple(x.shape) for x in features] == [
+        (2, 40, 16, 16), (2, 80, 8, 8), (2, 160, 4, 4), (2, 320, 2, 2),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ('kwargs', 'text'),
     [
-        (dict(model_name='resnet18'), 'resnet18 has no depthwise convolution to exchange behind'),
         (
-            dict(model_name='convnext_atto', out_indices=(0, 1, 2, 3)),
-            'convnext_atto has no batch norm to make private',
-        ),
-        (dict(fusion=dict(type='ConcatFusion', after=1)), 'fusion is there in place of exchange'),
-        (
-            dict(norm=dict(exchange=False), fusion=dict(type='ConcatFusion', after=(5,))),
-            r'fusion after stage \[5\]: give numbers of 1 to 4',
+            dict(name='resnet18'),
+            "no norm of CENTIMMBackbone fits exchange='depthwise': choose another rule of",
         ),
         (
-            dict(
-                model_name='resnet18',
-                norm=dict(exchange=False),
-                fusion=dict(type='ConcatFusion', after=(1,)),
-            ),
-            "resnet18 has no 'blocks' to tell stages by: choose an EfficientNet",
+            dict(exchange=dict(inside=['timm_model.blocks.7'])),
+            "inside: CENTIMMBackbone has no part 'timm_model.blocks.7', its parts are timm_model",
         ),
         (
-            dict(exchange_stages=(4, 5)),
-            r'exchange in stage \[4, 5\]: give numbers of 1 to 4, such as \(2,\)',
+            dict(name='efficientnetv2_rw_t', exchange=dict(inside=['timm_model.blocks.0'])),
+            "no norm of CENTIMMBackbone fits exchange='depthwise'",
         ),
         (
-            dict(model_name='efficientnetv2_rw_t', exchange_stages=(1,)),
-            r'no depthwise convolution to exchange behind in stages \[1\]: set exchange=False',
-        ),
-        (
-            dict(model_name='resnet18', exchange_stages=(1,)),
-            "resnet18 has no 'blocks' to tell stages by",
-        ),
-        (
-            dict(model_name='repvit_m1'),
+            dict(name='repvit_m1'),
             r'repvit_m1 has not all of the features .*: set out_indices, counted from 0',
-        ),
-        (
-            dict(model_name='mobilenetv3_small_050', out_indices=(0, 1), exchange_stages=(2,)),
-            'feature 0 of mobilenetv3_small_050 is its stem, .* leave 0 out of out_indices',
         ),
     ],
 )
 def test_complaints(kwargs, text):
-    norm_cfg = dict(type='CENBN', modalities=2, **kwargs.pop('norm', {}))
     with pytest.raises(ValueError, match=text):
-        CENTIMMBackbone(**{'model_name': NAME, 'norm_cfg': norm_cfg, **kwargs})
+        timm_backbone(**{'name': NAME, **kwargs})
 
 
 def test_complaints_of_weights(original):
