@@ -78,6 +78,8 @@ def convert(
         )
     grid = grid or StreamGrid(tasks, modalities)
     norms = {name: norm for name, norm in find_norms(network) if not _is_below(name, private)}
+    for norm in norms.values():
+        _check_one_stream(norm, grid)
     candidates = _inside(network, norms, inside)
     chosen = _choose(network, candidates, exchange if grid.length(axis) > 1 else None, example)
     made: dict[nn.Module, ExchangeNorm] = {}
@@ -107,16 +109,20 @@ def convert_norm(
     Raises:
         ValueError: If the norm was made for several streams.
     """
-    if isinstance(norm, ExchangeNorm) and norm.grid.sizes != (1, 1):
-        raise ValueError(
-            f'a norm was made for {norm.grid}, the network is converted to {grid}: leave tasks and '
-            'modalities out of norm_cfg'
-        )
+    _check_one_stream(norm, grid)
     new = ExchangeNorm(_stock(norm), grid, axis)
     if options is not None:
         own = {**options, **getattr(norm, 'options', {})}
         new.selection = make_selection(grid, new.num_features, axis, **own)
     return new
+
+
+def _check_one_stream(norm: nn.Module, grid: StreamGrid) -> None:
+    if isinstance(norm, ExchangeNorm) and norm.grid.sizes != (1, 1):
+        raise ValueError(
+            f'a norm was made for {norm.grid}, the network is converted to {grid}: leave tasks and '
+            'modalities out of norm_cfg'
+        )
 
 
 def find_norms(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

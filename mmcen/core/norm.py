@@ -9,6 +9,7 @@ stock norm does it, with its own slice of the parameters.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -187,6 +188,9 @@ class ExchangeNorm(nn.Module):
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         # a stock norm's entries lie one level higher: bn1.weight instead of bn1.norm.weight
+        for name in {} if self.after is None else self.after.state_dict():  # act.weight, of timm
+            if prefix + name in state_dict:
+                state_dict[f'{prefix}after.{name}'] = state_dict.pop(prefix + name)
         for name, own in self.norm.state_dict().items():
             key, stock = f'{prefix}norm.{name}', prefix + name.rpartition('.')[2]
             if key not in state_dict and stock in state_dict:
@@ -274,6 +278,6 @@ def _take_activation(norm: Any) -> nn.Module | None:
     """Take dropout and activation out of timm's norms that bring them."""
     if not isinstance(getattr(norm, 'act', None), nn.Module):
         return None
-    after = nn.Sequential(norm.drop, norm.act)
+    after = nn.Sequential(OrderedDict(drop=norm.drop, act=norm.act))
     norm.drop, norm.act = nn.Identity(), nn.Identity()
     return after

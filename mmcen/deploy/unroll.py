@@ -154,7 +154,7 @@ class Unroller:
                 'as it is, without deploying'
             )
         if isinstance(layer, ExchangeNorm):
-            return self._exchange(layer, own)
+            return self._activate(layer, self._exchange(layer, own), plain)
         if isinstance(layer, PrivateCopies):
             copies = list(layer.copies)
         elif isinstance(layer, PerTask):
@@ -224,6 +224,16 @@ class Unroller:
                 else sources[s]
             )
         return made
+
+    def _activate(
+        self, norm: ExchangeNorm, own: list[fx.Node], plain: dict[int, list[nn.Module]]
+    ) -> list[fx.Node]:
+        """The activation that a norm of timm brings, behind the exchange."""
+        for part in norm.after or ():
+            if not isinstance(part, nn.Identity):
+                (new,) = self._plain(part, plain)
+                own = [self.add(new, y) for y in own]
+        return own
 
     def _same_task(self, norm: ExchangeNorm, s: int, k: int) -> bool:
         """Layers of a single task exchange inside the task."""

@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.registry import MODELS
 from mmseg.models.backbones import TIMMBackbone
 from mmseg.models.backbones.timm_backbone import timm
-from torch import nn
+from torch import Tensor, nn
 
 
 @MODELS.register_module()
@@ -71,3 +71,12 @@ class CENTIMMBackbone(TIMMBackbone):
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         return self
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # the names of timm's own checkpoints do not begin with the attribute
+        own = f'{prefix}timm_model.'
+        for key in [k for k in state_dict if k.startswith(prefix) and not k.startswith(own)]:
+            state_dict[own + key.removeprefix(prefix)] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
