@@ -14,13 +14,13 @@ from mmcen.deploy import as_it_is, deploy
 from mmcen.deploy.padding import KINDS, same_padding
 from mmcen.deploy.parts import fold_norm, plain_conv
 from mmcen.layers import ExchangeNorm, exchange_norms
-from mmcen.models.backbones.cen_resnet import norms_after_3x3
+from projects.paper import rivals  # noqa: F401  (registers)
 
 COLOUR = dict(mean=[124.0, 116.0, 104.0], std=[58.0, 57.0, 57.0])
 DEPTH = dict(mean=[1.0], std=[5.0], pad=0.0)
 MODALITIES = dict(rgb=COLOUR, depth=DEPTH, hha=COLOUR, ir=dict(mean=[3.0], std=[2.0]))
-BN = dict(type='CENBN')
-RESNET = dict(type='CENResNet', depth=18, base_channels=8, norm_cfg=BN)
+BN = dict(type='BN')
+RESNET = dict(type='CENResNet', depth=18, base_channels=8)
 REFINENET = dict(
     type='RefineNetHead', in_channels=[8, 16, 32, 64], channels=8, num_classes=5, light_weight=True
 )
@@ -52,10 +52,10 @@ FCN = dict(
     input_transform='resize_concat', num_classes=5, norm_cfg=BN,
 )  # fmt: skip
 UNET = dict(type='CENUNetGenerator', downs=4, base_channels=8)
-EFFICIENTNET = dict(type='CENTIMMBackbone', model_name='tf_efficientnet_lite0', norm_cfg=BN)
+EFFICIENTNET = dict(type='CENTIMMBackbone', model_name='tf_efficientnet_lite0')
 DENSE = dict(
     type='CENDenseNetwork',
-    backbone=dict(RESNET, norm_cfg=BN),
+    backbone=RESNET,
     decode_head={k: v for k, v in PSP.items() if k != 'num_classes'},
 )
 CLASSES = dict(seg=dict(type='ClassHead', num_classes=6))
@@ -67,12 +67,12 @@ TASKS = dict(
 )
 
 
-def segmentor(streams=2, backbone=RESNET, head=REFINENET, **kwargs):
+def segmentor(streams=2, backbone=RESNET, head=REFINENET, kind='CENEncoderDecoder', **kwargs):
     chosen = dict(list(MODALITIES.items())[:streams])
     preprocessor = dict(type='CENDataPreprocessor', modalities=chosen)
     return MODELS.build(
         dict(
-            type='CENEncoderDecoder',
+            type=kind,
             backbone=backbone,
             decode_head=head,
             data_preprocessor=preprocessor,
@@ -140,13 +140,16 @@ SEGMENTORS = {
     'bottleneck': dict(
         backbone=dict(RESNET, depth=50), head=dict(REFINENET, in_channels=[32, 64, 128, 256])
     ),
-    'exchange everywhere': dict(backbone=dict(RESNET, norm_cfg=dict(BN, region='all'))),
-    'three, everywhere': dict(streams=3, backbone=dict(RESNET, norm_cfg=dict(BN, region='all'))),
-    'fixed channels': dict(backbone=dict(RESNET, norm_cfg=dict(BN, selection='fixed'))),
+    'exchange everywhere': dict(exchange=dict(region='all')),
+    'three, everywhere': dict(streams=3, exchange=dict(region='all')),
+    'fixed channels': dict(backbone=dict(RESNET, norm_cfg=dict(type='CENBN', selection='fixed'))),
+    'all norms': dict(backbone=MOBILENET, head=ASPP, exchange=dict(after='every')),
+    'private parts': dict(exchange=dict(private=['conv1', 'layer2'])),
     'psp': dict(head=PSP),
     'mobilenet, aspp': dict(backbone=MOBILENET, head=ASPP),
     'hrnet, fcn': dict(backbone=HRNET, head=FCN),
-    'unshared': dict(convs='private'),
+    'unshared': dict(kind='UnsharedEncoderDecoder', convs='private'),
+    'shared norms': dict(kind='UnsharedEncoderDecoder', norms='shared'),
     'padded as by TensorFlow': dict(
         backbone=dict(MOBILENET, conv_cfg=dict(type='Conv2dAdaptivePadding')), head=ASPP
     ),
@@ -160,7 +163,7 @@ def test_segmentors(name):
     if name == 'timm':
         pytest.importorskip('timm')
     model = trained(segmentor(**SEGMENTORS[name]))
-    assert any(exchange_norms(model)) == (name != 'one stream')
+    assert any(exchange_norms(model)) == (name not in ('one stream', 'shared norms'))
     compare(model)
     compare(model, [model.streams[-1]])
 
@@ -183,9 +186,7 @@ NETWORKS = {
     'no exchange between tasks': dict(UNET, decoder=dict(exchange=False)),
     'encoder for each task': dict(UNET, encoder=dict(groups='task')),
     'batch norms': dict(UNET, norm_cfg=BN),
-    'shared decoder norms': dict(
-        UNET, decoder=dict(exchange=False), decoder_norm_cfg=dict(type='IN2d', affine=True)
-    ),
+    'shared norms': dict(UNET, type='UnsharedUNet', norms='shared'),
     'dense': DENSE,
     'other heads': dict(
         DENSE,
@@ -207,10 +208,10 @@ def test_tasks(setting, network):
 @settings(deadline=None, max_examples=15)
 @given(st.integers(2, 4), st.floats(0, 1), st.sampled_from(['disjoint', 'all']), st.data())
 def test_any_share_of_channels(streams, small, region, data):
-    backbone = dict(RESNET, norm_cfg=dict(BN, region=region), num_stages=2, out_indices=(0, 1))
+    backbone = dict(RESNET, num_stages=2, out_indices=(0, 1))
     backbone |= dict(strides=(1, 2), dilations=(1, 1))
     head = dict(REFINENET, in_channels=[8, 16], in_index=(0, 1))
-    model = trained(segmentor(streams, backbone, head), small)
+    model = trained(segmentor(streams, backbone, head, exchange=dict(region=region)), small)
     names = ['ensemble', *model.streams]
     wanted = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
     assert compare(model, wanted, (32, 32), 1).outputs == tuple(wanted)
@@ -229,7 +230,7 @@ def test_unread_channels_are_not_computed():
     names = {norm: name for name, norm in model.named_modules() if isinstance(norm, ExchangeNorm)}
     saved = 0
     for block in (m for m in model.modules() if type(m).__name__ == 'BasicBlock'):
-        for norm in norms_after_3x3(block):
+        for norm in (m for m in block.modules() if isinstance(m, ExchangeNorm) and m.exchanges):
             conv = block.get_submodule(names[norm].rsplit('.', 1)[1].replace('bn', 'conv'))
             hooked = []
             handle = conv.register_forward_hook(
@@ -265,7 +266,7 @@ def test_unread_channels_of_depthwise_convolutions():
     for block in (block for stage in network.blocks for block in stage):
         expands = hasattr(block, 'conv_pw') and hasattr(block, 'bn3')
         first = block.conv_pw if expands else network.conv_stem
-        norm = (block.bn2 if expands else block.bn1).norm
+        norm = block.bn2 if expands else block.bn1
         saved += int(norm.exchange_mask().sum()) * (costs[first] + costs[block.conv_dw])
     assert saved > 0
     assert operations(as_it_is(model)) - operations(deploy(model)) == saved
@@ -302,7 +303,9 @@ def test_mmagics_preprocessor():
     compare(trained(MODELS.build(cfg)), size=(64, 64))
 
 
-FUSED = dict(RESNET, norm_cfg=dict(BN, exchange=False), fusion=dict(type='ConcatFusion', after=2))
+FUSED = dict(
+    kind='FusionEncoderDecoder', fusion=dict(type='ConcatFusion', after=['layer1', 'layer2'])
+)
 
 
 @pytest.mark.parametrize(
@@ -310,12 +313,13 @@ FUSED = dict(RESNET, norm_cfg=dict(BN, exchange=False), fusion=dict(type='Concat
     [
         (lambda: segmentor(), ['lidar'], "outputs ['lidar'] are unknown: choose of ['ensemble'"),
         (lambda: segmentor(), [], 'outputs [] are unknown'),
-        (lambda: segmentor(backbone=FUSED | dict(fusion=dict(type='ConcatFusion', after=(2,)))),
-         None, 'ConcatFusion is not exchange and cannot be deployed'),
-        (lambda: segmentor(backbone=dict(RESNET, norm_cfg=dict(BN, replace='zero'))), None,
+        (lambda: segmentor(**FUSED), None, 'ConcatFusion is not exchange and cannot be deployed'),
+        (lambda: multitask('both', dict(UNET, type='AblatedUNet', replace='zero')), None,
          "StandIn('zero', streams=2) is an ablation and cannot be deployed"),
-        (lambda: segmentor(backbone=dict(RESNET, norm_cfg=dict(BN, shared='statistics'))), None,
-         "norms with shared='statistics' cannot be deployed"),
+        (lambda: multitask('both', dict(UNET, type='AblatedUNet', shared='statistics')), None,
+         'PartlySharedNorm cannot be deployed: streams share a part of it'),
+        (lambda: multitask('multitask', dict(UNET, type='AdaShareUNet')), None,
+         'LearnedPerTask is not exchange and cannot be deployed'),
     ],
 )  # fmt: skip
 def test_what_cannot_be_taken_apart(make, outputs, message):
@@ -351,12 +355,13 @@ def test_forwards_that_depend_on_their_input():
 
     model = segmentor()
     model.backbone = Odd()
+    model.backbone.stream_grid = model.grid
     with pytest.raises(ValueError, match='cannot be taken apart .* without deploying'):
         deploy(model)
 
 
 def test_fusion_serves_as_it_is():
-    model = trained(segmentor(backbone=FUSED | dict(fusion=dict(type='ConcatFusion', after=(2,)))))
+    model = trained(segmentor(**FUSED))
     network = as_it_is(model)
     frames = [torch.rand(1, c, 64, 64) for c in network.inputs.values()]
     with torch.no_grad():

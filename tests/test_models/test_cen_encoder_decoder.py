@@ -9,6 +9,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from mmcen.core import PrivateCopies
 from mmcen.layers import ExchangeNorm, exchange_norms
 
 NORM = {'type': 'CENBN', 'threshold': 2e-2}
@@ -132,15 +133,23 @@ def test_any_head_of_mmseg(name):
     assert set(prediction.streams.keys()) == {'rgb', 'depth'}
 
 
+OFF = {
+    'norm_cfg': (dict(NORM, exchange=False), None),
+    'exchange': (dict(type='BN'), dict(after=None)),
+}
+
+
+@pytest.mark.parametrize('way', OFF)
 @pytest.mark.parametrize('name', BACKBONES)
-def test_any_backbone_through_norm_cfg(name):
+def test_any_backbone(name, way):
     """Without exchange, each folded stream is exactly the stock one-stream backbone with that
     stream's norms."""
     cfg, channels, index = BACKBONES[name]
     head = dict(FCN, in_channels=channels, in_index=index)
-    model = build(
-        backbone=dict(type=name, norm_cfg=dict(NORM, exchange=False), **cfg), head=head
-    ).eval()
+    norm_cfg, exchange = OFF[way]
+    backbone = dict(type=name, norm_cfg=norm_cfg, **cfg)
+    model = build(backbone=backbone, head=head, exchange=exchange).eval()
+    assert not list(exchange_norms(model))
     norms = {n: m for n, m in model.backbone.named_modules() if isinstance(m, ExchangeNorm)}
     for norm in norms.values():
         nn.init.uniform_(norm.weight, 0.5, 1.5)
@@ -160,8 +169,51 @@ def test_any_backbone_through_norm_cfg(name):
         stock.load_state_dict(state)
         expected = stock(inputs.view(2, 2, 3, 64, 64)[:, m])[index]
         torch.testing.assert_close(features[:, m], expected, rtol=1e-4, atol=1e-5)
-    exchanging = build(backbone=dict(type=name, norm_cfg=NORM, **cfg), head=head)
-    assert len(dict(exchange_norms(exchanging))) == len(norms) > 0
+    for rule in (dict(after='every'), None):
+        exchanging = build(backbone=dict(type=name, norm_cfg=NORM, **cfg), head=head, exchange=rule)
+        found = dict(exchange_norms(exchanging.backbone))
+        assert len(found) == len(norms) if rule else 0 < len(found) < len(norms)
+        assert {norm.selection.threshold for norm in found.values()} == {NORM['threshold']}
+
+
+@pytest.mark.parametrize(('name', 'count'), [('BiSeNetV2', 53), ('PIDNet', 73)])
+def test_backbones_that_make_norms_of_their_own(name, count):
+    """They do not pass norm_cfg on; their norms are private all the same."""
+    with torch.device('meta'):
+        model = build(backbone={'type': name, 'norm_cfg': NORM})
+    norms = [m for m in model.backbone.modules() if isinstance(m, ExchangeNorm)]
+    assert len(norms) == count
+    assert {id(norm.grid) for norm in norms} == {id(model.grid)}
+    inside = {m for norm in norms for m in norm.modules()}
+    assert not [
+        m for m in model.backbone.modules() if isinstance(m, nn.BatchNorm2d) and m not in inside
+    ]
+    assert list(exchange_norms(model.backbone))
+
+
+def test_options_of_exchange():
+    """A norm's own go before those of the segmentor."""
+    options = dict(after='spatial', threshold=0.3, region='all', inside=['layer2'])
+    stock = build(backbone=dict(RESNET, norm_cfg={'type': 'BN'}), exchange=options)
+    found = dict(exchange_norms(stock))
+    # 'spatial' takes what CENResNet's own rule takes, inside a stage of basic blocks
+    assert list(found) == [f'backbone.layer2.{b}.bn{i}' for b in (0, 1) for i in (1, 2)]
+    assert {norm.selection.threshold for norm in found.values()} == {0.3}
+    own = dict(exchange_norms(build(exchange=options)))
+    assert list(own) == list(found)
+    assert {norm.selection.threshold for norm in own.values()} == {NORM['threshold']}
+    for norm in (*found.values(), *own.values()):
+        assert norm.selection.region == 'all'
+
+
+def test_parts_that_streams_do_not_share():
+    model = build(exchange=dict(private=['conv1']))
+    first = model.backbone.conv1
+    assert isinstance(first, PrivateCopies)
+    model.loss(torch.randn(2, 6, 64, 64), samples())['decode.rgb.loss_ce'].backward()
+    gradients = [copy.weight.grad for copy in first.copies]
+    assert gradients[0].abs().sum() > 0
+    assert gradients[1] is None or not gradients[1].any()
 
 
 @pytest.mark.parametrize('modalities', [('rgb',), ('rgb', 'depth'), ('rgb', 'depth', 'normal')])
@@ -315,20 +367,17 @@ def test_a_flip_in_no_direction():
     'make, message',
     [
         (
-            lambda: build(backbone={'type': 'BiSeNetV2', 'norm_cfg': NORM}),
-            r"53 of 53 norms of the backbone would be shared by 2 streams \(first: '.*'\)",
-        ),
-        (
-            lambda: build(backbone={'type': 'PIDNet', 'norm_cfg': NORM}),
-            r'\d+ of 73 norms of the backbone would be shared by 2 streams',
-        ),
-        (
-            lambda: build(backbone=dict(RESNET, norm_cfg={'type': 'BN'})),
-            'norms of the backbone would be shared by 2 streams',
-        ),
-        (
             lambda: build(backbone=dict(RESNET, norm_cfg={'type': 'CENBN', 'modalities': 3})),
-            'norm_cfg says modalities=3, the model has 2: leave it out of norm_cfg',
+            r'a norm was made for .*modalities=3\), the network is converted to .*modalities=2\): '
+            'leave tasks and modalities out of norm_cfg',
+        ),
+        (
+            lambda: build(exchange={'inside': ['layer5']}),
+            "inside: CENResNet has no part 'layer5', its parts are conv1",
+        ),
+        (
+            lambda: build(exchange={'after': 'all'}),
+            "exchange must be one of .*, a callable or None, got 'all'",
         ),
         (
             lambda: build().extract_feat(torch.zeros(1, 3, 64, 64)),
@@ -342,12 +391,13 @@ def test_complaints(make, message):
 
 
 def test_a_modality_cannot_be_named_ensemble():
+    preprocessor = {'type': 'CENDataPreprocessor', 'modalities': {'ensemble': STATS['rgb']}}
     with pytest.raises(ValueError, match="a modality cannot be named 'ensemble': rename it"):
         MODELS.build(
             {
                 'type': 'CENEncoderDecoder',
                 'backbone': RESNET,
-                'decode_head': FCN,
-                'data_preprocessor': {'modalities': {'ensemble': {}}},
+                'decode_head': {'num_classes': 5, **FCN},
+                'data_preprocessor': preprocessor,
             }
         )
