@@ -128,7 +128,8 @@ def _first_run(
     conv: Any = next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
     try:
         with torch.no_grad():
-            backbone.eval()(torch.zeros(1, conv.in_channels, 64, 64).to(conv.weight))
+            backbone.eval()  # mmseg's returns nothing
+            backbone(torch.zeros(1, conv.in_channels, 64, 64).to(conv.weight))
     finally:
         backbone.train(training)
         for handle in handles:
