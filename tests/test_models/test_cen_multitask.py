@@ -8,12 +8,12 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from mmcen.layers import PerTask, exchange_norms
+from mmcen.layers import ExchangeNorm, PerTask, exchange_norms
 from tests.oracle import exchange
 
 TASKS = dict(segment_semantic=['rgb', 'depth'], normal=['rgb', 'depth'], edge=['rgb', 'depth'])
 KEYS = dict(segment_semantic='loss_ce')
-NORM = dict(type='CENBN')
+NORM = dict(type='BN')
 FCN = dict(
     type='FCNHead',
     in_channels=32,
@@ -32,7 +32,6 @@ BACKBONE = dict(
     strides=(1, 2, 2),
     dilations=(1, 1, 1),
     out_indices=(0, 1, 2),
-    norm_cfg=NORM,
 )
 
 
@@ -98,7 +97,7 @@ def test_heads_in_lock_step_are_an_fcn_for_each_stream():
 
 def test_without_exchange_lock_step_changes_nothing():
     """The same weights in separate heads, one after the other."""
-    together = build(decoder=dict(exchange=False)).eval().network
+    together = build(decoder=dict(after=None)).eval().network
     other = dict(FCN, channels=12, init_cfg=None)  # another config, hence not in lock step
     apart = build(decode_head=[FCN, other, FCN]).eval().network
     assert together.lock_step
@@ -178,8 +177,26 @@ def test_decode_heads_by_task_name():
 def test_heads_that_cannot_exchange():
     light = dict(FCN, num_convs=1)
     with pytest.raises(ValueError, match='different kinds run one after the other and cannot'):
-        build([FCN, light, FCN], decoder=dict(exchange=True))
+        build([FCN, light, FCN], decoder=dict(after='every'))
+    assert not build([FCN, light, FCN], decoder=dict(after=None)).network.lock_step
     refine = dict(type='RefineNetHead', in_channels=[8, 16, 32], in_index=[0, 1, 2])
-    with pytest.raises(ValueError, match='RefineNetHead has no CEN norm that could exchange'):
+    with pytest.raises(ValueError, match="no norm of RefineNetHead fits exchange='every'"):
         build(refine)
-    assert build(refine, decoder=dict(exchange=False)).network.lock_step
+    assert build(refine, decoder=dict(after=None)).network.lock_step
+
+
+def test_exchange_of_backbone_and_heads_is_chosen_apart():
+    features = [torch.rand(1, 32, 8, 8)] * 3  # a head takes no frame
+    decoder = dict(after='spatial', threshold=0.2, example=(features,))
+    network = build(exchange=dict(threshold=0.1), decoder=decoder).network
+    backbone, head = (dict(exchange_norms(p)) for p in (network.backbone, network.decode_head))
+    assert len(backbone) == 12
+    assert {(n.axis, n.selection.threshold) for n in backbone.values()} == {('modalities', 0.1)}
+    assert list(head) == ['convs.0.bn', 'convs.1.bn']
+    assert {(n.axis, n.selection.threshold) for n in head.values()} == {('tasks', 0.2)}
+    grids = {id(m.grid) for m in network.modules() if isinstance(m, (ExchangeNorm, PerTask))}
+    assert grids == {id(network.grid)}
+    nowhere = build(exchange=dict(after=None), decoder=dict(after=None)).network
+    assert not list(exchange_norms(nowhere))
+    own = dict(BACKBONE, norm_cfg=dict(type='CENBN', exchange=False))
+    assert {n.axis for _, n in exchange_norms(build(backbone=own).network)} == {'tasks'}

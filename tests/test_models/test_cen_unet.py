@@ -108,16 +108,19 @@ def test_is_the_oracle_for_any_inputs(data):
     compare(build(inputs, 0.4), True, True)
 
 
-@pytest.mark.parametrize('shared', [False, True], ids=['private', 'shared'])
-def test_decoder_norms(shared):
-    """Per stream by default; a stock norm is shared by the streams of one decoder."""
-    norm = dict(decoder_norm_cfg=dict(type='IN2d', affine=True)) if shared else {}
-    net = build(CYCLE, decoder=dict(exchange=False), **norm)
-    first = net.up_norms[0]
-    channels = net.up_convs[0].copies[0].out_channels
-    counts = [p.numel() for p in first.parameters()]
-    assert counts == ([channels] * 2 * 3 if shared else [channels * 6] * 2)
-    assert isinstance(first, PerTask) == shared
+@pytest.mark.parametrize('kind', ['CENIN', 'IN2d'])
+def test_norms_are_private_to_a_stream(kind):
+    """With stock norms and with CEN norms in the config; both exchange."""
+    net = build(CYCLE, norm_cfg=dict(type=kind, affine=True))
+    for norm, conv in zip(net.up_norms, net.up_convs, strict=True):
+        channels = conv.copies[0].out_channels
+        assert [p.numel() for p in norm.parameters()] == [channels * 6] * 2
+        assert norm.exchanges
+        assert norm.selection.threshold == 1e-2
+    stopped = build(CYCLE, norm_cfg=dict(type='CENIN', exchange=False))
+    assert not list(exchange_norms(stopped))
+    fixed = build(CYCLE, norm_cfg=dict(type='CENIN', selection='fixed', share=0.1))
+    assert all(norm.selection.share == 0.1 for _, norm in exchange_norms(fixed))
 
 
 def test_dropout_as_pix2pix():
@@ -165,7 +168,8 @@ ERRORS = [
     (dict(out_channels=[3]), 'out_channels [3] is not one number per task, of 2'),
     (dict(encoder=dict(groups='both')), "groups must be 'shared', 'task' or one number"),
     (dict(encoder=dict(groups=[0, 2])), 'groups [0, 2] must give each of 2 tasks'),
-    (dict(decoder_norm_cfg=dict(type='IN2d', affine=True)), 'the decoder cannot exchange'),
+    (dict(norm_cfg=dict(type='CENIN', modalities=2)), 'leave tasks and modalities out of norm_cfg'),
+    (dict(norm_cfg=dict(type='CENIN', affine=False)), 'affine=False leaves no scaling factor'),
 ]
 
 

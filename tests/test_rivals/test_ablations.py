@@ -4,13 +4,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmcen.layers.stand_ins import STAND_INS
 from mmengine.registry import MODELS
 from torch import nn
 
 from mmcen.core.functional import part_bounds
 from mmcen.engine import SparsityHook
-from mmcen.layers import CENBN, CENIN, exchanged_shares
+from mmcen.layers import CENBN, CENIN, ExchangeNorm, exchange_norms, exchanged_shares
+from projects.paper.rivals.ablations import share_half
+from projects.paper.rivals.stand_ins import STAND_INS, make_stand_in
+
+
+def replacing(norm, kind):
+    """A norm whose replaced channels become something else than the mean of the others."""
+    norm.replacement = make_stand_in(kind, norm.grid.length(norm.axis), norm.num_features)
+    return norm
 
 
 def part_of(channel, n, channels):
@@ -87,7 +94,7 @@ def stand_in(kind, x, gamma, m, i, norm):
 )
 def test_stand_ins_are_those_of_table_12(kind, n, channels, axis, seed):
     torch.manual_seed(seed)
-    norm = CENIN(channels, **{axis: n}, replace=kind, threshold=0.3)
+    norm = replacing(CENIN(channels, axis=axis, **{axis: n}, threshold=0.3), kind)
     with torch.no_grad():
         norm.weight.copy_(torch.rand(n * channels))
         for parameter in norm.replacement.parameters() if norm.replacement is not None else ():
@@ -121,7 +128,7 @@ def test_stand_ins_are_those_of_table_12(kind, n, channels, axis, seed):
 
 @pytest.mark.parametrize('kind', ['same_random', 'weighted', 'concat'])
 def test_what_is_drawn_or_learned_is_saved(kind):
-    first, second = (CENBN(12, modalities=3, replace=kind) for _ in range(2))
+    first, second = (replacing(CENBN(12, modalities=3), kind) for _ in range(2))
     assert first.state_dict().keys() != CENBN(12, modalities=3).state_dict().keys()
     second.load_state_dict(first.state_dict())
     x = torch.randn(6, 12, 4, 4)
@@ -178,7 +185,7 @@ def test_random_mask_is_what_the_output_shows():
 @pytest.mark.parametrize('train', [True, False])
 def test_half_of_a_norm_is_shared(kind, shared, train):
     torch.manual_seed(0)
-    norm = kind(6, modalities=3, shared=shared, exchange=False, track_running_stats=True)
+    norm = share_half(kind(6, modalities=3, exchange=False, track_running_stats=True), shared)
     with torch.no_grad():
         for parameter in norm.parameters():
             parameter.copy_(torch.rand_like(parameter))
@@ -214,7 +221,7 @@ def test_a_stock_norm_loads_into_a_partly_shared_one():
     nn.init.uniform_(stock.weight)
     stock.running_mean.uniform_()
     for shared in ('affine', 'statistics'):
-        model = nn.Sequential(CENBN(6, modalities=2, shared=shared, exchange=False)).eval()
+        model = nn.Sequential(share_half(CENBN(6, modalities=2, exchange=False), shared)).eval()
         model.load_state_dict({f'0.{k}': v for k, v in stock.state_dict().items()})
         x = torch.randn(4, 6, 3, 3)
         torch.testing.assert_close(model(x), stock.eval()(x))
@@ -229,9 +236,6 @@ def test_a_stock_norm_loads_into_a_partly_shared_one():
         ),
         (dict(selection='fixed', budget=0.2), "budget=0.2 beside selection='fixed': leave one"),
         (dict(budget=0.2, region='all'), "a budget chooses inside disjoint .* got region='all'"),
-        (dict(replace='median'), "replace must be one of .*, got 'median'"),
-        (dict(shared='all'), "shared must be one of .*, got 'all'"),
-        (dict(shared='affine'), "shared='affine' leaves one gamma .* set exchange=False"),
         (dict(selection='fixed', share=2), 'share must be within 0..1, got 2'),
     ],
 )
@@ -240,23 +244,79 @@ def test_errors(options, text):
         CENBN(8, modalities=2, **options)
 
 
-def test_streams_of_a_segmenter_may_share_stock_norms():
+def unet(kind='AblatedUNet', **options):
+    """A small generator of two tasks from two modalities, of which half of the scales are small."""
+    torch.manual_seed(0)
+    settings = dict(inputs=[[0, 1], [0, 1]], downs=4, base_channels=6, dropout_ratio=0)
+    net = MODELS.build(dict(type=kind, **settings, **options))
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for norm in (m for m in net.modules() if isinstance(m, ExchangeNorm)):
+            small = torch.rand_like(norm.weight) < 0.5
+            norm.weight.copy_(torch.where(small, 1e-3, 1.0))
+    return net
+
+
+@pytest.mark.parametrize('kind', STAND_INS)
+def test_stand_ins_of_a_generator(kind):
+    """The mean, and its equals between two streams, are the paper's generator."""
+    x = torch.randn(2, 2, 3, 16, 16)
+    paper, other = unet('CENUNetGenerator'), unet(replace=kind)
+    norms = [norm for _, norm in exchange_norms(other)]
+    assert {norm.axis for norm in norms} == {'modalities', 'tasks'}
+    same = kind in ('mean', 'another', 'weighted', 'concat')
+    for norm in norms:
+        assert (norm.replacement is None) == (kind in ('mean', 'weighted', 'concat'))
+    equal = all(torch.allclose(a, b, atol=1e-5) for a, b in zip(paper(x), other(x), strict=True))
+    assert equal == same
+
+
+@pytest.mark.parametrize('shared', ['affine', 'statistics'])
+def test_half_of_the_norms_of_a_generator_is_shared(shared):
+    off = dict(exchange=False)
+    net = unet(shared=shared, encoder=off, decoder=off)
+    norms = [m for m in net.modules() if isinstance(m, ExchangeNorm)]
+    assert len(norms) == 2 + 3
+    assert {m.weight.numel() // m.num_features for m in norms} == {1 if shared == 'affine' else 4}
+    assert not list(exchange_norms(net))
+    assert [tuple(y.shape) for y in net(torch.randn(1, 2, 3, 16, 16))] == [(1, 2, 3, 16, 16)] * 2
+
+
+@pytest.mark.parametrize(
+    ('options', 'text'),
+    [
+        (dict(replace='median'), "replace must be one of .*, got 'median'"),
+        (dict(shared='all'), "shared must be one of .*, got 'all'"),
+        (dict(shared='affine'), "shared='affine' leaves one gamma .* set exchange=False"),
+    ],
+)
+def test_errors_of_ablations(options, text):
+    with pytest.raises(ValueError, match=text):
+        unet(**options)
+
+
+def segmentor(**options):
     cfg = dict(
-        type='CENEncoderDecoder',
+        type='UnsharedEncoderDecoder',
         data_preprocessor=dict(
             type='CENDataPreprocessor',
             modalities={name: dict(mean=[0.0], std=[1.0]) for name in 'ab'},
         ),
-        backbone=dict(type='CENResNet', depth=18, norm_cfg=dict(type='BN'), in_channels=1),
+        backbone=dict(type='CENResNet', depth=18, in_channels=1),
         decode_head=dict(
             type='mmseg.FCNHead', in_channels=512, in_index=3, channels=8, num_classes=3
         ),
     )
-    with pytest.raises(ValueError, match='would be shared by 2 streams'):
-        MODELS.build(cfg)
+    return MODELS.build(cfg | options)
+
+
+def test_streams_of_a_segmenter_may_share_stock_norms():
+    """By default their norms are private."""
+    assert any(isinstance(m, ExchangeNorm) for m in segmentor().modules())
     with pytest.raises(ValueError, match="norms must be 'private' or 'shared', got 'own'"):
-        MODELS.build(cfg | dict(norms='own'))
-    model = MODELS.build(cfg | dict(norms='shared')).eval()
+        segmentor(norms='own')
+    model = segmentor(norms='shared').eval()
+    assert not any(isinstance(m, ExchangeNorm) for m in model.modules())
     x = torch.randn(1, 1, 64, 64)
     logits = model(torch.cat([x, x], 1), mode='tensor')
     torch.testing.assert_close(logits['a'], logits['b'])

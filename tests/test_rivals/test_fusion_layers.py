@@ -2,19 +2,19 @@
 
 import pytest
 import torch
-from mmcen.layers.fusion.align import discrepancy
 from torch import nn
 
 from mmcen.core.grid import StreamGrid
-from mmcen.layers import (
+from projects.paper.rivals import (
     AlignFusion,
     AverageFusion,
     CBNFusion,
     ConcatFusion,
     SelfAttentionFusion,
-    fusion_losses,
-    unshare,
 )
+from projects.paper.rivals.fusion import fusion_losses
+from projects.paper.rivals.fusion.align import discrepancy
+from projects.paper.rivals.private_convs import unshare
 
 C = 8
 
@@ -149,7 +149,7 @@ def test_convolutions_of_each_streams_own():
     shared = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 2, 1)))
     saved = shared.state_dict()
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 2, 1)))
-    unshare(model, 2)
+    unshare(model, StreamGrid(1, 2))
     first, second = model[0].copies
     assert not torch.equal(first.weight, second.weight)
     x = torch.randn(2, 3, 3, 6, 6)  # two streams
