@@ -1,58 +1,61 @@
 """Fusion baselines in models, from configs: parameters of Table 2, training, errors."""
 
+from functools import partial
+
 import pytest
 import torch
-import yaml
-from mmcen.layers.fusion import Fusion
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
+from torch import nn
 
-from mmcen.layers import PerTask, fusion_losses
-from tools.paper_tables.experiments import load
-from tools.paper_tables.rows import PUBLISHED, TABLES
+from mmcen.core import PrivateCopies
+from mmcen.layers import exchange_norms
+from projects.paper.rivals.fusion import fusion_losses
+from tests.training import ROOT
 
-PARAMS = yaml.safe_load(PUBLISHED.read_text())['tables']['table2']['params']
-# the paper prints 272.3, 1.1 M less than two encoders, one decoder and its own 112.8 M
-COUNTED = {('selfatt-all', 'common'): 273.4}
-
-
-@pytest.mark.parametrize('row', TABLES['table2'].rows)
-def test_parameters_of_table_2(row):
-    for part, run in TABLES['table2'].rows[row].runs.items():
-        with torch.device('meta'):
-            model = MODELS.build(load(run, 'nyuv2').model)
-        count = sum(p.numel() for p in model.parameters()) / 1e6
-        wanted = COUNTED.get((row, part)) or PARAMS[row][part or 'all']
-        assert count == pytest.approx(wanted, abs=0.1)
-        fusion = sum(p.numel() for name, p in model.named_parameters() if '.fusion' in name)
-        assert fusion / 1e6 == pytest.approx(PARAMS[row].get('fusion', 0), abs=0.1)
-
-
-ROWS_THAT_FUSE = [
-    (run, dataset)
-    for table in TABLES.values()
-    for row in table.rows.values()
-    for run in row.runs.values()
-    if run.fusion
-    for dataset in ('nyuv2', 'nyuv2-efflite0')
-    if run.fits(dataset)
-]
+STAGES = ('layer1', 'layer2', 'layer3', 'layer4')
+PLACES = dict(early=STAGES[1:2], middle=STAGES[2:3], late=STAGES[3:], all=STAGES)
+# millions of Table 2: of the commonly used setting, of the paper's own setting, of the fusion
+PARAMETERS = {
+    ('ConcatFusion', 'early'): (120.1, 118.8, 0.6),
+    ('ConcatFusion', 'middle'): (147.7, 120.3, 2.1),
+    ('ConcatFusion', 'late'): (169.0, 126.6, 8.4),
+    ('ConcatFusion', 'all'): (171.7, 129.4, 11.2),
+    ('AlignFusion', 'early'): (238.8, 120.8, 2.6),
+    ('AlignFusion', 'middle'): (246.7, 128.7, 10.5),
+    ('AlignFusion', 'late'): (278.1, 160.1, 41.9),
+    ('AlignFusion', 'all'): (291.9, 173.9, 55.7),
+    ('SelfAttentionFusion', 'early'): (124.9, 123.6, 5.4),
+    ('SelfAttentionFusion', 'middle'): (166.9, 139.4, 21.2),
+    ('SelfAttentionFusion', 'late'): (245.5, 203.2, 84.9),
+    # the paper prints 272.3, 1.1 M less than two encoders, one decoder and its own 112.8 M
+    ('SelfAttentionFusion', 'all'): (273.4, 231.0, 112.8),
+}
 
 
-@pytest.mark.parametrize(('run', 'dataset'), ROWS_THAT_FUSE)
-def test_rows_that_fuse_do(run, dataset):
+@pytest.mark.parametrize('common', [True, False], ids=['common', 'own'])
+@pytest.mark.parametrize(('kind', 'stage'), PARAMETERS)
+def test_parameters_of_table_2(kind, stage, common):
+    fusion = dict(type=kind, after=PLACES[stage], merge=common)
+    options = dict(type='FusionEncoderDecoder', fusion=fusion)
+    if common and kind == 'AlignFusion':  # keeps two whole networks
+        fusion['merge'], options['convs'] = False, 'private'
+    cfg = Config.fromfile(ROOT / 'configs' / 'cen' / 'nyud_refinenet_r101.py').model
+    cfg.pop('exchange', None)
     with torch.device('meta'):
-        model = MODELS.build(load(run, dataset).model)
-    found = {type(m).__name__ for m in model.modules() if isinstance(m, Fusion)}
-    assert found == {run.fusion.type}
+        model = MODELS.build({**cfg, **options})
+    count = sum(p.numel() for p in model.parameters()) / 1e6
+    assert count == pytest.approx(PARAMETERS[kind, stage][0 if common else 1], abs=0.1)
+    own = sum(p.numel() for name, p in model.named_parameters() if '.fusion' in name) / 1e6
+    assert own == pytest.approx(PARAMETERS[kind, stage][2], abs=0.1)
 
 
-def segmenter(fusion, exchange=False, **kwargs):
+def segmenter(fusion, **kwargs):
     stats = dict(mean=[0.0], std=[1.0])
+    own = dict(type='FusionEncoderDecoder', fusion=fusion)
     return dict(
-        type='CENEncoderDecoder',
         data_preprocessor=dict(
             type='CENDataPreprocessor', modalities=dict.fromkeys(('a', 'b', 'c'), stats)
         ),
@@ -63,8 +66,6 @@ def segmenter(fusion, exchange=False, **kwargs):
             stem_channels=16,
             in_channels=1,
             norm_eval=False,
-            norm_cfg=dict(type='CENBN', exchange=exchange),
-            fusion=fusion,
         ),
         decode_head=dict(
             type='RefineNetHead',
@@ -74,6 +75,7 @@ def segmenter(fusion, exchange=False, **kwargs):
             light_weight=True,
         ),
         test_cfg=ConfigDict(mode='whole'),
+        **(own if fusion else dict(type='CENEncoderDecoder', exchange=dict(after=None))),
         **kwargs,
     )
 
@@ -82,7 +84,7 @@ KINDS = ['ConcatFusion', 'AverageFusion', 'SelfAttentionFusion', 'CBNFusion', 'A
 
 
 @pytest.mark.parametrize('merge', [False, True])
-@pytest.mark.parametrize('after', [(2,), (1, 2, 3, 4)])
+@pytest.mark.parametrize('after', [STAGES[1:2], STAGES])
 @pytest.mark.parametrize('kind', KINDS)
 def test_segmenters_train_and_predict(kind, after, merge):
     torch.manual_seed(0)
@@ -113,7 +115,7 @@ def test_segmenters_train_and_predict(kind, after, merge):
 
 @pytest.mark.parametrize('kind', ['ConcatFusion', 'SelfAttentionFusion'])
 def test_identity_outlives_the_backbones_init_cfg(kind):
-    fusion = dict(type=kind, after=(1, 2, 3, 4), identity=True)
+    fusion = dict(type=kind, after=STAGES, identity=True)
     model, plain = (MODELS.build(segmenter(f)) for f in (fusion, None))
     model.init_weights()
     assert not plain.load_state_dict(model.state_dict(), strict=False).missing_keys
@@ -122,30 +124,30 @@ def test_identity_outlives_the_backbones_init_cfg(kind):
     torch.testing.assert_close(*features)
 
 
-@pytest.mark.parametrize('row', ['concat-all', 'selfatt-all'])
-def test_identity_outlives_the_generators_init_cfg(row):
-    cfg = load(TABLES['table4'].rows[f'shade-texture_to_rgb+{row}'].runs[''], 'nyuv2')
-    cfg.model.network.encoder.fusion.identity = True
-    network = MODELS.build(cfg.model).network
+@pytest.mark.parametrize('kind', ['ConcatFusion', 'SelfAttentionFusion'])
+def test_identity_outlives_the_generators_init_cfg(kind):
+    fusion = dict(type=kind, after=(1, 2, 3, 4), merge=True, identity=True)
+    network = MODELS.build(translator(fusion)).network
     network.init_weights()
-    x = torch.randn(2, network.fusions['0'].channels, 4, 4)  # two modalities that merge at the end
-    torch.testing.assert_close(network.fusions['0'](x)[:1], x[:1])
+    first = network.down_norms[0].fusion
+    x = torch.randn(2, first.channels, 4, 4)  # two modalities that merge at the end
+    torch.testing.assert_close(first(x)[:1], x[:1])
 
 
 def test_what_is_private_up_to_the_fusion_is_one_after_it():
-    model = MODELS.build(segmenter(dict(type='ConcatFusion', after=(2,), merge=True)))
+    model = MODELS.build(segmenter(dict(type='ConcatFusion', after=['layer2'], merge=True)))
     backbone = model.backbone
     private = [m for m in (backbone.conv1, backbone.layer1, backbone.layer2) for m in m.modules()]
-    assert sum(isinstance(m, PerTask) for m in private) == 1 + 4 + 5
-    assert not any(isinstance(m, PerTask) for m in backbone.layer3.modules())
+    assert sum(isinstance(m, PrivateCopies) for m in private) == 1 + 4 + 5
+    assert not any(isinstance(m, PrivateCopies) for m in backbone.layer3.modules())
     assert backbone.layer2[1].norm2.grid.modalities == 3
-    assert backbone.layer3[1].norm2.grid.modalities == 1
+    assert type(backbone.layer3[1].norm2) is nn.BatchNorm2d
     features = model.extract_feat(torch.randn(2, 3, 64, 64))
     assert [y.shape[0] for y in features] == [2, 2, 2, 2]
 
 
 def test_only_the_first_stream_reaches_the_decoder_before_the_fusion():
-    model = MODELS.build(segmenter(dict(type='ConcatFusion', after=(3,), merge=True))).eval()
+    model = MODELS.build(segmenter(dict(type='ConcatFusion', after='layer3', merge=True))).eval()
     x = torch.randn(1, 3, 64, 64)
     other = x.clone()
     other[:, 1:] += 1
@@ -154,13 +156,38 @@ def test_only_the_first_stream_reaches_the_decoder_before_the_fusion():
     assert not any(torch.equal(a, b) for a, b in zip(before[2:], after[2:], strict=True))
 
 
-def translator(encoder, tasks=None, convs='shared'):
+def test_places_come_in_the_order_in_which_they_run():
+    """The last of them is where streams merge, whatever the order of the names."""
+    found = []
+    for after in (['layer1', 'layer3'], ['layer3', 'layer1', 'layer3']):
+        torch.manual_seed(0)
+        model = MODELS.build(segmenter(dict(type='AverageFusion', after=after, merge=True))).eval()
+        assert [model.backbone.get_submodule(f'{name}.fusion').last for name in after[:2]] == [
+            name == 'layer3' for name in after[:2]
+        ]
+        found.append(model.extract_feat(torch.ones(1, 3, 64, 64)))
+    assert [len(y) for y in found[1]] == [1] * 4
+    for one, other in zip(*found, strict=True):
+        assert one.shape == other.shape
+
+
+def translator(fusion=None, tasks=None, **network):
     pytest.importorskip('mmagic', reason='image translation needs mmagic')
-    run = TABLES['table4'].rows['shade-texture_to_rgb+cen'].runs['']
-    cfg = load(run, 'synthetic').model
-    cfg.network.update(downs=4, base_channels=8, encoder=encoder, convs=convs)
-    cfg.tasks = tasks or cfg.tasks
-    return cfg
+    settings = dict(downs=4, base_channels=8, dropout_ratio=0.5, **network)
+    kind = dict(type='FusionUNet', fusion=fusion) if fusion else dict(type='UnsharedUNet')
+    return dict(
+        type='FusionTranslator',
+        tasks=tasks or dict(rgb=['reshading', 'edge_texture']),
+        network=dict(kind, **settings),
+        head=dict(type='ImageHead', loss=dict(type='mmagic.L1Loss', loss_weight=100.0)),
+        discriminator=dict(
+            type='mmagic.PatchDiscriminator',
+            in_channels=6,
+            base_channels=4,
+            norm_cfg=dict(type='IN'),
+        ),
+        gan_loss=dict(type='mmagic.GANLoss', gan_type='vanilla'),
+    )
 
 
 @pytest.mark.parametrize('merge', [False, True])
@@ -170,8 +197,9 @@ def test_translators_train_and_predict(kind, after, merge):
     torch.manual_seed(0)
     fusion = dict(type=kind, after=after, merge=merge and kind != 'AlignFusion')
     private = merge and kind == 'AlignFusion'
-    cfg = translator(dict(exchange=False, fusion=fusion), convs='private' if private else 'shared')
+    cfg = translator(fusion, convs='private' if private else 'shared')
     model = MODELS.build(cfg).train()
+    assert not list(exchange_norms(model))
     domains = {name: torch.rand(2, 3, 32, 32) * 2 - 1 for name in model.names}
     outputs = model.outputs(domains)
     streams = ['fused'] if fusion['merge'] else ['reshading', 'edge_texture']
@@ -189,38 +217,66 @@ def test_without_fusion_nothing_is_lost():
     assert fusion_losses(MODELS.build(segmenter(None))) == {}
 
 
+NAMES = r"give names of \['layer1', .*'layer4'"
+
+
 @pytest.mark.parametrize(
-    ('fusion', 'exchange', 'text'),
+    ('fusion', 'text'),
     [
-        (dict(type='ConcatFusion', after=(2,)), True, 'fusion is there in place of exchange'),
-        (dict(type='ConcatFusion', after=(5,)), False, r'fusion after stage \[5\]: give numbers'),
-        (dict(type='ConcatFusion'), False, r'fusion after stage \[\]: give numbers of 1 to 4'),
-        (dict(type='ConcatFusion', after=2), False, 'fusion after stage 2: give numbers of 1 to 4'),
-        (dict(type='ConcatFusion', after='2'), False, r"fusion after stage \['2'\]: give numbers"),
+        (dict(type='ConcatFusion', after=['layer5']), r"fusion after \['layer5'\]: " + NAMES),
+        (dict(type='ConcatFusion', after=['conv1']), r"fusion after \['conv1'\]: " + NAMES),
+        (dict(type='ConcatFusion'), r'fusion after \[\]: ' + NAMES),
+        (dict(type='ConcatFusion', after=2), r'fusion after \[2\]: ' + NAMES),
+        (dict(type='ConcatFusion', after='2'), r"fusion after \['2'\]: " + NAMES),
     ],
 )
-def test_errors_of_backbones(fusion, exchange, text):
+def test_errors_of_backbones(fusion, text):
     with pytest.raises(ValueError, match=text):
-        MODELS.build(segmenter(fusion, exchange))
+        MODELS.build(segmenter(fusion))
+
+
+def test_exchange_beside_a_fusion():
+    fusion = dict(type='ConcatFusion', after=['layer2'])
+    with pytest.raises(ValueError, match="fusion stands in place of exchange={'after': 'norm'}"):
+        MODELS.build(segmenter(fusion, exchange=dict(after='norm')))
+    assert not list(exchange_norms(MODELS.build(segmenter(fusion))))
 
 
 def test_private_convs_beside_a_merge():
     own = "fusion with merge=True gives streams their own .* leave convs='private' out"
-    fusion = dict(type='ConcatFusion', after=(1,), merge=True)
+    fusion = partial(dict, type='ConcatFusion', merge=True)
     with pytest.raises(ValueError, match=own):
-        MODELS.build(segmenter(fusion, convs='private'))
+        MODELS.build(segmenter(fusion(after=['layer1']), convs='private'))
     with pytest.raises(ValueError, match=own):
-        MODELS.build(translator(dict(exchange=False, fusion=fusion), convs='private'))
+        MODELS.build(translator(fusion(after=(1,)), convs='private'))
 
 
 def test_errors_of_generators():
     fusion = dict(type='ConcatFusion', after=(1,))
-    with pytest.raises(ValueError, match='fusion is there in place of exchange'):
-        MODELS.build(translator(dict(fusion=fusion)))
     with pytest.raises(ValueError, match=r'fusion after layer \[9\]: give numbers of 1 to 4'):
-        MODELS.build(translator(dict(exchange=False, fusion=dict(fusion, after=(9,)))))
+        MODELS.build(translator(dict(fusion, after=(9,))))
+    with pytest.raises(ValueError, match=r'fusion after layer \[\]: give numbers of 1 to 4'):
+        MODELS.build(translator(dict(type='ConcatFusion')))
+    with pytest.raises(ValueError, match='fusion after layer 2: give numbers of 1 to 4'):
+        MODELS.build(translator(dict(fusion, after=2)))
     two = dict(rgb=['normal'], reshading=['normal'])
     with pytest.raises(ValueError, match="convs='private', and fusion .* are for one task"):
-        MODELS.build(translator(dict(exchange=False), tasks=two, convs='private'))
-    with pytest.raises(ValueError, match="convs must be 'shared' or 'private', got 'own'"):
-        MODELS.build(translator(dict(exchange=False), convs='own'))
+        MODELS.build(translator(tasks=two, convs='private'))
+    with pytest.raises(ValueError, match="convs must be 'private' or 'shared', got 'own'"):
+        MODELS.build(translator(convs='own'))
+    with pytest.raises(ValueError, match="norms must be 'private' or 'shared', got 'own'"):
+        MODELS.build(translator(norms='own'))
+
+
+def test_private_convolutions_of_a_generator():
+    """One for each stream in every layer; streams that share norms are told apart by them alone."""
+    network = MODELS.build(translator(convs='private', norms='shared')).network.eval()
+    copies = [m for m in network.modules() if isinstance(m, PrivateCopies)]
+    assert len(copies) == 4 + 4
+    assert all(len(m.copies) == 2 for m in copies)
+    x = torch.randn(1, 1, 3, 32, 32).expand(-1, 2, -1, -1, -1)
+    first, second = network(x)[0].unbind(1)
+    assert not torch.allclose(first, second)
+    shared = MODELS.build(translator(norms='shared')).network.eval()
+    assert not any(isinstance(m, PrivateCopies) for m in shared.modules())
+    torch.testing.assert_close(*shared(x)[0].unbind(1))

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmcen.models.multitask.grouping import best_grouping
+
+from projects.paper.rivals.grouping import best_grouping
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'task_grouping.py'
 NAMES = ('normal', 'depth', 'semseg')

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmcen.models.multitask.turns import update_in_turn
 from mmengine.config import ConfigDict
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
@@ -16,17 +15,16 @@ from mmseg.structures import SegDataSample
 from torch import nn
 
 from mmcen.core.grid import StreamGrid
-from mmcen.engine import PolicyHook
-from mmcen.layers import LearnedPerTask, PerTask, SharingPolicy, find_policy
+from mmcen.layers import PerTask, exchange_norms
 from mmcen.models.generators.cen_unet import UpConv
+from projects.paper.rivals import PolicyHook
+from projects.paper.rivals.learned_per_task import LearnedPerTask, SharingPolicy, find_policy
+from projects.paper.rivals.turns import update_in_turn
 
-LEARNED = dict(
-    type='CENUNetGenerator',
-    encoder=dict(groups='learned', copies=2),
-    norm_cfg=dict(type='IN2d', affine=True),
-    decoder_norm_cfg=dict(type='CENIN', threshold=1e-2),
-)
+LEARNED = dict(type='AdaShareUNet', copies=2, norm_cfg=dict(type='CENIN', threshold=1e-2))
 SMALL = dict(downs=4, base_channels=6, dropout_ratio=0)
+NORM = dict(type='IN2d', affine=True)
+PLAIN = dict(type='CENUNetGenerator', norm_cfg=LEARNED['norm_cfg'])
 THREE = [[0], [0], [0]]
 
 
@@ -218,14 +216,8 @@ def test_generator_of_a_decided_policy_is_the_generator_of_these_groups(groups):
     for layer in range(4):
         choose(net.policy, layer, groups)
     used = sorted(set(groups))
-    plain = MODELS.build(
-        dict(
-            LEARNED,
-            inputs=THREE,
-            encoder=dict(groups=[used.index(g) for g in groups]),
-            **SMALL,
-        )
-    ).eval()
+    encoder = dict(groups=[used.index(g) for g in groups])
+    plain = MODELS.build(dict(PLAIN, inputs=THREE, encoder=encoder, **SMALL)).eval()
     mine = net.state_dict()
     mine.pop('policy.logits')
     for name in [name for name in mine if name.startswith('down_convs')]:
@@ -233,10 +225,7 @@ def test_generator_of_a_decided_policy_is_the_generator_of_these_groups(groups):
         value = mine.pop(name)
         if number in used:
             mine[name.replace(f'copies.{number}', f'copies.{used.index(number)}')] = value
-    if len(used) > 1:  # a stock norm for each encoder there, one for all here
-        for name in [name for name in mine if re.match(r'down_norms.*copies\.0', name)]:
-            mine[name.replace('copies.0', 'copies.1')] = mine[name]
-    plain.load_state_dict(mine)
+    plain.load_state_dict(mine)  # the one norm of a layer goes into all streams
     x = torch.randn(2, 1, 3, 16, 16)
     for ours, theirs in zip(net(x), plain(x), strict=True):
         torch.testing.assert_close(ours, theirs)
@@ -253,7 +242,8 @@ def test_checkpoints():
     x = torch.randn(1, 1, 3, 16, 16)
     for ours, theirs in zip(net.eval()(x), other.eval()(x), strict=True):
         assert ours.equal(theirs)
-    shared = MODELS.build(dict(LEARNED, inputs=THREE, encoder=dict(groups='shared'), **SMALL))
+    one = dict(type='UnsharedUNet', norms='shared')  # a norm for all streams, as of this encoder
+    shared = MODELS.build(dict(one, inputs=THREE, norm_cfg=NORM, **SMALL))
     missing, unexpected = net.load_state_dict(shared.state_dict(), strict=False)
     assert (missing, unexpected) == (['policy.logits'], [])
     for ours, theirs in zip(net(x), shared.eval()(x), strict=True):
@@ -272,17 +262,21 @@ def test_copies_of_a_model_have_their_own_policy():
 
 
 ERRORS = [
-    (dict(inputs=THREE, encoder=dict(groups='learned', copies=4)), 'copies must be 2 to 3'),
-    (dict(inputs=THREE, encoder=dict(groups='learned', copies=1)), 'copies must be 2 to 3'),
-    (dict(inputs=[[0, 1]] * 2), 'the encoder cannot exchange between modalities'),
-    (dict(inputs=THREE, decoder=dict(groups='learned')), "groups must be 'shared', 'task' or"),
+    (dict(copies=4), 'copies must be 2 to 3'),
+    (dict(copies=1), 'copies must be 2 to 3'),
+    (dict(decoder=dict(groups='learned')), "groups must be 'shared', 'task' or"),
 ]
 
 
 @pytest.mark.parametrize(('kwargs', 'text'), ERRORS, ids=[text for _, text in ERRORS])
 def test_settings_that_cannot_be(kwargs, text):
     with pytest.raises(ValueError, match=re.escape(text)):
-        MODELS.build(dict(LEARNED, **SMALL) | kwargs)
+        MODELS.build(dict(LEARNED, inputs=THREE, **SMALL) | kwargs)
+
+
+def test_the_encoder_does_not_exchange():
+    net = MODELS.build(dict(LEARNED, inputs=[[0, 1]] * 2, **SMALL))
+    assert {norm.axis for _, norm in exchange_norms(net)} == {'tasks'}
 
 
 def test_a_policy_for_other_tasks():
@@ -293,11 +287,11 @@ def test_a_policy_for_other_tasks():
 TASKS = dict(a=['rgb'], b=['rgb'], c=['rgb'])
 
 
-def translator(network=None):
+def translator(kind='AdaShareTranslator', network=None):
     pytest.importorskip('mmagic', reason='image translation needs mmagic')
     return MODELS.build(
         dict(
-            type='CENTranslator',
+            type=kind,
             tasks=TASKS,
             network=dict(LEARNED, **SMALL) if network is None else network,
             head=dict(type='ImageHead', loss=dict(type='mmagic.L1Loss', loss_weight=100.0)),
@@ -378,23 +372,23 @@ def test_optimizers_that_do_not_fit():
 
 def test_without_a_policy_nothing_is_logged():
     plain = dict(type='CENUNetGenerator', **SMALL)
-    model = translator(plain)
+    model = translator('CENTranslator', plain)
     log = model.train_step(batch(), optimizers(model))
     assert find_policy(model) is None
     assert not any('policy' in name for name in log)
 
 
 def test_one_optimizer_trains_both_without_a_discriminator():
-    """CENMultiTask knows no turns."""
+    """CENMultiTask knows no turns; the policy, a part of the network, learns from the tasks."""
     model = MODELS.build(dict(type='CENMultiTask', tasks=TASKS, network=dict(LEARNED, **SMALL)))
     optim = build_optim_wrapper(
         model, ConfigDict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-2))
     )
     before = deepcopy(model.state_dict())
-    log = model.train_step(batch(), optim)
-    assert 'policy.loss_sharing' in log
-    changed = {n.split('.')[0] for n, v in model.state_dict().items() if not v.equal(before[n])}
-    assert {'network', 'policy'} <= changed
+    model.train_step(batch(), optim)
+    changed = {n for n, v in model.state_dict().items() if not v.equal(before[n])}
+    assert 'network.policy.logits' in changed
+    assert 'network.down_convs.0.copies.0.weight' in changed
 
 
 class Run:
@@ -422,7 +416,7 @@ def test_policy_hook():
 
 
 def test_policy_hook_without_a_policy():
-    with pytest.raises(ValueError, match='the model has no policy: give its network encoder='):
+    with pytest.raises(ValueError, match='the model has no policy: use AdaShareTranslator'):
         PolicyHook().before_train_epoch(Run(nn.Conv2d(1, 1, 1)))
     for kwargs in (dict(temperature=0), dict(decay=1.1)):
         with pytest.raises(ValueError, match='must be positive and decay .* in 0..1'):

@@ -12,6 +12,7 @@ pytest.importorskip('mmagic', reason='image translation needs mmagic')
 # No chance but the draws of the policy, whose seed is the same in all processes.
 CONFIG = f"""
 _base_ = '{ROOT}/configs/cen/rooms_rgb_to_semseg-depth.py'
+custom_imports = dict(imports=['mmcen', 'projects.paper.rivals'], allow_failed_imports=False)
 tasks = dict(segment_semantic=['rgb'], depth_zbuffer=['rgb'], normal=['rgb'])
 domains = ['rgb', 'depth_zbuffer', 'normal']
 data = dict(
@@ -21,13 +22,9 @@ train_dataloader = dict(batch_size=2, dataset=dict(length=6, **data), drop_last=
 val_dataloader = dict(batch_size=2, dataset=dict(length=5, **data))
 test_dataloader = val_dataloader
 model = dict(
+    type='AdaShareTranslator',
     tasks=tasks,
-    network=dict(
-        downs=4, base_channels=8, dropout_ratio=0.0,
-        encoder=dict(groups='learned', copies=2),
-        norm_cfg=dict(_delete_=True, type='IN2d', affine=True),
-        decoder_norm_cfg=dict(type='CENIN', threshold=1e-2),
-    ),
+    network=dict(type='AdaShareUNet', downs=4, base_channels=8, dropout_ratio=0.0, copies=2),
     discriminator=dict(base_channels=4),
 )
 sgd = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9))
