@@ -1,10 +1,10 @@
 """Rivals and ablations of CEN for translation: Tables 4, 8 and 10."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 from mmcv.cnn import build_norm_layer
-from mmengine.model import Sequential
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
@@ -86,10 +86,16 @@ class FusionUNet(UnsharedUNet):
             norm, conv = self.down_norms[layer - 1], self.down_convs[layer - 1]
             channels = next(m for m in conv.modules() if isinstance(m, nn.Conv2d)).out_channels
             own = dict(cfg, channels=channels, grid=self.grid, last=layer == after[-1])
-            followed = Sequential()
-            followed.add_module('norm', norm)
-            followed.add_module('fusion', MODELS.build(own))
-            self.down_norms[layer - 1] = followed
+            followed = OrderedDict(norm=norm, fusion=MODELS.build(own))
+            self.down_norms[layer - 1] = nn.Sequential(followed)
+
+    def init_weights(self) -> None:
+        """Fusion layers start in a way of their own after ``init_cfg``."""
+        super().init_weights()
+        for layer in self.down_norms:
+            fusion = getattr(layer, 'fusion', None)
+            if hasattr(fusion, 'init_weights'):
+                fusion.init_weights()
 
     @property
     def out_grid(self) -> StreamGrid:

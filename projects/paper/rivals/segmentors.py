@@ -72,8 +72,8 @@ class FusionEncoderDecoder(UnsharedEncoderDecoder):
         if exchange:
             raise ValueError(f'fusion stands in place of exchange={exchange}: leave that out')
         cfg = dict(self.fusion_cfg)
-        places = _parts(self.backbone, cfg.pop('after', ()))
-        channels, early = _first_run(self.backbone, places)
+        channels, early = _first_run(self.backbone, _parts(self.backbone, cfg.pop('after', ())))
+        places = list(channels)  # in the order in which they run
         grid = self.grid
         if cfg.get('merge'):
             unshare(self.backbone, grid, only=early)
@@ -102,12 +102,12 @@ class FusionEncoderDecoder(UnsharedEncoderDecoder):
 
 def _parts(backbone: nn.Module, names: Sequence[str]) -> list[nn.Sequential]:
     """Parts of a backbone that a layer may follow."""
-    listed = [names] if isinstance(names, str) else list(names)
+    listed = list(names) if isinstance(names, (list, tuple)) else [names]
     parts = dict(backbone.named_modules())
     if not listed or not all(isinstance(parts.get(n), nn.Sequential) for n in listed):
         known = [n for n, m in parts.items() if isinstance(m, nn.Sequential) and n]
         raise ValueError(f'fusion after {listed}: give names of {known[:12]}')
-    return [parts[name] for name in listed]  # type: ignore[misc]
+    return [parts[name] for name in dict.fromkeys(listed)]  # type: ignore[misc]
 
 
 def _first_run(
