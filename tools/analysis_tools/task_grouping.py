@@ -21,11 +21,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from mmcen.models.multitask.grouping import Grouping, Tasks, best_grouping
 from rich.console import Console
 from rich.table import Table
 
 from mmcen.evaluation.translation_metric import FEATURE_METRICS, PIXEL_METRICS
+from projects.paper.rivals.grouping import Grouping, Tasks, best_grouping
 
 
 def read_metrics(path: Path) -> dict[str, float]:
