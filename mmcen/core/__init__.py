@@ -5,6 +5,7 @@ from .convert import convert, find_norms
 from .ensemble import StreamEnsemble
 from .functional import exchange, soft_threshold, sparsity_penalty, sparsity_subgradient, sub_parts
 from .grid import AXES, StreamGrid
+from .measure import exchange_norms, exchange_penalty, exchanged_share, exchanged_shares
 from .norm import ExchangeNorm
 from .private import PrivateCopies
 from .selection import Budget, Fixed, Random, Selection, Threshold
@@ -23,6 +24,10 @@ __all__ = [
     'Threshold',
     'convert',
     'exchange',
+    'exchange_norms',
+    'exchange_penalty',
+    'exchanged_share',
+    'exchanged_shares',
     'find_norms',
     'soft_threshold',
     'sparsity_penalty',

@@ -12,9 +12,7 @@ from .fusion import (
 from .learned_per_task import LearnedPerTask, SharingPolicy, find_policy
 from .norms import (
     check_private_norms,
-    exchange_norms,
     exchange_only,
-    exchanged_shares,
     set_grid,
     single_stream,
 )
@@ -36,9 +34,7 @@ __all__ = [
     'SharingPolicy',
     'StreamEnsemble',
     'check_private_norms',
-    'exchange_norms',
     'exchange_only',
-    'exchanged_shares',
     'find_policy',
     'fusion_losses',
     'private_copies',

@@ -1,22 +1,14 @@
-"""What a model asks of its norms: which exchange, how much, and whether all streams have their
-own."""
+"""What a model asks of its norms: which exchange, and whether all streams have their own."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from typing import Any
 
 from mmcv.cnn import is_norm
 from mmengine.registry import MODELS
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.grid import StreamGrid
 from ..core.norm import ExchangeNorm
-
-
-def exchange_norms(model: nn.Module) -> Iterator[tuple[str, ExchangeNorm]]:
-    """Names and layers of all norms that exchange and are penalised, in order."""
-    for name, module in model.named_modules():
-        if isinstance(module, ExchangeNorm) and module.exchanges:
-            yield name, module
 
 
 def exchange_only(model: nn.Module, chosen: Container[nn.Module]) -> list[ExchangeNorm]:
@@ -28,12 +20,6 @@ def exchange_only(model: nn.Module, chosen: Container[nn.Module]) -> list[Exchan
             # weights that nothing uses would stop a distributed wrapper, and be counted
             norm.replacement = None
     return [norm for norm in norms if norm.exchange]
-
-
-def exchanged_shares(model: nn.Module) -> dict[str, Tensor]:
-    """Share of replaced channels by layer: name to (T, M) in 0..1, of all C channels of a
-    stream."""
-    return {name: norm.exchange_mask().float().mean(-1) for name, norm in exchange_norms(model)}
 
 
 def check_private_norms(module: nn.Module, grid: StreamGrid, where: str) -> None:

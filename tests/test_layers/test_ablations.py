@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmcen.core import exchanged_shares
 from mmcen.core.functional import part_bounds
 from mmcen.engine import SparsityHook
-from mmcen.layers import CENBN, CENIN, exchanged_shares
+from mmcen.layers import CENBN, CENIN
 from mmcen.layers.stand_ins import STAND_INS
 
 

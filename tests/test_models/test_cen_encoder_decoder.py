@@ -9,7 +9,8 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from mmcen.layers import ExchangeNorm, exchange_norms
+from mmcen.core import exchange_norms
+from mmcen.layers import ExchangeNorm
 
 NORM = {'type': 'CENBN', 'threshold': 2e-2}
 STATS = {

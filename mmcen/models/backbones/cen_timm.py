@@ -16,8 +16,9 @@ from mmseg.models.backbones import TIMMBackbone
 from mmseg.models.backbones.timm_backbone import timm
 from torch import Tensor, nn
 
+from ...core import exchange_norms
 from ...core.grid import AXES, StreamGrid
-from ...layers import ExchangeNorm, exchange_norms, exchange_only, private_copies
+from ...layers import ExchangeNorm, exchange_only, private_copies
 from ...layers.fusion import check_no_exchange, check_places
 from .fusing import add_fusion, first_where_apart
 

@@ -10,12 +10,12 @@ from mmengine.model import BaseModule, ModuleDict
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ...core import exchange_norms
 from ...core.grid import StreamGrid
 from ...layers import (
     LearnedPerTask,
     PerTask,
     SharingPolicy,
-    exchange_norms,
     set_grid,
     single_stream,
     unshare,

@@ -10,8 +10,9 @@ from mmengine.registry import MODELS
 from mmseg.models.utils import resize
 from torch import Tensor, nn
 
+from ...core import exchange_norms
 from ...core.grid import StreamGrid
-from ...layers import PerTask, check_private_norms, exchange_norms, set_grid
+from ...layers import PerTask, check_private_norms, set_grid
 
 
 @MODELS.register_module()
