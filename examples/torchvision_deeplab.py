@@ -24,7 +24,7 @@ import torchvision
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 import mmcen
-from mmcen.core import ExchangeBudget, StreamEnsemble, sparsity_penalty
+from mmcen.core import ExchangeBudget, StreamEnsemble, exchange_penalty, exchanged_share
 from mmcen.datasets.rooms.sensor import Sensor
 from mmcen.datasets.rooms.shot import Shot
 from mmcen.datasets.synthetic_rooms import CLASSES, PALETTE
@@ -45,7 +45,6 @@ def render_rooms(count, size, seed):
 def train(network, ensemble, rooms, options):
     """Train all streams and the ensemble. Return the loss of the streams at each step."""
     grid = network.stream_grid
-    norms = [m for m in network.modules() if isinstance(m, mmcen.ExchangeNorm) and m.exchanges]
     budget = None if options.penalty else ExchangeBudget(network)
     optimizer = torch.optim.AdamW([*network.parameters(), *ensemble.parameters()])
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, options.steps)
@@ -55,9 +54,8 @@ def train(network, ensemble, rooms, options):
         logits = network(torch.cat([colour, depth]))['out']  # (M*B, K, H, W)
         loss = F.cross_entropy(logits, label.repeat(grid.size, 1, 1))
         of_ensemble = F.cross_entropy(ensemble(grid.unfold(logits))[:, 0], label)
-        penalty = sum(sparsity_penalty(norm.gamma(), norm.penalised) for norm in norms)
         optimizer.zero_grad()
-        (loss + of_ensemble + options.penalty * penalty).backward()
+        (loss + of_ensemble + options.penalty * exchange_penalty(network)).backward()
         optimizer.step()
         schedule.step()
         if budget is not None:
@@ -65,7 +63,7 @@ def train(network, ensemble, rooms, options):
         losses.append(loss.item())
         if (step + 1) % max(1, options.steps // 10) == 0:
             recent = sum(losses[-10:]) / len(losses[-10:])
-            share = torch.cat([norm.exchange_mask().flatten() for norm in norms]).float().mean()
+            share = exchanged_share(network).mean()
             print(f'step {step + 1:4}  loss {recent:.3f}  exchanged channels {share:.0%}')
     return losses
 

@@ -11,7 +11,7 @@ from mmengine.dataset import Compose
 from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS
 
-from mmcen.layers import exchange_norms
+from mmcen.core import exchange_norms
 
 CONFIGS = sorted((Path(__file__).parents[1] / 'configs' / 'cen').glob('*.py'))
 # FACTS of the official models, in millions, for 40 classes; alpha adds one for each stream

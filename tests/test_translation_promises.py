@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmcen.layers import exchange_norms
+from mmcen.core import exchange_norms
 from tests.training import ENV, KILLER, ROOT, load, train
 
 pytest.importorskip('mmagic', reason='image translation needs mmagic')

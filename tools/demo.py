@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mmcen.layers import exchanged_shares
+from mmcen.core import exchanged_shares
 
 CONFIG = ROOT / 'configs' / 'cen' / 'rooms_lwrefinenet_r18.py'
 METRICS = {'mIoU': 'mean IoU', 'mAcc': 'mean accuracy', 'aAcc': 'pixel accuracy'}

@@ -46,9 +46,9 @@ def export(args: argparse.Namespace) -> None:
     import torch
 
     from mmcen.apis import CENInferencer
+    from mmcen.core import exchange_norms
     from mmcen.deploy import as_it_is, deploy, export_onnx
     from mmcen.deploy.onnx import import_onnx
-    from mmcen.layers import exchange_norms
     from tools.benchmarking.deployed import multiply_adds
 
     import_onnx()  # before the work

@@ -5,6 +5,7 @@ from .convert import convert, convert_norm, find_norms
 from .ensemble import StreamEnsemble
 from .functional import exchange, soft_threshold, sparsity_penalty, sparsity_subgradient, sub_parts
 from .grid import AXES, StreamGrid
+from .measure import exchange_norms, exchange_penalty, exchanged_share, exchanged_shares
 from .norm import ExchangeNorm
 from .private import PrivateCopies
 from .selection import Budget, Fixed, Random, Selection, Threshold
@@ -24,6 +25,10 @@ __all__ = [
     'convert',
     'convert_norm',
     'exchange',
+    'exchange_norms',
+    'exchange_penalty',
+    'exchanged_share',
+    'exchanged_shares',
     'find_norms',
     'soft_threshold',
     'sparsity_penalty',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .functional import top_channels
+from .functional import spread_channels, top_channels
 from .norm import ExchangeNorm
 from .selection import Budget
 
@@ -31,17 +32,19 @@ class ExchangeBudget:
             whose exchange lowers the loss most, to first order: minus the sum over pixels of
             gradient times (others - own), in units of its noise.
         scope: Rank within each ``'layer'``, or over the whole ``'network'``.
-        begin, end: Parts of the training, 0..1, between which channels are chosen again.
+        begin, end: Parts of the training, 0..1, between which channels are chosen again. There is
+            at least one choice.
         interval: Steps between two choices.
         memory: Steps over which effects are averaged.
-        ramp: Share at the start, which grows linearly to ``share`` until ``end``; None for
-            ``share`` from the first step.
+        ramp: Share at the start, which grows linearly from ``begin`` to ``share`` at the last
+            choice; None for ``share`` from the first step.
         stay: Hysteresis: how much higher the value of a channel outside must be, in standard
             deviations of the layer's values.
         first: The choice before ``begin``: ``'fixed'``, ``'gamma'`` or ``'none'``.
 
     Raises:
-        ValueError: If a word is unknown, or no norm exchanges under a budget.
+        ValueError: If an option is unknown or outside its range, or no norm exchanges under a
+            budget.
     """
 
     def __init__(
@@ -62,38 +65,82 @@ class ExchangeBudget:
         self.norms = [norm for norm in norms if isinstance(norm.selection, Budget)]
         if not self.norms:
             raise ValueError("no norm exchanges under a budget: give the norms selection='budget'")
-        for name, word, words in (
-            ('criterion', criterion, CRITERIA), ('scope', scope, SCOPES), ('first', first, FIRST),
-        ):  # fmt: skip
-            if word not in words:
-                raise ValueError(f"{name} must be one of {words}, got '{word}'")
-        self.share = _of(self.norms[0]).share if share is None else share
+        self.share = _common_share(self.norms) if share is None else share
         self.criterion, self.scope = criterion, scope
         self.begin, self.end, self.interval = begin, end, interval
         self.memory, self.ramp, self.stay, self.first = memory, ramp, stay, first
-        self.churn = 0.0  # share of the exchanged channels that the last choice changed
+        self._check()
 
-    def start(self, progress: float = 0.0) -> None:
+    def _check(self) -> None:
+        for name, words in (('criterion', CRITERIA), ('scope', SCOPES), ('first', FIRST)):
+            word = getattr(self, name)
+            if word not in words:
+                raise ValueError(f"{name} must be one of {words}, got '{word}'")
+        if not 0 <= self.begin <= self.end <= 1:
+            raise ValueError(f'0 <= begin <= end <= 1 must hold, got {self.begin} and {self.end}')
+        for norm in self.norms:
+            _of(norm).check(self.share)
+        if not any(round(self.share * norm.num_features) for norm in self.norms):
+            widest = max(norm.num_features for norm in self.norms)
+            raise ValueError(
+                f'share={self.share} is less than half a channel in every layer, and nothing would '
+                f'be exchanged: give at least {1 / widest:.2g}'
+            )
+        if self.criterion == 'fixed' and (self.ramp is not None or self.first == 'none'):
+            raise ValueError(
+                "criterion='fixed' never chooses again: leave ramp out, and start with "
+                "first='fixed' or 'gamma'"
+            )
+
+    @property
+    def churn(self) -> float:
+        """Share of the exchanged channels that changed place in the last choice, 0..1."""
+        budgets = [_of(norm) for norm in self.norms]
+        return sum(b.moved for b in budgets) / max(1, sum(int(b.chosen.sum()) for b in budgets))
+
+    def start(self, iteration: int = 0, total: int = 1) -> None:
         """Prepare the first step of a training, or of one that is resumed.
 
         Args:
-            progress: Part of the training that is done, 0..1.
+            iteration: Steps that are done.
+            total: Steps of the training.
         """
-        self._watch(progress)
-        if progress > 0:
+        self._prepare(iteration, total)
+        if iteration > 0:
             return
-        share = self._share_at(0.0)
         for norm in self.norms:
+            budget = _of(norm)
             if self.first == 'none':
-                _of(norm).chosen.zero_()
+                budget.chosen.zero_()
             elif self.first == 'gamma':
                 smallest = -norm.gamma().detach().abs()
-                _of(norm).chosen.copy_(top_channels(smallest, norm.exchangeable, share))
+                budget.chosen.copy_(top_channels(smallest, norm.exchangeable, budget.wanted))
+            else:
+                budget.chosen.copy_(spread_channels(norm.exchangeable, budget.wanted))
 
-    def _share_at(self, progress: float) -> float:
-        if self.ramp is None:
+    def choices(self, total: int) -> range:
+        """Return the steps, counted from 1, after which channels are chosen again.
+
+        Args:
+            total: Steps of the training.
+        """
+        if self.criterion == 'fixed':
+            return range(0)
+        # the small number is for products such as 0.1 * 30, which is a little above 3
+        begin, end = math.ceil(self.begin * total - 1e-9), int(self.end * total + 1e-9)
+        multiples = range(0, end + 1, self.interval)[math.ceil(max(begin, 1) / self.interval) :]
+        return multiples or range(max(1, end), max(1, end) + 1)
+
+    def share_at(self, iteration: int, total: int) -> float:
+        """Return the share that is wanted after so many steps."""
+        choices = self.choices(total)
+        if self.first == 'none' and iteration < choices[0]:
+            return 0.0
+        if self.ramp is None or iteration >= choices[-1]:
             return self.share
-        return self.ramp + (self.share - self.ramp) * min(1.0, progress / self.end)
+        begin = self.begin * total
+        part = max(0.0, iteration - begin) / (choices[-1] - begin)
+        return self.ramp + (self.share - self.ramp) * part
 
     @torch.no_grad()
     def step(self, iteration: int, total: int) -> None:
@@ -103,23 +150,20 @@ class ExchangeBudget:
             iteration: Steps that are done, from 1.
             total: Steps of the training.
         """
-        progress = iteration / total
-        self._watch(progress)
-        due = self.begin <= progress <= self.end and iteration % self.interval == 0
-        if self.criterion == 'fixed' or not due:
+        self._prepare(iteration, total)
+        if iteration not in self.choices(total):
             return
         values = [self._values(norm) for norm in self.norms]
-        masks = _best(values, self.norms, self._share_at(progress), self.scope == 'network')
-        pairs = list(zip(masks, self.norms, strict=True))
-        changed = sum(int((mask & ~_of(norm).chosen).sum()) for mask, norm in pairs)
-        self.churn = changed / max(1, sum(int(mask.sum()) for mask in masks))
-        for mask, norm in pairs:
-            _of(norm).chosen.copy_(mask)
+        share = self.share_at(iteration, total)
+        masks = _best(values, self.norms, share, self.scope == 'network')
+        for mask, norm in zip(masks, self.norms, strict=True):
+            _of(norm).choose(mask)
 
-    def _watch(self, progress: float) -> None:
-        """Have the norms measure effects in the next step, or not."""
-        watches = self.criterion == 'movement' and progress <= self.end
+    def _prepare(self, iteration: int, total: int) -> None:
+        """Tell the norms what share is wanted, and whether to measure effects in the next step."""
+        watches = self.criterion == 'movement' and iteration <= self.end * total
         for norm in self.norms:
+            _of(norm).wanted = self.share_at(iteration, total)
             _of(norm).memory = self.memory if watches else None
 
     def _values(self, norm: ExchangeNorm) -> Tensor:
@@ -151,6 +195,13 @@ def _best(
     region = torch.cat([norm.exchangeable for norm in norms], -1)
     mask = top_channels(joined, region, share)
     return list(mask.split([value.shape[-1] for value in values], -1))
+
+
+def _common_share(norms: Sequence[ExchangeNorm]) -> float:
+    shares = sorted({_of(norm).share for norm in norms})
+    if len(shares) > 1:
+        raise ValueError(f'norms have budgets of {shares}: give ExchangeBudget the share')
+    return shares[0]
 
 
 def _of(norm: ExchangeNorm) -> Any:

@@ -57,7 +57,8 @@ def convert(
             ``threshold=0.02`` is the paper's, ``budget=0.3`` exchanges a given share.
 
     Returns:
-        The network, with the grid as ``network.stream_grid``.
+        The network, with the grid as ``network.stream_grid``. A deep copy has a grid of its own,
+        which :meth:`StreamGrid.only` of the original does not change.
 
     Raises:
         ValueError: If a norm is of an unknown kind, no norm fits the rule, a named part is missing,

@@ -22,7 +22,9 @@ AXES = ('tasks', 'modalities')
 class StreamGrid:
     """Sizes of a stream grid, the streams that are present, and how they fold into the batch.
 
-    All norms of a converted network hold the same grid, so :meth:`only` is said at one place.
+    All norms of a converted network hold the same grid, so :meth:`only` is said at one place. A
+    deep copy of a network has a grid of its own: copy the network and its ensemble in one module,
+    or build the ensemble of the copy from the copy's ``stream_grid``.
 
     Args:
         tasks: T, rows of the grid, at least 1.
@@ -98,11 +100,13 @@ class StreamGrid:
         exchange among themselves; a channel whose stream is alone stays as it is.
 
         Args:
-            modalities: Places of the modalities that are present, counted from 0; None for all.
+            modalities: Places of the modalities that are present, counted from 0 and ascending;
+                None for all.
             tasks: Places of the tasks, likewise.
 
         Raises:
-            ValueError: If a place is missing from the grid or named twice, or none is named.
+            ValueError: If no place is named, a place is missing from the grid, or places do not
+                ascend, because the batch has the order of the grid.
 
         Example:
             >>> grid = StreamGrid(modalities=3)
@@ -113,11 +117,12 @@ class StreamGrid:
         before = self._present
         chosen = []
         for axis, given, size in zip(AXES, (tasks, modalities), self.sizes, strict=True):
-            places = tuple(range(size)) if given is None else tuple(sorted(given))
-            allowed = set(range(size))
-            if not places or len(set(places)) < len(places) or not set(places) <= allowed:
+            places = tuple(range(size)) if given is None else tuple(given)
+            ascending = sorted(set(places)) == list(places)
+            if not places or not ascending or not set(places) <= set(range(size)):
                 raise ValueError(
-                    f'{axis} {list(given or ())}: name some of {list(range(size))}, each once'
+                    f'{axis} {list(given or ())}: name some of {list(range(size))} in ascending '
+                    'order, each once'
                 )
             chosen.append(places)
         self._present = (chosen[0], chosen[1])

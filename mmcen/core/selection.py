@@ -137,14 +137,19 @@ class Random(Fixed):
 class Budget(Fixed):
     """A share of the channels, of which :class:`ExchangeBudget` chooses the places.
 
-    It starts as :class:`Fixed`. The mask and what the choice rests on are part of a checkpoint.
+    It starts as :class:`Fixed`. The mask and what the choice rests on are part of a checkpoint, and
+    the mask is fixed at test.
 
     Args:
         args: See :class:`Selection`.
         kwargs: See :class:`Fixed`; the region is ``'disjoint'``.
 
+    Attributes:
+        wanted: Share that is asked for at present; on a ramp it differs from ``share``.
+        moved: Number of channels that the last choice took in.
+
     Raises:
-        ValueError: If the region is ``'all'``.
+        ValueError: If the region is ``'all'``, or the share is more than a stream's sub-part.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -154,10 +159,26 @@ class Budget(Fixed):
                 f"a budget chooses inside disjoint sub-parts, got region='{self.region}': "
                 'leave it out'
             )
+        self.check(self.share)
+        self.wanted, self.moved = self.share, 0
         # running mean and mean square of the first-order effect of replacing a channel
         self.register_buffer('effects', torch.zeros(2, *self.exchangeable.shape))
         self.effects: Tensor
         self.memory: int | None = None  # steps to average over; None does not watch
+
+    def check(self, share: float) -> None:
+        """Raise ValueError if a share cannot be met inside the sub-parts."""
+        streams = self.grid.sizes[self.grid.dim(self.axis) - 1]
+        if streams > 1 and not 0 < share <= 1 / streams:
+            raise ValueError(
+                f'a budget must be above 0 and at most 1/{streams}, the sub-part of each of '
+                f'{streams} streams, got {share}'
+            )
+
+    def choose(self, mask: Tensor) -> None:
+        """Exchange these channels, boolean ``(T, M, C)``, from now on."""
+        self.moved = int((mask & ~self.chosen).sum())
+        self.chosen.copy_(mask)
 
     def watch(self) -> Watch | None:
         whole = self.grid.is_whole and self.training and self.memory is not None
@@ -167,6 +188,8 @@ class Budget(Fixed):
     def _take_in(self, effects: Tensor) -> None:
         """Average the effects of a step, ``(T, M, C)``, into the running means."""
         effects = effects.to(self.effects.dtype).where(self.exchangeable, 0.0)
+        # a step that overflows, which a gradient scaler skips, counts as one without effect
+        effects = effects.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         step = torch.stack([effects, effects.square()])
         self.effects.lerp_(step, 1 / (self.memory or 1))
 

@@ -14,7 +14,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, HOOKS, MODELS, init_default_scope
 
-from ..layers import ExchangeNorm, exchange_norms
+from ..core import exchange_norms
+from ..layers import ExchangeNorm
 from ..models.backbones.efficientnet_lite import PREFIX, weights_file
 from ..visualization.sheet import class_colours, draw_sheet, picture
 from .environment import say

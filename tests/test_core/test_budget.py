@@ -1,12 +1,23 @@
 """A budget is met exactly, at once or along a ramp, and its choice is part of a checkpoint."""
 
+from copy import deepcopy
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from mmcen.core import ExchangeBudget, ExchangeNorm, StreamGrid, convert
+from mmcen.core import (
+    ExchangeBudget,
+    ExchangeNorm,
+    StreamEnsemble,
+    StreamGrid,
+    convert,
+    exchange_penalty,
+    exchanged_share,
+)
 from mmcen.core.functional import top_channels
 
 
@@ -76,6 +87,93 @@ def test_a_ramp_and_the_end():
     assert all(map(torch.equal, before, (norm.exchange_mask() for norm in norms_of(model))))
 
 
+@pytest.mark.parametrize('first', ['fixed', 'gamma', 'none'])
+@pytest.mark.parametrize('ramp', [None, 0.1])
+def test_the_share_is_that_of_the_budget_not_of_the_norms(first, ramp):
+    model = network(budget=0.4)
+    options = dict(criterion='gamma', begin=0.25, end=0.9, interval=3, first=first, ramp=ramp)
+    budget = ExchangeBudget(model, 0.2, **options)
+    budget.start(0, 20)
+    start = 0.0 if first == 'none' else 0.2 if ramp is None else ramp
+    met = [exchanged_share(model).flatten().tolist()]
+    met += [exchanged_share(model).flatten().tolist() for _ in train(model, budget, 20, 20)]
+    assert met[:6] == [pytest.approx([start] * 2)] * 6  # the first choice is after step 6
+    # 10, 20 channels of 20, 40 times the share; 18 is the last choice
+    assert met[18:] == [pytest.approx([0.2] * 2)] * 3
+    assert all(a <= b for a, b in pairwise(met))
+    assert list(budget.choices(20)) == [6, 9, 12, 15, 18]
+
+
+@settings(deadline=None)
+@given(
+    begin=st.floats(0, 1), length=st.floats(0, 1), interval=st.integers(1, 9),
+    total=st.integers(1, 30), ramp=st.sampled_from([None, 0.05, 0.5]),
+)  # fmt: skip
+def test_a_training_of_any_length_meets_the_budget(begin, length, interval, total, ramp):
+    model = network(budget=0.3)
+    end = min(1.0, begin + length)
+    options = dict(criterion='gamma', begin=begin, end=end, interval=interval, first='none')
+    budget = ExchangeBudget(model, ramp=ramp, **options)
+    budget.start(0, total)
+    for step in range(1, total + 1):
+        budget.step(step, total)
+    assert exchanged_share(model).tolist() == [[pytest.approx(0.3)] * 2]
+
+
+def test_a_network_that_is_not_trained_exchanges_its_budget():
+    """Nothing exchanged cannot happen: at construction, at the start and at test."""
+    model = network(budget=0.3)
+    assert exchanged_share(model).tolist() == [[pytest.approx(0.3)] * 2]
+    ExchangeBudget(model).start()
+    model.eval()
+    before = [norm.exchange_mask().clone() for norm in norms_of(model)]
+    with torch.no_grad():
+        for norm in norms_of(model):
+            norm.norm.weight.uniform_(5, 6)  # no scale is near any threshold
+        model(torch.randn(4, 3, 6, 6))
+    assert all(map(torch.equal, before, (norm.exchange_mask() for norm in norms_of(model))))
+    assert exchange_penalty(model) == 0
+
+
+def test_a_step_that_overflows_spoils_no_effect():
+    model = network(widths=(20,))
+    (norm,) = norms_of(model)
+    budget = ExchangeBudget(model, begin=0, end=1, interval=1, memory=2)
+    budget.start()
+    effects = torch.randn(1, 2, 20)
+    norm.selection.watch()(effects)
+    effects[0, 0, :3] = torch.tensor([torch.inf, -torch.inf, torch.nan])
+    norm.selection.watch()(effects)
+    assert norm.selection.effects.isfinite().all()
+    budget.step(1, 2)
+    assert exchanged_share(model).tolist() == [[pytest.approx(0.3)] * 2]
+
+
+def test_churn_counts_what_moved():
+    model = network(widths=(20,))
+    (norm,) = norms_of(model)
+    budget = ExchangeBudget(model, criterion='gamma', begin=0, interval=1, first='gamma')
+    with torch.no_grad():
+        norm.gamma().copy_(torch.arange(40.0).view(1, 2, 20))
+        budget.start()
+        norm.gamma()[0, 1, 19] = 0.0  # one of stream 1's six gives way to it
+    budget.step(1, 2)
+    assert budget.churn == pytest.approx(1 / 12)
+    budget.step(1, 2)
+    assert budget.churn == 0
+
+
+def test_a_deep_copy_has_its_own_grid():
+    both = nn.ModuleDict(dict(network=network(), ensemble=StreamEnsemble(StreamGrid(1, 2))))
+    both.ensemble.grid = both.network.stream_grid
+    copy = deepcopy(both)
+    x = torch.randn(2, 3, 6, 6)
+    with copy.network.stream_grid.only(modalities=[1]) as grid:
+        assert copy.ensemble(grid.unfold(copy.network(x))).shape == (2, 1, 40, 6, 6)
+        assert both.network.stream_grid.is_whole
+        assert both.ensemble.scores().tolist() == [[0.5, 0.5]]
+
+
 def test_over_the_whole_network_layers_share_the_budget():
     model = network()
     first, second = norms_of(model)
@@ -115,7 +213,7 @@ def test_a_training_goes_on_from_its_checkpoint():
     part = network()
     part.load_state_dict(state)
     budget = ExchangeBudget(part, **options)
-    budget.start(3 / 8)
+    budget.start(3, 8)
     list(train(part, budget, 5, 8, start=3))
     for key, value in whole.state_dict().items():
         assert torch.equal(value, part.state_dict()[key]), key
@@ -154,6 +252,17 @@ def test_movement_finds_the_channels_whose_exchange_helps():
         (lambda: ExchangeBudget(network(), scope='stage'), "scope must be one of .*, got 'stage'"),
         (lambda: ExchangeBudget(nn.Conv2d(1, 1, 1)), 'no norm exchanges under a budget: give the'),
         (lambda: network(budget=1.5), 'share must be within 0..1, got 1.5'),
+        (lambda: network(budget=0.6), 'above 0 and at most 1/2, the sub-part of .*, got 0.6'),
+        (lambda: network(budget=0.0), 'above 0 and at most 1/2, the sub-part of .*, got 0.0'),
+        (lambda: ExchangeBudget(network(3), 0.4), 'at most 1/3, the sub-part of .*, got 0.4'),
+        (lambda: ExchangeBudget(network(), 0.01), 'less than half a channel.* give at least 0.025'),
+        (lambda: ExchangeBudget(network(), begin=0.8), '0 <= begin <= end <= 1 must hold, got 0.8'),
+        (lambda: ExchangeBudget(network(), criterion='fixed', ramp=0.1), 'never chooses again'),
+        (lambda: ExchangeBudget(network(), criterion='fixed', first='none'), 'never chooses again'),
+        (
+            lambda: ExchangeBudget(nn.Sequential(network(), network(budget=0.2))),
+            r'norms have budgets of \[0.2, 0.3\]: give ExchangeBudget the share',
+        ),
     ],
 )
 def test_errors(call, message):

@@ -363,8 +363,12 @@ OddNorm = type('OddNorm', (Odd,), {})
             r'Sequential fails on inputs of \[\(1, 5, 8, 8\)\]: .* Give one that it takes as',
         ),
         (
+            lambda: convert(small(), modalities=2).stream_grid.only(modalities=[1, 0]).__enter__(),
+            r'modalities \[1, 0\]: name some of \[0, 1\] in ascending order',
+        ),
+        (
             lambda: convert(small(), modalities=2).stream_grid.only(modalities=[2]).__enter__(),
-            r'modalities \[2\]: name some of \[0, 1\], each once',
+            r'modalities \[2\]: name some of \[0, 1\] in ascending order, each once',
         ),
         (lambda: convert(small(), modalities=2)(torch.zeros(3, 3, 8, 8)), 'batch 3 is not divis'),
         (lambda: convert(small(), modalities=0), 'modalities must be a positive integer, got 0'),

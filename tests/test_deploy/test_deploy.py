@@ -10,10 +10,11 @@ from mmengine.registry import MODELS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmcen.core import exchange_norms
 from mmcen.deploy import as_it_is, deploy
 from mmcen.deploy.padding import KINDS, same_padding
 from mmcen.deploy.parts import fold_norm, plain_conv
-from mmcen.layers import ExchangeNorm, exchange_norms
+from mmcen.layers import ExchangeNorm
 from projects.paper import rivals  # noqa: F401  (registers)
 
 COLOUR = dict(mean=[124.0, 116.0, 104.0], std=[58.0, 57.0, 57.0])

@@ -8,8 +8,9 @@ from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from torch import nn
 
+from mmcen.core import exchange_norms
 from mmcen.engine import SparsityHook
-from mmcen.layers import CENBN, exchange_norms
+from mmcen.layers import CENBN
 
 LAMBDA, LR = 0.1, 0.5
 

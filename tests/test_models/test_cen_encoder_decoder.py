@@ -9,8 +9,8 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from mmcen.core import PrivateCopies
-from mmcen.layers import ExchangeNorm, exchange_norms
+from mmcen.core import PrivateCopies, exchange_norms
+from mmcen.layers import ExchangeNorm
 
 NORM = {'type': 'CENBN', 'threshold': 2e-2}
 STATS = {

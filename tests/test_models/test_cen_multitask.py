@@ -8,7 +8,8 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from mmcen.layers import ExchangeNorm, PerTask, exchange_norms
+from mmcen.core import exchange_norms
+from mmcen.layers import ExchangeNorm, PerTask
 from tests.oracle import exchange
 
 TASKS = dict(segment_semantic=['rgb', 'depth'], normal=['rgb', 'depth'], edge=['rgb', 'depth'])

@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from mmseg.models.backbones.resnet import BasicBlock
 from torch import nn
 
-from mmcen.layers import exchange_norms
+from mmcen.core import exchange_norms
 from mmcen.models.backbones import CENResNet
 from mmcen.models.decode_heads import RefineNetHead
 from tests.oracle import exchange

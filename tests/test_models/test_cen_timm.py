@@ -14,8 +14,9 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from mmcen.core import exchange_norms
 from mmcen.engine.hooks import SparsityHook
-from mmcen.layers import ExchangeNorm, exchange_norms
+from mmcen.layers import ExchangeNorm
 from mmcen.models.backbones import CENTIMMBackbone, cen_timm
 from mmcen.models.backbones.efficientnet_lite import load_from_efficientnet_lite0, to_timm
 from tests.oracle import exchange

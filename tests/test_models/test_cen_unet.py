@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmcen.core import exchange_norms
 from mmcen.core.grid import StreamGrid
-from mmcen.layers import PerTask, exchange_norms
+from mmcen.layers import PerTask
 from mmcen.layers.per_task import check_groups
 from tests.oracle_unet import ListUNet
 

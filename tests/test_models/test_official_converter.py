@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from mmseg.models.backbones.resnet import Bottleneck
 from torch import nn
 
-from mmcen.layers import exchanged_shares
+from mmcen.core import exchanged_shares
 from mmcen.models.backbones import CENResNet
 from tests.official import OfficialSegmenter, randomised
 from tools.model_converters.official_cen import convert, main

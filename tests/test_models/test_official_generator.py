@@ -9,7 +9,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmcen.layers import exchanged_shares
+from mmcen.core import exchanged_shares
 from tests.official import OfficialGenerator
 from tools.model_converters.official_cen_generator import convert, main
 

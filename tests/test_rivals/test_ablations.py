@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmcen.core import exchange_norms, exchanged_shares
 from mmcen.core.functional import part_bounds
 from mmcen.engine import SparsityHook
-from mmcen.layers import CENBN, CENIN, ExchangeNorm, exchange_norms, exchanged_shares
+from mmcen.layers import CENBN, CENIN, ExchangeNorm
 from projects.paper.rivals.ablations import share_half
 from projects.paper.rivals.stand_ins import STAND_INS, make_stand_in
 

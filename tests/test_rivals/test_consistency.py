@@ -6,7 +6,7 @@ from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 
-from mmcen.layers import exchange_norms
+from mmcen.core import exchange_norms
 from projects.paper import rivals  # noqa: F401  (registers)
 from tests.test_models.test_cen_translator import batch, build
 

@@ -10,8 +10,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from mmcen.core import PrivateCopies
-from mmcen.layers import exchange_norms
+from mmcen.core import PrivateCopies, exchange_norms
 from projects.paper.rivals.fusion import fusion_losses
 from tests.training import ROOT
 

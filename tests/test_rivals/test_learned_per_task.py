@@ -14,8 +14,9 @@ from mmengine.registry import MODELS
 from mmseg.structures import SegDataSample
 from torch import nn
 
+from mmcen.core import exchange_norms
 from mmcen.core.grid import StreamGrid
-from mmcen.layers import PerTask, exchange_norms
+from mmcen.layers import PerTask
 from mmcen.models.generators.cen_unet import UpConv
 from projects.paper.rivals import PolicyHook
 from projects.paper.rivals.learned_per_task import LearnedPerTask, SharingPolicy, find_policy

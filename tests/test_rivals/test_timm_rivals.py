@@ -7,8 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from mmcen.core import ExchangeNorm, PrivateCopies
-from mmcen.layers import exchange_norms
+from mmcen.core import ExchangeNorm, PrivateCopies, exchange_norms
 from projects.paper import rivals  # noqa: F401  (registers)
 from tests.test_models.test_cen_timm import CONFIG, STAGES
 

@@ -105,7 +105,7 @@ def by_name(given: list[list[str]], what: str) -> dict[str, list[str]]:
 
 def norms_of(model, wanted=None) -> dict:
     """Exchanging norms by name: those wanted, or all."""
-    from mmcen.layers import exchange_norms
+    from mmcen.core import exchange_norms
 
     norms = dict(exchange_norms(model))
     if not norms:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmcen.core import exchange_norms
 from mmcen.deploy import OnnxNetwork, as_it_is, deploy, export_onnx
-from mmcen.layers import exchange_norms
 from mmcen.models.decode_heads import refinenet_head
 
 from .list_of_streams import ListOfStreams

@@ -32,7 +32,7 @@ class StreamNorms(nn.ModuleList):
         streams = norm.grid.modalities
         super().__init__(one_stream_norm(norm, m) for m in range(streams))
         self.exchanges = norm.exchanges
-        self.threshold = norm.threshold
+        self.threshold = getattr(norm.selection, 'threshold', 0.0)
         self.stream = 0
         for m in range(streams):
             for part in ('exchangeable', 'penalised'):  # (C,) of the stream's own channels

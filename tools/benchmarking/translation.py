@@ -10,7 +10,7 @@ from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
-from mmcen.layers import exchange_norms
+from mmcen.core import exchange_norms
 from mmcen.models.translators import CENTranslator
 
 from .list_translator import ListTranslator, check_mirrors

@@ -21,7 +21,8 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from mmcen.layers import ExchangeNorm, exchange_norms
+from mmcen.core import exchange_norms
+from mmcen.layers import ExchangeNorm
 from mmcen.models.segmentors import CENEncoderDecoder
 
 from .list_of_streams import ListOfStreams, check_mirrors

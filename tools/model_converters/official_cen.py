@@ -22,6 +22,7 @@ from torch import Tensor
 # A clone runs without being installed, and runs its own package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import mmcen
 from mmcen.models.backbones import CENResNet
 from mmcen.models.decode_heads import RefineNetHead
 from tools.model_converters import common
@@ -117,12 +118,8 @@ def read_architecture(official: Mapping[str, Tensor]) -> Architecture:
 def target_shapes(arch: Architecture) -> dict[str, torch.Size]:
     """Names and shapes of the model's tensors; takes no memory."""
     with torch.device('meta'):
-        backbone = CENResNet(
-            arch.depth,
-            stem_channels=arch.width,
-            base_channels=arch.width,
-            norm_cfg={'type': 'CENBN', 'modalities': arch.streams},
-        )
+        backbone = CENResNet(arch.depth, stem_channels=arch.width, base_channels=arch.width)
+        mmcen.convert(backbone, modalities=arch.streams, exchange=None)
         head = RefineNetHead(
             [arch.width * 4 * 2**i for i in range(STAGES)],
             arch.channels,

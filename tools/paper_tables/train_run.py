@@ -24,8 +24,8 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmcen.core import exchanged_shares
 from mmcen.engine.launch import build_runner
-from mmcen.layers import exchanged_shares
 from tools.common import write
 from tools.paper_tables.store import commit
 

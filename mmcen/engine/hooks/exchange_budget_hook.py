@@ -14,8 +14,10 @@ from ...core.budget import ExchangeBudget
 class ExchangeBudgetHook(Hook):
     """Run an :class:`~mmcen.core.ExchangeBudget` in a training.
 
+    :class:`ExchangeMonitorHook` reports the share that is wanted and met, and the churn.
+
     Args:
-        kwargs: of ExchangeBudget.
+        kwargs: Of ExchangeBudget.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -24,8 +26,7 @@ class ExchangeBudgetHook(Hook):
     def before_train(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.budget = ExchangeBudget(model, **self.kwargs)
-        self.budget.start(runner.iter / runner.max_iters)
+        self.budget.start(runner.iter, runner.max_iters)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
         self.budget.step(runner.iter + 1, runner.max_iters)
-        runner.message_hub.update_scalar('train/churn', self.budget.churn)

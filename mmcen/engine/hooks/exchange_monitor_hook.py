@@ -11,8 +11,9 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from ...core import exchange_norms, exchanged_shares
 from ...core.selection import Threshold
-from ...layers import ExchangeNorm, StreamEnsemble, exchange_norms, exchanged_shares
+from ...layers import ExchangeNorm, StreamEnsemble
 
 
 @HOOKS.register_module()

@@ -10,8 +10,9 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.optim import Optimizer
 
+from ...core import exchange_norms
 from ...core.functional import soft_threshold, sparsity_subgradient
-from ...layers import ExchangeNorm, exchange_norms
+from ...layers import ExchangeNorm
 
 MODES = ('subgradient', 'proximal')
 

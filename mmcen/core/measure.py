@@ -1,0 +1,55 @@
+"""What a converted network exchanges: its exchanging norms, their shares, and the penalty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from .functional import sparsity_penalty
+from .norm import ExchangeNorm
+
+
+def exchange_norms(network: nn.Module) -> Iterator[tuple[str, ExchangeNorm]]:
+    """Yield names and layers of all norms that exchange, in order."""
+    for name, module in network.named_modules():
+        if isinstance(module, ExchangeNorm) and module.exchanges:
+            yield name, module
+
+
+def exchanged_shares(network: nn.Module) -> dict[str, Tensor]:
+    """Return the share of replaced channels by layer.
+
+    Returns:
+        Name of an exchanging norm to ``(T, M)`` in 0..1, of all C channels of a stream.
+    """
+    return {name: norm.exchange_mask().float().mean(-1) for name, norm in exchange_norms(network)}
+
+
+def exchanged_share(network: nn.Module) -> Tensor:
+    """Return the share of replaced channels over all exchanging norms, ``(T, M)`` in 0..1.
+
+    Raises:
+        ValueError: If no norm exchanges.
+
+    Example:
+        >>> from mmcen import convert
+        >>> block = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8))
+        >>> exchanged_share(convert(block, modalities=2, budget=0.25))
+        tensor([[0.2500, 0.2500]])
+    """
+    masks = [norm.exchange_mask() for _, norm in exchange_norms(network)]
+    if not masks:
+        raise ValueError(f'no norm of {type(network).__name__} exchanges: convert it first')
+    return torch.cat(masks, -1).float().mean(-1)
+
+
+def exchange_penalty(network: nn.Module) -> Tensor:
+    """Return the sparsity penalty of Eq. 2 without its lambda, a scalar.
+
+    It is the sum of ``|gamma|`` over the penalised channels of all exchanging norms; 0 under a
+    budget, which has no penalty.
+    """
+    norms = [norm for _, norm in exchange_norms(network)]
+    return sum((sparsity_penalty(n.gamma(), n.penalised) for n in norms), torch.zeros(()))
