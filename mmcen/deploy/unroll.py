@@ -229,7 +229,7 @@ class Unroller:
         self, norm: ExchangeNorm, own: list[fx.Node], plain: dict[int, list[nn.Module]]
     ) -> list[fx.Node]:
         """The activation that a norm of timm brings, behind the exchange."""
-        for part in norm.after or ():
+        for part in () if norm.after is None else norm.after.children():
             if not isinstance(part, nn.Identity):
                 (new,) = self._plain(part, plain)
                 own = [self.add(new, y) for y in own]

@@ -78,9 +78,9 @@ class CENDenseNetwork(BaseModule):
             own = StreamGrid(1, self.grid.modalities)
             self.decode_heads = nn.ModuleList(convert(h, exchange=None, grid=own) for h in heads)
 
-    def _join(self, heads: list[nn.Module], options: Mapping[str, Any] | None) -> None:
+    def _join(self, heads: list[Any], options: Mapping[str, Any] | None) -> None:
         """Merge all heads into one with per-task convolutions; keep the classifiers separate."""
-        head: Any = heads[0]
+        head = heads[0]
         classifiers = iter([head.conv_seg for head in heads])
         head.conv_seg = nn.Identity()
         names = [name for name, m in head.named_modules() if isinstance(m, nn.Conv2d)]
