@@ -298,7 +298,7 @@ class CENInferencer(BaseInferencer):
         shape = packed['data_samples'].ori_shape[:2]
         made = {name: self._array(name, y, shape) for name, y in outputs.items()}
         colour = None
-        if self.info.get('rgb', {}).get('kind') in ('colour', 'domain'):
+        if 'rgb' in self.info and self.info['rgb'].kind in ('colour', 'domain'):
             stage = self.pipeline.transforms[0]
             own = stage.transform(self._sample(frame) | {'modality_paths': {
                 'rgb': frame.files['rgb']}})  # fmt: skip

@@ -66,21 +66,11 @@ def load_config(args: argparse.Namespace, parser: ArgumentParser) -> Config:
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
-    keep_order(cfg)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     return cfg
-
-
-def keep_order(cfg: Config) -> None:
-    """Write down the order of modalities and tasks, in place: it is that of the streams, and
-    mmengine sorts what is in a dict when it dumps a config into the work directory."""
-    model = cfg.get('model') or {}
-    for part, names in ((model.get('data_preprocessor') or {}, 'modalities'), (model, 'tasks')):
-        if names in part:
-            part.setdefault('order', list(part[names]))
 
 
 def load_checkpoint(cfg: Config, checkpoint: str, parser: ArgumentParser) -> None:

@@ -34,8 +34,14 @@ MULTITASK = """
 custom_imports = dict(imports=['mmcen'])
 model = dict(
     type='CENMultiTask',
-    tasks=dict(segment_semantic=['rgb', 'depth_zbuffer'], normal=['rgb', 'depth_zbuffer']),
-    heads=dict(segment_semantic=dict(type='ClassHead', num_classes=10)),
+    tasks=[
+        dict(
+            name='segment_semantic',
+            inputs=['rgb', 'depth_zbuffer'],
+            head=dict(type='ClassHead', num_classes=10),
+        ),
+        dict(name='normal', inputs=['rgb', 'depth_zbuffer']),
+    ],
     network=dict(type='CENUNetGenerator', downs=4, base_channels=8),
 )
 pack = [dict(type='EncodeDomains'), dict(type='PackModalities')]
@@ -369,7 +375,7 @@ def test_what_is_wrong_takes_one_line(folder, monkeypatch, capsys, args, message
     Path('bad.onnx').write_text('no protobuf')
     Path('half.pth').write_bytes(Path('seg.pth').read_bytes()[:10_000])
     torch.save([1.0], 'list.pth')
-    rgb = dict(type='CENDataPreprocessor', modalities=dict(rgb=dict(mean=[0.0], std=[1.0])))
+    rgb = dict(type='CENDataPreprocessor', modalities=[dict(name='rgb', mean=[0.0], std=[1.0])])
     alone = Config.fromfile('seg.py')
     alone.model.data_preprocessor = rgb
     alone.dump('rgb.py')

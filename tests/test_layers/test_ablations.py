@@ -246,7 +246,7 @@ def test_streams_of_a_segmenter_may_share_stock_norms():
         type='CENEncoderDecoder',
         data_preprocessor=dict(
             type='CENDataPreprocessor',
-            modalities={name: dict(mean=[0.0], std=[1.0]) for name in 'ab'},
+            modalities=[dict(name=name, mean=[0.0], std=[1.0]) for name in 'ab'],
         ),
         backbone=dict(type='CENResNet', depth=18, norm_cfg=dict(type='BN'), in_channels=1),
         decode_head=dict(

@@ -19,6 +19,7 @@ from mmcen.engine import PolicyHook
 from mmcen.layers import LearnedPerTask, PerTask, SharingPolicy, find_policy
 from mmcen.models.generators.cen_unet import UpConv
 from mmcen.models.multitask.turns import update_in_turn
+from tests.specs import task_list
 
 LEARNED = dict(
     type='CENUNetGenerator',
@@ -298,7 +299,7 @@ def translator(network=None):
     return MODELS.build(
         dict(
             type='CENTranslator',
-            tasks=TASKS,
+            tasks=task_list(TASKS),
             network=dict(LEARNED, **SMALL) if network is None else network,
             head=dict(type='ImageHead', loss=dict(type='mmagic.L1Loss', loss_weight=100.0)),
             discriminator=dict(
@@ -386,7 +387,9 @@ def test_without_a_policy_nothing_is_logged():
 
 def test_one_optimizer_trains_both_without_a_discriminator():
     """CENMultiTask knows no turns."""
-    model = MODELS.build(dict(type='CENMultiTask', tasks=TASKS, network=dict(LEARNED, **SMALL)))
+    model = MODELS.build(
+        dict(type='CENMultiTask', tasks=task_list(TASKS), network=dict(LEARNED, **SMALL))
+    )
     optim = build_optim_wrapper(
         model, ConfigDict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-2))
     )

@@ -11,6 +11,7 @@ from torch import nn
 
 from mmcen.core import exchange_norms
 from mmcen.layers import ExchangeNorm
+from tests.specs import modality_list
 
 NORM = {'type': 'CENBN', 'threshold': 2e-2}
 STATS = {
@@ -87,7 +88,7 @@ def build(modalities=('rgb', 'depth'), backbone=None, head=None, test_cfg=None, 
             type='CENEncoderDecoder',
             data_preprocessor={
                 'type': 'CENDataPreprocessor',
-                'modalities': {m: STATS[m] for m in modalities},
+                'modalities': modality_list({m: STATS[m] for m in modalities}),
                 'size_divisor': 1,
             },
             backbone=backbone or RESNET,
@@ -343,12 +344,12 @@ def test_complaints(make, message):
 
 
 def test_a_modality_cannot_be_named_ensemble():
-    with pytest.raises(ValueError, match="a modality cannot be named 'ensemble': rename it"):
+    with pytest.raises(ValueError, match="modality 'ensemble' cannot be used as a name: rename it"):
         MODELS.build(
             {
                 'type': 'CENEncoderDecoder',
                 'backbone': RESNET,
                 'decode_head': FCN,
-                'data_preprocessor': {'modalities': {'ensemble': {}}},
+                'data_preprocessor': {'modalities': [{'name': 'ensemble'}]},
             }
         )

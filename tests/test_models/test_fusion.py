@@ -54,7 +54,7 @@ def segmenter(fusion, exchange=False, **kwargs):
     return dict(
         type='CENEncoderDecoder',
         data_preprocessor=dict(
-            type='CENDataPreprocessor', modalities=dict.fromkeys(('a', 'b', 'c'), stats)
+            type='CENDataPreprocessor', modalities=[dict(name=name, **stats) for name in 'abc']
         ),
         backbone=dict(
             type='CENResNet',
@@ -219,7 +219,7 @@ def test_errors_of_generators():
         MODELS.build(translator(dict(fusion=fusion)))
     with pytest.raises(ValueError, match=r'fusion after layer \[9\]: give numbers of 1 to 4'):
         MODELS.build(translator(dict(exchange=False, fusion=dict(fusion, after=(9,)))))
-    two = dict(rgb=['normal'], reshading=['normal'])
+    two = [dict(name=name, inputs=['normal']) for name in ('rgb', 'reshading')]
     with pytest.raises(ValueError, match="convs='private', and fusion .* are for one task"):
         MODELS.build(translator(dict(exchange=False), tasks=two, convs='private'))
     with pytest.raises(ValueError, match="convs must be 'shared' or 'private', got 'own'"):

@@ -12,7 +12,11 @@ pytest.importorskip('mmagic', reason='image translation needs mmagic')
 # No chance but the draws of the policy, whose seed is the same in all processes.
 CONFIG = f"""
 _base_ = '{ROOT}/configs/cen/rooms_rgb_to_semseg-depth.py'
-tasks = dict(segment_semantic=['rgb'], depth_zbuffer=['rgb'], normal=['rgb'])
+tasks = [
+    dict(name='segment_semantic', inputs=['rgb'], head=dict(type='ClassHead', num_classes=10)),
+    dict(name='depth_zbuffer', inputs=['rgb']),
+    dict(name='normal', inputs=['rgb']),
+]
 domains = ['rgb', 'depth_zbuffer', 'normal']
 data = dict(
     size=(32, 32), modalities=domains,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...core import StreamGrid, convert
 from ...layers import StreamEnsemble, check_private_norms, fusion_losses, set_grid, unshare
 from ...layers.fusion import check_merge
-from ..data_preprocessor import in_order
+from ...modalities import modality_names
 from ..label_map import label_map
 from ..losses import losses_of_head
 
@@ -47,8 +47,7 @@ class CENEncoderDecoder(EncoderDecoder):
 
     Args:
         backbone, decode_head, neck, auxiliary_head: configs of mmseg parts, unchanged.
-        data_preprocessor: config with ``modalities``, a dict by name
-            (:class:`CENDataPreprocessor`).
+        data_preprocessor: config with ``modalities``, a list (:class:`CENDataPreprocessor`).
         test_cfg: as in mmseg, and two options. ``streams`` (default True): predict each stream's
             own output besides the ensemble's, as ``sample.streams.<name>.pred_sem_seg``.
             ``logits`` (default False): keep ``seg_logits`` of K > 1 classes at the original size,
@@ -91,10 +90,7 @@ class CENEncoderDecoder(EncoderDecoder):
         for what, word in (('norms', norms), ('convs', convs)):
             if word not in ('private', 'shared'):
                 raise ValueError(f"{what} must be 'private' or 'shared', got '{word}'")
-        order = data_preprocessor.get('order')
-        streams = tuple(in_order(data_preprocessor['modalities'], order, 'modalities'))
-        if ENSEMBLE in streams:
-            raise ValueError(f"a modality cannot be named '{ENSEMBLE}': rename it")
+        streams = tuple(modality_names(data_preprocessor['modalities']))
         grid = StreamGrid(tasks=1, modalities=len(streams))
         encoder, heads = deepcopy([backbone, neck]), deepcopy([decode_head, auxiliary_head])
         if exchange is None:

@@ -64,7 +64,7 @@ class CENTranslator(CENMultiTask):
 
     def __init__(
         self,
-        tasks: Mapping[str, Sequence[str]],
+        tasks: Sequence[Mapping[str, Any]],
         network: dict,
         discriminator: dict,
         gan_loss: dict,
@@ -77,8 +77,8 @@ class CENTranslator(CENMultiTask):
         self.judged = [task for task, head in self.heads.items() if head.of_images]
         if not self.judged:
             raise ValueError(
-                f'none of the tasks {list(tasks)} is an image that a discriminator could judge: '
-                'use CENMultiTask'
+                f'none of the tasks {list(self.tasks)} is an image that a discriminator could '
+                'judge: use CENMultiTask'
             )
         self.discriminators = TaskDiscriminators(self.judged, discriminator)
         self.gan_loss = MODELS.build(gan_loss)
