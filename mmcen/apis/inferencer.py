@@ -21,12 +21,11 @@ from ..deploy import DeployedNetwork, OnnxNetwork, as_it_is, deploy
 from ..files import whole_file
 from ..models.multitask import CENMultiTask
 from ..models.segmentors import CENEncoderDecoder
+from ..outputs import ENSEMBLE
 from ..visualization.sheet import class_colours, draw_sheet, picture
 from .frames import Frame, find_frames
 from .loading import find_loading, find_test_set
 from .weights import load_checkpoint, load_weights
-
-ENSEMBLE = 'ensemble'
 
 
 @dataclass

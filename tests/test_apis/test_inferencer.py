@@ -99,7 +99,7 @@ def test_predictions_are_those_of_the_test(folder, apart):
         assert set(one.outputs) == {'ensemble', 'rgb', 'depth'}
         same = [one.outputs['ensemble'] == sample.pred_sem_seg.data[0].numpy()]
         same += [
-            one.outputs[name] == sample.streams.get(name).pred_sem_seg.data[0].numpy()
+            one.outputs[name] == sample.outputs.semseg.get(name).pred_sem_seg.data[0].numpy()
             for name in ('rgb', 'depth')
         ]
         # taken apart, a pixel between two classes may fall to the other
@@ -201,11 +201,9 @@ def test_a_built_model(folder):
 
 def of_modalities(**channels):
     model = Config.fromfile('seg.py').model
-    model.data_preprocessor.modalities = {
-        '_delete_': True,
-        **{name: dict(mean=[0.0] * n, std=[1.0] * n) for name, n in channels.items()},
-    }
-    del model.data_preprocessor.modalities['_delete_']
+    model.data_preprocessor.modalities = [
+        dict(name=name, mean=[0.0] * n, std=[1.0] * n) for name, n in channels.items()
+    ]
     return MODELS.build(model)
 
 

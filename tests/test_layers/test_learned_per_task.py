@@ -364,7 +364,9 @@ def test_translators_checkpoint_has_the_policy_once():
     other.load_state_dict(model.state_dict())
     assert other.policy.groups()[2] == (0, 1, 1)
     inputs = batch()
-    one, two = (m.eval().test_step(deepcopy(inputs))[0].tasks.b.pred for m in (model, other))
+    one, two = (
+        m.eval().test_step(deepcopy(inputs))[0].outputs.b.ensemble.pred for m in (model, other)
+    )
     assert one.equal(two)
     assert model.network.down_convs[2].groups == (0, 1, 1)
 

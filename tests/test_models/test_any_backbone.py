@@ -115,4 +115,4 @@ def test_two_steps_and_a_prediction(name, tmp_path):
     with torch.no_grad():
         sample = model.test_step(batch(1, size))[0]
     assert sample.pred_sem_seg.data.shape == (1, size, size)
-    assert sample.streams.rgb.pred_sem_seg.data.shape == (1, size, size)
+    assert sample.outputs.semseg.rgb.pred_sem_seg.data.shape == (1, size, size)

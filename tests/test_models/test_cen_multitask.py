@@ -152,10 +152,11 @@ def test_trains_and_predicts():
         key = f'{task}.ensemble.{KEYS.get(task, "loss_pixel")}'
         assert last[key] < 0.9 * first[key]
     sample = model.eval().val_step(data)[0]
-    assert sample.tasks.normal.pred.shape == (3, 32, 32)
-    assert 0 <= sample.tasks.normal.pred.min() <= sample.tasks.normal.pred.max() <= 255
-    torch.testing.assert_close(sample.tasks.normal.gt, data['inputs']['normal'][0])
-    assert sample.tasks.segment_semantic.pred_sem_seg.data.shape == (1, 32, 32)
+    image = sample.outputs.normal.ensemble.pred
+    assert image.shape == (3, 32, 32)
+    assert 0 <= image.min() <= image.max() <= 255
+    torch.testing.assert_close(sample.targets.normal, data['inputs']['normal'][0])
+    assert sample.outputs.segment_semantic.ensemble.pred_sem_seg.data.shape == (1, 32, 32)
 
 
 def test_the_ensemble_trains_the_scores_alone():

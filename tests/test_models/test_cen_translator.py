@@ -191,11 +191,12 @@ def test_class_head_beside_an_image():
         key = f'segment_semantic.{name}.loss_ce'
         assert last[key] < 0.5 * first[key]
     model.eval()
-    prediction = model.val_step(deepcopy(data))[0].tasks
-    assert (prediction.segment_semantic.pred_sem_seg.data == 3).float().mean() > 0.9
-    assert prediction.segment_semantic.streams.rgb.pred_sem_seg.data.shape == (1, 32, 32)
-    assert 'gt' not in prediction.segment_semantic
-    torch.testing.assert_close(prediction.normal.gt, data['inputs']['normal'][0])
+    sample = model.val_step(deepcopy(data))[0]
+    classes = sample.outputs.segment_semantic
+    assert (classes.ensemble.pred_sem_seg.data == 3).float().mean() > 0.9
+    assert classes.rgb.pred_sem_seg.data.shape == (1, 32, 32)
+    assert sample.targets.keys() == ['normal']
+    torch.testing.assert_close(sample.targets.normal, data['inputs']['normal'][0])
 
 
 @pytest.mark.parametrize('streams', [True, False])
@@ -204,12 +205,11 @@ def test_predictions(streams):
     inputs = batch(model)
     sample = model.test_step({'inputs': dict(inputs)})[1]
     outputs = model({n: torch.stack(v) / 127.5 - 1 for n, v in inputs.items()})['rgb']
-    torch.testing.assert_close(sample.tasks.rgb.pred, (outputs['ensemble'][1] + 1) * 127.5)
-    assert ('streams' in sample.tasks.rgb) == streams
-    if streams:
-        torch.testing.assert_close(
-            sample.tasks.rgb.streams.depth.pred, (outputs['depth'][1] + 1) * 127.5
-        )
+    names = ['ensemble', 'normal', 'depth'] if streams else ['ensemble']
+    assert sample.outputs.rgb.keys() == names
+    for name in names:
+        found = sample.outputs.rgb.get(name).pred
+        torch.testing.assert_close(found, (outputs[name][1] + 1) * 127.5)
 
 
 @pytest.mark.parametrize('dropout', [True, False])
@@ -217,7 +217,9 @@ def test_dropout_at_test_is_a_choice(dropout):
     network = dict(type='CENUNetGenerator', downs=4, base_channels=6)
     model = build(SETTINGS['fusion'], network=network, test_cfg=dict(dropout=dropout)).eval()
     inputs = batch(model)
-    one, two = (model.test_step({'inputs': dict(inputs)})[0].tasks.rgb.pred for _ in range(2))
+    one, two = (
+        model.test_step({'inputs': dict(inputs)})[0].outputs.rgb.ensemble.pred for _ in range(2)
+    )
     assert one.equal(two) != dropout
     assert not any(layer.training for layer in model.modules())
 

@@ -105,9 +105,9 @@ def test_segmenters_train_and_predict(kind, after, merge):
     gradients = {k for k, p in model.named_parameters() if p.grad is not None}
     assert all(name in gradients for name, _ in model.named_parameters() if 'fusion' in name)
     predicted = model.eval().predict(inputs, samples)
-    assert set(predicted[0].streams.keys()) == set(streams)
+    assert predicted[0].outputs.semseg.keys() == ['ensemble', *streams]
     if streams == ('fused',):
-        fused = predicted[0].streams.fused.pred_sem_seg.data
+        fused = predicted[0].outputs.semseg.fused.pred_sem_seg.data
         assert torch.equal(fused, predicted[0].pred_sem_seg.data)
 
 

@@ -13,8 +13,9 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from ...layers import StreamEnsemble, find_policy, fusion_losses
+from ...outputs import ENSEMBLE, FUSED, outputs_of
 from .heads import to_image
-from .plan import ENSEMBLE, FUSED, Plan
+from .plan import Plan
 
 Outputs = dict[str, dict[str, Tensor]]
 
@@ -40,8 +41,7 @@ class CENMultiTask(BaseModel):
             ``dropout`` (default False): leave dropout on, as pix2pix and the official code test.
         init_cfg: as in mmengine.
 
-    Predictions: ``sample.tasks.<task>`` has the ensemble's ``pred`` (image, 0..255, and ``gt``) or
-    ``pred_sem_seg``, and ``streams.<modality>`` each stream's.
+    Predictions: ``sample.outputs`` and ``sample.targets``, see :mod:`mmcen.outputs`.
 
     Raises:
         ValueError: tasks that are no grid, a domain that the batch lacks.
@@ -162,26 +162,28 @@ class CENMultiTask(BaseModel):
     def predict(
         self, domains: dict[str, Tensor], data_samples: list[SegDataSample] | None
     ) -> list[SegDataSample]:
-        """Samples with predictions in ``tasks``; targets of the batch go along as ``gt``."""
+        """Samples with ``outputs``, and with the ``targets`` that the batch has."""
         with _Dropout(self.network, self.test_cfg['dropout']):
             outputs = self.outputs(domains)
         batch = next(iter(domains.values())).shape[0]
         samples = data_samples or [SegDataSample() for _ in range(batch)]
         for i, sample in enumerate(samples):
-            tasks = {task: self._prediction(task, outputs[task], i) for task in outputs}
-            for task in tasks:
-                if self.heads[task].of_images and task in domains:
-                    tasks[task].set_data({'gt': to_image(domains[task][i])})
-            sample.set_data({'tasks': BaseDataElement(**tasks)})
+            tasks = {task: self._predictions(task, outputs[task], i) for task in outputs}
+            targets = {
+                task: to_image(domains[task][i])
+                for task in tasks
+                if self.heads[task].of_images and task in domains
+            }
+            data = {'outputs': outputs_of(tasks), 'targets': BaseDataElement(**targets)}
+            sample.set_data(data)
         return samples
 
-    def _prediction(self, task: str, outputs: dict[str, Tensor], i: int) -> BaseDataElement:
-        predict = self.heads[task].predict
-        result = predict(outputs[ENSEMBLE][i])
-        if self.test_cfg['streams']:
-            own = {name: predict(x[i]) for name, x in outputs.items() if name != ENSEMBLE}
-            result.set_data({'streams': BaseDataElement(**own)})
-        return result
+    def _predictions(
+        self, task: str, outputs: dict[str, Tensor], i: int
+    ) -> dict[str, BaseDataElement]:
+        """Of one sample, by name."""
+        names = list(outputs) if self.test_cfg['streams'] else [ENSEMBLE]
+        return {name: self.heads[task].predict(outputs[name][i]) for name in names}
 
     def _by_name(self, inputs: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
         if isinstance(inputs, dict):

@@ -6,7 +6,6 @@ from typing import Any
 from ...core.grid import StreamGrid
 from ...modalities import check_keys, check_names
 
-ENSEMBLE, FUSED = 'ensemble', 'fused'
 KEYS = ('name', 'inputs', 'head')
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.registry import MODELS
-from mmengine.structures import BaseDataElement, PixelData
+from mmengine.structures import PixelData
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
@@ -18,10 +18,11 @@ from ...core import StreamGrid, convert
 from ...layers import StreamEnsemble, check_private_norms, fusion_losses, set_grid, unshare
 from ...layers.fusion import check_merge
 from ...modalities import modality_names
+from ...outputs import ENSEMBLE, SEGMENTATION, fields_of, outputs_of
 from ..label_map import label_map
 from ..losses import losses_of_head
 
-ENSEMBLE = 'ensemble'
+FIELDS = ('pred_sem_seg', 'seg_logits')  # of an output
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
@@ -49,7 +50,7 @@ class CENEncoderDecoder(EncoderDecoder):
         backbone, decode_head, neck, auxiliary_head: configs of mmseg parts, unchanged.
         data_preprocessor: config with ``modalities``, a list (:class:`CENDataPreprocessor`).
         test_cfg: as in mmseg, and two options. ``streams`` (default True): predict each stream's
-            own output besides the ensemble's, as ``sample.streams.<name>.pred_sem_seg``.
+            own output besides the ensemble's, see :mod:`mmcen.outputs`.
             ``logits`` (default False): keep ``seg_logits`` of K > 1 classes at the original size,
             which takes most of the time of a test frame on a CPU. Models with one output channel
             and ``predict`` without data samples always give ``seg_logits``.
@@ -238,10 +239,10 @@ class CENEncoderDecoder(EncoderDecoder):
             if data_samples and name != ENSEMBLE:
                 own = [SegDataSample(metainfo=s.metainfo) for s in data_samples]
             by_name[name] = self._classify(logits, own)
-        samples = by_name.pop(ENSEMBLE)
-        for i, sample in enumerate(samples if by_name else ()):
-            streams = {name: of_stream[i] for name, of_stream in by_name.items()}
-            sample.set_data({'streams': BaseDataElement(**streams)})
+        samples = by_name[ENSEMBLE]
+        for i, sample in enumerate(samples):
+            fields = {name: fields_of(found[i], FIELDS) for name, found in by_name.items()}
+            sample.set_data({'outputs': outputs_of({SEGMENTATION: fields})})
         return samples
 
     def _classify(

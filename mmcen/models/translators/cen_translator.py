@@ -14,8 +14,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ...layers.winograd import save_multiplications
+from ...outputs import ENSEMBLE
 from ..multitask.cen_multitask import CENMultiTask, Outputs
-from ..multitask.plan import ENSEMBLE
 from ..multitask.turns import update_in_turn
 
 FLOWS = ('all', 'random')
