@@ -22,6 +22,9 @@ from mmengine.dist import master_only
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..models.checkpoint_names import CheckpointError
+from .hooks import CheckClassesHook
+
 
 def common_parser(description: str) -> ArgumentParser:
     """The arguments that training and testing share, under the names that mmseg gives them."""
@@ -136,7 +139,9 @@ def build_runner(cfg: Config) -> Runner:
     """Build the runner of a config; several processes work without an accelerator, too."""
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         _distribute_on_cpu(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(CheckClassesHook())
+    return runner
 
 
 def _distribute_on_cpu(cfg: Config) -> None:
@@ -156,11 +161,11 @@ def _distribute_on_cpu(cfg: Config) -> None:
 
 @contextmanager
 def in_a_sentence(parser: ArgumentParser) -> Iterator[None]:
-    """What a user has to get first, weights, data or an extra, ends the program without a
-    traceback."""
+    """End the program without a traceback where weights, data or an extra are missing, or a
+    checkpoint is of another model."""
     try:
         yield
-    except (FileNotFoundError, ImportError) as error:
+    except (FileNotFoundError, ImportError, CheckpointError) as error:
         parser.error(str(error))
     except URLError as error:
         parser.error(

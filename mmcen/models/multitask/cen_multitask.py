@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ...layers import StreamEnsemble, find_policy, fusion_losses
 from ...outputs import ENSEMBLE, FUSED, outputs_of
+from ..checkpoint_names import keep_names
 from .heads import to_image
 from .plan import Plan
 
@@ -82,6 +83,7 @@ class CENMultiTask(BaseModel):
         self.merged = out_grid.modalities < self.plan.grid.modalities
         self.ensemble = StreamEnsemble(out_grid)
         self.streams = [f'{task}/{one}' for task in self.plan.tasks for one in self.names_of(task)]
+        keep_names(self, self.plan.tasks, [head.channels for head in built.values()])
         self.test_cfg = dict(streams=True, dropout=False) | (test_cfg or {})
 
     def _build_network(self, network: dict) -> nn.Module:

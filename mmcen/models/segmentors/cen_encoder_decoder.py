@@ -19,6 +19,7 @@ from ...layers import StreamEnsemble, check_private_norms, fusion_losses, set_gr
 from ...layers.fusion import check_merge
 from ...modalities import modality_names
 from ...outputs import ENSEMBLE, SEGMENTATION, fields_of, outputs_of
+from ..checkpoint_names import keep_names
 from ..label_map import label_map
 from ..losses import losses_of_head
 
@@ -125,6 +126,7 @@ class CENEncoderDecoder(EncoderDecoder):
         self.streams = ('fused',) if merged else streams
         self.in_grid, self.grid = grid, out_grid
         self.ensemble = StreamEnsemble(out_grid)
+        keep_names(self, {SEGMENTATION: streams}, [self.out_channels])
         self.predict_streams = (test_cfg or {}).get('streams', True)
         if self.predict_streams:
             # ensemble and streams side by side in the channels: slide inference serves
