@@ -28,8 +28,9 @@ model = dict(
     type='CENEncoderDecoder',
     data_preprocessor=dict(
         type='CENDataPreprocessor',
-        modalities=dict(
-            rgb=dict(mean=[0.0] * 3, std=[1.0] * 3), depth=dict(mean=[0.0], std=[1.0]))),
+        modalities=[
+            dict(name='rgb', mean=[0.0] * 3, std=[1.0] * 3),
+            dict(name='depth', mean=[0.0], std=[1.0])]),
     backbone=dict(
         type='CENResNet', depth=18, base_channels=4, stem_channels=4, norm_cfg=norm_cfg,
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18')),
@@ -55,7 +56,7 @@ def workload(streams=2, **options):
     cfg.merge_from_dict(options)
     names = ['rgb', 'depth', 'normal', 'edge'][:streams]
     spec = dict(mean=[0.0] * 3, std=[1.0] * 3)
-    cfg.model.data_preprocessor.modalities = dict.fromkeys(names, spec)
+    cfg.model.data_preprocessor.modalities = [dict(name=name, **spec) for name in names]
     return Workload(cfg, (64, 64), 2, 'cpu', 'fp32', False, 1)
 
 

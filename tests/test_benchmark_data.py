@@ -27,9 +27,7 @@ CONFIG = f"""
 _base_ = ['{ROOT}/configs/_base_/datasets/nyudv2.py', '{ROOT}/configs/_base_/default_runtime.py']
 model = dict(data_preprocessor=dict(
     type='CENDataPreprocessor',
-    modalities=dict(
-        rgb=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
-        depth=dict(mean=[0.0], std=[5.0])),
+    modalities={{{{_base_.modalities}}}},
     size=None))
 """
 PIPELINE = 'train_dataloader.dataset.pipeline'

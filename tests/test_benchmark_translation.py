@@ -21,7 +21,7 @@ CONFIG = f"""
 _base_ = ['{ROOT}/configs/_base_/models/cen_pix2pix_small.py',
           '{ROOT}/configs/_base_/default_runtime.py']
 model = dict(
-    tasks=dict(rgb=['normal', 'depth']),
+    tasks=[dict(name='rgb', inputs=['normal', 'depth'])],
     network=dict(downs=4, base_channels=6, dropout_ratio=0.0),
     discriminator=dict(base_channels=4),
 )
@@ -64,7 +64,7 @@ def flat(model):
 @pytest.mark.parametrize('streams', [2, 3])
 def test_two_passes_end_where_one_does(config, rival, streams):
     """Without dropout both passes of the official step give the same images."""
-    tasks = {'model.tasks': dict(rgb=['normal', 'depth', 'edge'][:streams])}
+    tasks = {'model.tasks': [dict(name='rgb', inputs=['normal', 'depth', 'edge'][:streams])]}
     work = workload(config, **tasks)
     ours, theirs = work.build('ours'), work.build(rival)
     before = flat(ours.model).clone()
@@ -79,8 +79,8 @@ def test_two_passes_end_where_one_does(config, rival, streams):
 
 
 def test_grids():
-    assert tasks_of('streams=2') == {'y': ['x0', 'x1']}
-    assert tasks_of('tasks=2') == {'x0': ['y'], 'x1': ['y']}
+    assert tasks_of('streams=2') == [dict(name='y', inputs=['x0', 'x1'])]
+    assert tasks_of('tasks=2') == [dict(name=name, inputs=['y']) for name in ('x0', 'x1')]
 
 
 def test_the_tool(config, tmp_path):
@@ -106,15 +106,23 @@ def test_the_tool(config, tmp_path):
     assert result['cycle']['ratio']['median'] > 0
 
 
+TWO = """
+_base_ = 'small.py'
+model = dict(tasks=[dict(name=name, inputs=['rgb', 'normal']) for name in ('depth', 'edge')])
+"""
+
+
 @pytest.mark.parametrize(
-    ('args', 'message'),
+    ('text', 'rival', 'message'),
     [
-        (['--compare', 'nobody'], '--compare: nobody is none of exchange_off, list_of_streams'),
-        (['--cfg-options', 'model.tasks.depth=[rgb,normal]'], 'which has one task, the model has'),
+        (CONFIG, 'nobody', '--compare: nobody is none of exchange_off, list_of_streams'),
+        (TWO, 'list_of_streams', 'which has one task, the model has'),
     ],
 )
-def test_what_cannot_be_measured(config, args, message):
-    command = [sys.executable, str(ROOT / 'tools' / 'benchmark.py'), str(config), *args]
+def test_what_cannot_be_measured(config, text, rival, message):
+    path = config.with_name('other.py')
+    path.write_text(text)
+    command = [sys.executable, str(ROOT / 'tools' / 'benchmark.py'), str(path), '--compare', rival]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert message in done.stderr

@@ -275,27 +275,3 @@ def test_scripts_without_arguments_say_their_usage(script):
     done = subprocess.run(['bash', TOOLS / script], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith(f'Usage: tools/{script} ')
-
-
-STREAMS = {
-    'rooms_lwrefinenet_r18': ['rgb', 'depth'],
-    'rooms_rgb_to_semseg-depth': ['segment_semantic/rgb', 'depth_zbuffer/rgb'],
-}
-
-
-@pytest.mark.parametrize('name', STREAMS)
-def test_dumped_configs_keep_the_order_of_streams(tmp_path, name):
-    """mmengine sorts the entries of a dict when it writes a config into the work directory."""
-    if 'semseg' in name:
-        pytest.importorskip('mmagic')
-    cfg = Config.fromfile(TOOLS.parent / 'configs' / 'cen' / f'{name}.py')
-    launch.keep_order(cfg)
-    cfg.dump(tmp_path / 'dumped.py')
-    model = MODELS.build(Config.fromfile(tmp_path / 'dumped.py').model)
-    assert list(model.streams) == STREAMS[name]
-
-
-def test_an_order_names_all_modalities():
-    modalities = dict(rgb=dict(mean=[0.0], std=[1.0]))
-    with pytest.raises(ValueError, match=r"order \['depth'\] must name each of the modalities"):
-        MODELS.build(dict(type='CENDataPreprocessor', modalities=modalities, order=['depth']))

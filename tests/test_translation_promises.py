@@ -150,12 +150,20 @@ def test_a_domain_that_the_data_set_lacks(folder):
     assert not (folder / 'none' / 'epoch_1.pth').exists()
 
 
+SINGLE = """
+_base_ = 'plain.py'
+tasks = [
+    dict(name='segment_semantic', inputs=['rgb'], head=dict(type='ClassHead', num_classes=10)),
+    dict(name='normal', inputs=['rgb']),
+]
+model = dict(tasks=tasks)
+load_from = 'one/epoch_1.pth'
+"""
+
+
 def test_a_checkpoint_of_another_grid(folder):
     train(folder, 'plain.py', '--work-dir', 'one')
-    (folder / 'single.py').write_text(
-        "_base_ = 'plain.py'\nmodel = dict(tasks=dict(segment_semantic=['rgb'], normal=['rgb']))\n"
-        "load_from = 'one/epoch_1.pth'\n"
-    )
+    (folder / 'single.py').write_text(SINGLE)
     run = train(folder, 'single.py', '--work-dir', 'two', check=False)
     assert run.returncode != 0
     assert 'the checkpoint was made for another number of streams' in run.stderr

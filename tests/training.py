@@ -9,8 +9,6 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmcen.engine.launch import keep_order
-
 ROOT = Path(__file__).parents[1]
 ENV = {**os.environ, 'OMP_NUM_THREADS': '1'}
 KILLER = """
@@ -62,7 +60,6 @@ def two_steps(config, folder, options):
     short = {f'{part}_dataloader.num_workers': 0 for part in ('train', 'val', 'test')}
     short |= {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1, 'launcher': 'none'}
     cfg.merge_from_dict(short | {'train_dataloader.batch_size': 2} | options)
-    keep_order(cfg)
     cfg.work_dir, cfg.experiment_name = str(folder), str(folder)  # logs are shared by name
     cfg.vis_backends = cfg.visualizer.vis_backends = []
     runner = Runner.from_cfg(cfg)

@@ -10,7 +10,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    data_preprocessor=dict(modalities=dict(depth=dict(std=[64.0])), size=(512, 1024)),
+    data_preprocessor=dict(modalities={{_base_.modalities}}, size=(512, 1024)),
     backbone=dict(
         depth=101, init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet101')
     ),

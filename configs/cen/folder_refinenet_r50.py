@@ -9,19 +9,19 @@ data_root = 'data/mine'
 train_list, val_list = 'splits/train.txt', 'splits/val.txt'
 classes = ('floor', 'wall', 'object')  # label files hold their numbers from 0, and 255 for void
 labels = dict(dir='labels', suffix='.png')
-# All that a modality is: its files, the mean and deviation of its channels (in its units), and how
-# it is resized. A modality more or less is an entry more or less in each.
-modalities = dict(
-    rgb=dict(dir='rgb', suffix='.jpg'),
-    depth=dict(
-        dir='depth', suffix='.png', kind='depth', metres_per_unit=dict(uint16=0.001)
-    ),  # 16 bits of 1 mm
-)
-normalisation = dict(
-    rgb=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
-    depth=dict(mean=[0.0], std=[5.0]),  # metres
-)
-interpolation = dict(rgb='bicubic', depth='nearest')
+# All that a modality is: its files, their unit, mean and deviation of its channels, and how it is
+# resized. The order is the order of the streams. Add or remove an entry for another modality.
+modalities = [
+    dict(
+        name='rgb',
+        dir='rgb',
+        suffix='.jpg',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        interpolation='bicubic',
+    ),
+    dict(name='depth', dir='depth', suffix='.png', unit='mm', mean=[0.0], std=[5.0]),  # metres
+]
 crop_size = (480, 480)
 # ------------------------------------------------------------------------------------------------
 dataset = dict(
@@ -44,7 +44,6 @@ train_pipeline = [
             ),
             dict(type='RandomFlip', prob=0.5),
         ],
-        interpolation=interpolation,
     ),
     dict(type='PackModalities'),  # what is smaller than the crop is padded by the preprocessor
 ]
@@ -71,7 +70,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='StreamIoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 model = dict(
-    data_preprocessor=dict(modalities=dict(_delete_=True, **normalisation), size=crop_size),
+    data_preprocessor=dict(modalities=modalities, size=crop_size),
     backbone=dict(depth=50, init_cfg=dict(checkpoint='torchvision://resnet50')),
     decode_head=dict(num_classes=len(classes)),
 )

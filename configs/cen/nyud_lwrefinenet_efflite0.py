@@ -8,14 +8,17 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 size = (208, 160)  # width, height: about a third of what was taken
-interpolation = dict(rgb='area', depth='nearest')
+modalities = [
+    # mean and deviation as the weights want them
+    dict(name='rgb', mean=[127.0] * 3, std=[128.0] * 3, interpolation='area'),
+    dict(name='depth', mean=[2.8], std=[2.8]),  # metres
+]
 train_pipeline = [
     dict(type='LoadModalities'),
     dict(type='LoadLabel'),
     dict(
         type='ForEachModality',
         transforms=[dict(type='RandomResize', scale=size, ratio_range=(1.0, 1.6))],
-        interpolation=interpolation,
     ),
     dict(
         type='ForEachModality',
@@ -32,18 +35,15 @@ test_pipeline = [
     dict(
         type='ForEachModality',
         transforms=[dict(type='Resize', scale=size)],
-        interpolation=interpolation,
     ),
     dict(type='LoadLabel', optional=True),
     dict(type='PackModalities'),
 ]
-train_dataloader = dict(batch_size=8, num_workers=1, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
-modalities = dict(
-    rgb=dict(mean=[127.0, 127.0, 127.0], std=[128.0, 128.0, 128.0]),  # as the weights want it
-    depth=dict(mean=[2.8], std=[2.8]),  # metres
+train_dataloader = dict(
+    batch_size=8, num_workers=1, dataset=dict(modalities=modalities, pipeline=train_pipeline)
 )
+val_dataloader = dict(num_workers=1, dataset=dict(modalities=modalities, pipeline=test_pipeline))
+test_dataloader = val_dataloader
 model = dict(
     type='CENEncoderDecoder',
     data_preprocessor=dict(type='CENDataPreprocessor', modalities=modalities),

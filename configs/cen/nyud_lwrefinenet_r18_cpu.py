@@ -6,12 +6,16 @@ _base_ = [
     '../_base_/schedules/small_from_scratch.py',
     '../_base_/default_runtime.py',
 ]
-interpolation = dict(rgb='area', depth='nearest')
-shrink = dict(
-    type='ForEachModality',
-    transforms=[dict(type='Resize', scale=(160, 120))],
-    interpolation=interpolation,
-)
+modalities = [
+    dict(
+        name='rgb',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        interpolation='area',
+    ),
+    dict(name='depth', mean=[0.0], std=[5.0]),  # metres
+]
+shrink = dict(type='ForEachModality', transforms=[dict(type='Resize', scale=(160, 120))])
 train_pipeline = [
     dict(type='LoadModalities'),
     dict(type='LoadLabel'),
@@ -20,7 +24,6 @@ train_pipeline = [
         transforms=[
             dict(type='RandomResize', scale=(160, 120), ratio_range=(1.0, 1.6), keep_ratio=True)
         ],
-        interpolation=interpolation,
     ),
     dict(
         type='ForEachModality',
@@ -38,11 +41,13 @@ test_pipeline = [
     dict(type='LoadLabel', optional=True),
     dict(type='PackModalities'),
 ]
-train_dataloader = dict(batch_size=8, num_workers=1, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline))
+train_dataloader = dict(
+    batch_size=8, num_workers=1, dataset=dict(modalities=modalities, pipeline=train_pipeline)
+)
+val_dataloader = dict(num_workers=1, dataset=dict(modalities=modalities, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 model = dict(
-    data_preprocessor=dict(size=None),
+    data_preprocessor=dict(modalities=modalities, size=None),
     backbone=dict(depth=18, base_channels=32, norm_eval=False, init_cfg=None),
     decode_head=dict(
         in_channels=[32, 64, 128, 256],

@@ -5,5 +5,6 @@ _base_ = [
     '../_base_/schedules/cen_300e.py',
     '../_base_/default_runtime.py',
 ]
+model = dict(data_preprocessor=dict(modalities={{_base_.modalities}}))
 param_scheduler = dict(milestones=[150, 300])
 train_cfg = dict(max_epochs=450)

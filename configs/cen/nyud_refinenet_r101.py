@@ -5,3 +5,4 @@ _base_ = [
     '../_base_/schedules/cen_300e.py',
     '../_base_/default_runtime.py',
 ]
+model = dict(data_preprocessor=dict(modalities={{_base_.modalities}}))

@@ -1,5 +1,5 @@
 # Colour and HHA (Gupta et al. 2014) in place of colour and depth: three channels each.
-# For colour, depth and HHA: keep=True, and depth in interpolation, pad_val and the preprocessor.
+# For colour, depth and HHA: keep=True, and depth in the preprocessor.
 _base_ = 'nyud_refinenet_r50.py'
 load = [
     dict(type='LoadModalities'),
@@ -11,7 +11,6 @@ load = [
         step=0.0,  # 0.039 for depth in 8 bits
     ),
 ]
-interpolation = dict(rgb='bicubic', hha='nearest')
 crop_size = (500, 500)
 train_pipeline = [
     *load,
@@ -23,8 +22,6 @@ train_pipeline = [
             dict(type='Pad', size=crop_size),
             dict(type='RandomFlip', prob=0.5),
         ],
-        interpolation=interpolation,
-        pad_val=dict(rgb=(124, 116, 104), hha=0.0),
     ),
     dict(type='PackModalities'),
 ]
@@ -36,10 +33,7 @@ tta_pipeline = [
     dict(
         type='TestTimeAug',
         transforms=[
-            [
-                dict(type='ForEachModality', transforms=[scale], interpolation=interpolation)
-                for scale in scales
-            ],
+            [dict(type='ForEachModality', transforms=[scale]) for scale in scales],
             [dict(type='ForEachModality', transforms=[flip]) for flip in flips],
             [dict(type='LoadLabel', optional=True)],
             [dict(type='PackModalities')],
@@ -49,12 +43,9 @@ tta_pipeline = [
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-model = dict(
-    data_preprocessor=dict(
-        modalities=dict(
-            _delete_=True,
-            rgb=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
-            hha=dict(mean=[125.0, 111.0, 106.0], std=[55.0, 71.0, 37.0]),  # of 14 training frames
-        )
-    )
-)
+# the data set loads colour and depth, the model takes
+modalities = [
+    dict(name='rgb', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+    dict(name='hha', mean=[125.0, 111.0, 106.0], std=[55.0, 71.0, 37.0]),  # of 14 training frames
+]
+model = dict(data_preprocessor=dict(modalities=modalities))

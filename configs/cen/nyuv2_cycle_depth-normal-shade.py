@@ -5,11 +5,11 @@ _base_ = [
     '../_base_/schedules/small_translation.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    reshading=['depth_euclidean', 'normal'],
-    normal=['depth_euclidean', 'reshading'],
-    depth_euclidean=['normal', 'reshading'],
-)
+tasks = [
+    dict(name='reshading', inputs=['depth_euclidean', 'normal']),
+    dict(name='normal', inputs=['depth_euclidean', 'reshading']),
+    dict(name='depth_euclidean', inputs=['normal', 'reshading']),
+]
 domains = ['depth_euclidean', 'normal', 'reshading']
 model = dict(
     tasks=tasks,
@@ -18,6 +18,6 @@ model = dict(
 train_dataloader = dict(dataset=dict(modalities=domains))
 val_dataloader = dict(dataset=dict(modalities=domains))
 test_dataloader = val_dataloader
-val_evaluator = dict(metrics={task: ['MAE', 'RMSE'] for task in tasks})
+val_evaluator = dict(metrics={task['name']: ['MAE', 'RMSE'] for task in tasks})
 test_evaluator = val_evaluator
 train_cfg = dict(max_epochs=5, val_interval=5)

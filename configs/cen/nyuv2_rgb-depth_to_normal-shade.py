@@ -5,15 +5,15 @@ _base_ = [
     '../_base_/schedules/small_translation.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    normal=['rgb', 'depth_euclidean'],
-    reshading=['rgb', 'depth_euclidean'],
-)
+tasks = [
+    dict(name='normal', inputs=['rgb', 'depth_euclidean']),
+    dict(name='reshading', inputs=['rgb', 'depth_euclidean']),
+]
 domains = ['rgb', 'depth_euclidean', 'normal', 'reshading']
 model = dict(tasks=tasks)
 train_dataloader = dict(dataset=dict(modalities=domains))
 val_dataloader = dict(dataset=dict(modalities=domains))
 test_dataloader = val_dataloader
-val_evaluator = dict(metrics={task: ['MAE', 'RMSE'] for task in tasks})
+val_evaluator = dict(metrics={task['name']: ['MAE', 'RMSE'] for task in tasks})
 test_evaluator = val_evaluator
 train_cfg = dict(max_epochs=5, val_interval=5)

@@ -5,14 +5,12 @@ _base_ = [
     '../_base_/schedules/small_translation.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    depth_euclidean=['rgb', 'edge_occlusion'],
-)
+tasks = [dict(name='depth_euclidean', inputs=['rgb', 'edge_occlusion'])]
 domains = ['rgb', 'edge_occlusion', 'depth_euclidean']
 model = dict(tasks=tasks)
 train_dataloader = dict(dataset=dict(modalities=domains))
 val_dataloader = dict(dataset=dict(modalities=domains))
 test_dataloader = val_dataloader
-val_evaluator = dict(metrics={task: ['MAE', 'RMSE'] for task in tasks})
+val_evaluator = dict(metrics={task['name']: ['MAE', 'RMSE'] for task in tasks})
 test_evaluator = val_evaluator
 train_cfg = dict(max_epochs=5, val_interval=5)

@@ -5,11 +5,11 @@ _base_ = [
     '../_base_/schedules/small_translation.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    reshading=['depth_zbuffer', 'normal'],
-    normal=['depth_zbuffer', 'reshading'],
-    depth_zbuffer=['normal', 'reshading'],
-)
+tasks = [
+    dict(name='reshading', inputs=['depth_zbuffer', 'normal']),
+    dict(name='normal', inputs=['depth_zbuffer', 'reshading']),
+    dict(name='depth_zbuffer', inputs=['normal', 'reshading']),
+]
 domains = ['depth_zbuffer', 'normal', 'reshading']
 model = dict(
     tasks=tasks,
@@ -18,5 +18,5 @@ model = dict(
 train_dataloader = dict(dataset=dict(modalities=domains))
 val_dataloader = dict(dataset=dict(modalities=domains))
 test_dataloader = val_dataloader
-val_evaluator = dict(metrics={task: ['MAE', 'RMSE'] for task in tasks})
+val_evaluator = dict(metrics={task['name']: ['MAE', 'RMSE'] for task in tasks})
 test_evaluator = val_evaluator

@@ -6,7 +6,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    data_preprocessor=dict(size=None),
+    data_preprocessor=dict(modalities={{_base_.modalities}}, size=None),
     backbone=dict(depth=18, base_channels=32, norm_eval=False, init_cfg=None),
     decode_head=dict(
         in_channels=[32, 64, 128, 256],

@@ -6,10 +6,13 @@ _base_ = [
     '../_base_/schedules/small_translation.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(segment_semantic=['rgb', 'depth_zbuffer'], normal=['rgb', 'depth_zbuffer'])
-domains = ['rgb', 'depth_zbuffer', 'normal']
 classes = dict(type='ClassHead', num_classes=10)
-model = dict(tasks=tasks, heads=dict(segment_semantic=classes))
+tasks = [
+    dict(name='segment_semantic', inputs=['rgb', 'depth_zbuffer'], head=classes),
+    dict(name='normal', inputs=['rgb', 'depth_zbuffer']),
+]
+domains = ['rgb', 'depth_zbuffer', 'normal']
+model = dict(tasks=tasks)
 train_dataloader = dict(dataset=dict(modalities=domains))
 val_dataloader = dict(dataset=dict(modalities=domains))
 test_dataloader = val_dataloader

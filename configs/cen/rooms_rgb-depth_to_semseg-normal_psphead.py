@@ -5,7 +5,14 @@ _base_ = [
     '../_base_/schedules/small_from_scratch.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(segment_semantic=['rgb', 'depth_zbuffer'], normal=['rgb', 'depth_zbuffer'])
+tasks = [
+    dict(
+        name='segment_semantic',
+        inputs=['rgb', 'depth_zbuffer'],
+        head=dict(type='ClassHead', num_classes=10),
+    ),
+    dict(name='normal', inputs=['rgb', 'depth_zbuffer']),
+]
 domains = ['rgb', 'depth_zbuffer', 'normal']
 model = dict(
     type='CENMultiTask',
@@ -27,7 +34,6 @@ model = dict(
             norm_cfg=dict(type='BN'),
         ),
     ),
-    heads=dict(segment_semantic=dict(type='ClassHead', num_classes=10)),
 )
 train_dataloader = dict(dataset=dict(modalities=domains))
 val_dataloader = dict(dataset=dict(modalities=domains))

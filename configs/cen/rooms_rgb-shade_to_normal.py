@@ -6,7 +6,7 @@ _base_ = [
     '../_base_/schedules/small_translation.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(normal=['rgb', 'reshading'])
+tasks = [dict(name='normal', inputs=['rgb', 'reshading'])]
 metrics = dict(normal=['MAE', 'RMSE'])
 domains = ['rgb', 'reshading', 'normal']
 model = dict(tasks=tasks)

@@ -6,6 +6,7 @@ _base_ = [
     '../_base_/datasets/rgbd_saliency.py',
     '../_base_/default_runtime.py',
 ]
+model = dict(data_preprocessor=dict(modalities={{_base_.modalities}}))
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='Adam', lr=1e-4),

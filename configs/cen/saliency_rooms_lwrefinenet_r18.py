@@ -6,6 +6,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 model = dict(
+    data_preprocessor=dict(modalities={{_base_.modalities}}),
     backbone=dict(depth=18, base_channels=32, norm_eval=False, init_cfg=None),
     decode_head=dict(
         in_channels=[32, 64, 128, 256], channels=64, light_weight=True, dropout_ratio=0.1

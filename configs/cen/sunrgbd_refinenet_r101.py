@@ -6,4 +6,6 @@ _base_ = [
     '../_base_/schedules/cen_60e.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(decode_head=dict(num_classes=37))
+model = dict(
+    data_preprocessor=dict(modalities={{_base_.modalities}}), decode_head=dict(num_classes=37)
+)

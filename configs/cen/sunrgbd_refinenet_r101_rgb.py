@@ -5,11 +5,5 @@ _base_ = [
     '../_base_/schedules/cen_60e.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(
-    data_preprocessor=dict(
-        modalities=dict(
-            _delete_=True, rgb=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
-        )
-    ),
-    decode_head=dict(num_classes=37),
-)
+modalities = [dict(name='rgb', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])]
+model = dict(data_preprocessor=dict(modalities=modalities), decode_head=dict(num_classes=37))

@@ -5,11 +5,11 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    reshading=['depth_euclidean', 'normal'],
-    normal=['depth_euclidean', 'reshading'],
-    depth_euclidean=['normal', 'reshading'],
-)
+tasks = [
+    dict(name='reshading', inputs=['depth_euclidean', 'normal']),
+    dict(name='normal', inputs=['depth_euclidean', 'reshading']),
+    dict(name='depth_euclidean', inputs=['normal', 'reshading']),
+]
 metrics = dict(
     reshading=['MAE', 'RMSE'],
     normal=['MAE', 'RMSE'],

@@ -5,11 +5,11 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    principal_curvature=['rgb', 'depth_euclidean'],
-    depth_euclidean=['rgb', 'principal_curvature'],
-    rgb=['depth_euclidean', 'principal_curvature'],
-)
+tasks = [
+    dict(name='principal_curvature', inputs=['rgb', 'depth_euclidean']),
+    dict(name='depth_euclidean', inputs=['rgb', 'principal_curvature']),
+    dict(name='rgb', inputs=['depth_euclidean', 'principal_curvature']),
+]
 metrics = dict(
     principal_curvature=['MAE', 'RMSE'],
     depth_euclidean=['MAE', 'RMSE'],

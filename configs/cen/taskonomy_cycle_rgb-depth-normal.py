@@ -5,11 +5,11 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    normal=['rgb', 'depth_euclidean'],
-    depth_euclidean=['rgb', 'normal'],
-    rgb=['depth_euclidean', 'normal'],
-)
+tasks = [
+    dict(name='normal', inputs=['rgb', 'depth_euclidean']),
+    dict(name='depth_euclidean', inputs=['rgb', 'normal']),
+    dict(name='rgb', inputs=['depth_euclidean', 'normal']),
+]
 metrics = dict(
     normal=['MAE', 'RMSE'],
     depth_euclidean=['MAE', 'RMSE'],

@@ -5,11 +5,11 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    segment_semantic=['rgb', 'depth_euclidean'],
-    depth_euclidean=['rgb', 'segment_semantic'],
-    rgb=['depth_euclidean', 'segment_semantic'],
-)
+tasks = [
+    dict(name='segment_semantic', inputs=['rgb', 'depth_euclidean']),
+    dict(name='depth_euclidean', inputs=['rgb', 'segment_semantic']),
+    dict(name='rgb', inputs=['depth_euclidean', 'segment_semantic']),
+]
 metrics = dict(
     segment_semantic=['MAE', 'RMSE'],
     depth_euclidean=['MAE', 'RMSE'],

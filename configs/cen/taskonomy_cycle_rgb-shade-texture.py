@@ -5,11 +5,11 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    edge_texture=['rgb', 'reshading'],
-    reshading=['rgb', 'edge_texture'],
-    rgb=['reshading', 'edge_texture'],
-)
+tasks = [
+    dict(name='edge_texture', inputs=['rgb', 'reshading']),
+    dict(name='reshading', inputs=['rgb', 'edge_texture']),
+    dict(name='rgb', inputs=['reshading', 'edge_texture']),
+]
 metrics = dict(
     edge_texture=['MAE', 'RMSE'],
     reshading=['MAE', 'RMSE'],

@@ -5,9 +5,7 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    rgb=['depth_euclidean', 'normal', 'edge_texture'],
-)
+tasks = [dict(name='rgb', inputs=['depth_euclidean', 'normal', 'edge_texture'])]
 metrics = dict(
     rgb=['FID', 'KID'],
 )

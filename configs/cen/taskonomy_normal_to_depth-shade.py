@@ -5,10 +5,10 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    depth_euclidean=['normal'],
-    reshading=['normal'],
-)
+tasks = [
+    dict(name='depth_euclidean', inputs=['normal']),
+    dict(name='reshading', inputs=['normal']),
+]
 metrics = dict(
     depth_euclidean=['MAE', 'RMSE'],
     reshading=['MAE', 'RMSE'],

@@ -5,11 +5,11 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    rgb=['normal'],
-    depth_euclidean=['normal'],
-    reshading=['normal'],
-)
+tasks = [
+    dict(name='rgb', inputs=['normal']),
+    dict(name='depth_euclidean', inputs=['normal']),
+    dict(name='reshading', inputs=['normal']),
+]
 metrics = dict(
     rgb=['FID', 'KID'],
     depth_euclidean=['MAE', 'RMSE'],

@@ -5,10 +5,10 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    normal=['rgb', 'depth_euclidean'],
-    reshading=['rgb', 'depth_euclidean'],
-)
+tasks = [
+    dict(name='normal', inputs=['rgb', 'depth_euclidean']),
+    dict(name='reshading', inputs=['rgb', 'depth_euclidean']),
+]
 metrics = dict(
     normal=['MAE', 'RMSE'],
     reshading=['MAE', 'RMSE'],

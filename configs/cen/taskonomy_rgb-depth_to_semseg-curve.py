@@ -5,10 +5,10 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    segment_semantic=['rgb', 'depth_euclidean'],
-    principal_curvature=['rgb', 'depth_euclidean'],
-)
+tasks = [
+    dict(name='segment_semantic', inputs=['rgb', 'depth_euclidean']),
+    dict(name='principal_curvature', inputs=['rgb', 'depth_euclidean']),
+]
 metrics = dict(
     segment_semantic=['MAE', 'RMSE'],
     principal_curvature=['MAE', 'RMSE'],

@@ -5,9 +5,7 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    depth_euclidean=['rgb', 'edge_occlusion'],
-)
+tasks = [dict(name='depth_euclidean', inputs=['rgb', 'edge_occlusion'])]
 metrics = dict(
     depth_euclidean=['MAE', 'RMSE'],
 )

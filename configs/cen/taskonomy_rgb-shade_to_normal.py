@@ -5,9 +5,7 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    normal=['rgb', 'reshading'],
-)
+tasks = [dict(name='normal', inputs=['rgb', 'reshading'])]
 metrics = dict(
     normal=['MAE', 'RMSE'],
 )

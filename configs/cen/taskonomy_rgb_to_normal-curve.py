@@ -5,10 +5,7 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    normal=['rgb'],
-    principal_curvature=['rgb'],
-)
+tasks = [dict(name='normal', inputs=['rgb']), dict(name='principal_curvature', inputs=['rgb'])]
 metrics = dict(
     normal=['MAE', 'RMSE'],
     principal_curvature=['MAE', 'RMSE'],

@@ -5,11 +5,11 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    segment_semantic=['rgb'],
-    depth_euclidean=['rgb'],
-    normal=['rgb'],
-)
+tasks = [
+    dict(name='segment_semantic', inputs=['rgb']),
+    dict(name='depth_euclidean', inputs=['rgb']),
+    dict(name='normal', inputs=['rgb']),
+]
 metrics = dict(
     segment_semantic=['MAE', 'RMSE'],
     depth_euclidean=['MAE', 'RMSE'],

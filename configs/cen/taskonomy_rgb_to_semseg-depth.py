@@ -5,10 +5,10 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    segment_semantic=['rgb'],
-    depth_euclidean=['rgb'],
-)
+tasks = [
+    dict(name='segment_semantic', inputs=['rgb']),
+    dict(name='depth_euclidean', inputs=['rgb']),
+]
 metrics = dict(
     segment_semantic=['MAE', 'RMSE'],
     depth_euclidean=['MAE', 'RMSE'],

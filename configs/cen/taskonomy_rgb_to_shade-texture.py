@@ -5,10 +5,7 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    reshading=['rgb'],
-    edge_texture=['rgb'],
-)
+tasks = [dict(name='reshading', inputs=['rgb']), dict(name='edge_texture', inputs=['rgb'])]
 metrics = dict(
     reshading=['MAE', 'RMSE'],
     edge_texture=['MAE', 'RMSE'],

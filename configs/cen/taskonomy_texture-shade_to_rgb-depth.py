@@ -5,10 +5,10 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    rgb=['edge_texture', 'reshading'],
-    depth_euclidean=['edge_texture', 'reshading'],
-)
+tasks = [
+    dict(name='rgb', inputs=['edge_texture', 'reshading']),
+    dict(name='depth_euclidean', inputs=['edge_texture', 'reshading']),
+]
 metrics = dict(
     rgb=['FID', 'KID'],
     depth_euclidean=['MAE', 'RMSE'],

@@ -5,10 +5,10 @@ _base_ = [
     '../_base_/schedules/pix2pix_300e.py',
     '../_base_/default_runtime.py',
 ]
-tasks = dict(
-    rgb=['edge_texture'],
-    depth_euclidean=['edge_texture'],
-)
+tasks = [
+    dict(name='rgb', inputs=['edge_texture']),
+    dict(name='depth_euclidean', inputs=['edge_texture']),
+]
 metrics = dict(
     rgb=['FID', 'KID'],
     depth_euclidean=['MAE', 'RMSE'],

@@ -21,12 +21,11 @@ from ..deploy import DeployedNetwork, OnnxNetwork, as_it_is, deploy
 from ..files import whole_file
 from ..models.multitask import CENMultiTask
 from ..models.segmentors import CENEncoderDecoder
+from ..outputs import ENSEMBLE
 from ..visualization.sheet import class_colours, draw_sheet, picture
 from .frames import Frame, find_frames
 from .loading import find_loading, find_test_set
 from .weights import load_checkpoint, load_weights
-
-ENSEMBLE = 'ensemble'
 
 
 @dataclass
@@ -298,7 +297,7 @@ class CENInferencer(BaseInferencer):
         shape = packed['data_samples'].ori_shape[:2]
         made = {name: self._array(name, y, shape) for name, y in outputs.items()}
         colour = None
-        if self.info.get('rgb', {}).get('kind') in ('colour', 'domain'):
+        if 'rgb' in self.info and self.info['rgb'].kind in ('colour', 'domain'):
             stage = self.pipeline.transforms[0]
             own = stage.transform(self._sample(frame) | {'modality_paths': {
                 'rgb': frame.files['rgb']}})  # fmt: skip

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmengine.dataset import Compose
 from mmengine.registry import DATASETS
 
 from ..datasets.encodings import ENCODINGS
-from ..datasets.modalities import ModalitySpec
+from ..modalities import ModalitySpec, read_specs
 
 # where the data set does not say: whole numbers are millimetres, others metres
-METRES_PER_UNIT = {'uint16': 0.001, 'int32': 0.001, 'float32': 1.0, 'float64': 1.0}
+UNIT = {'uint16': 'mm', 'int32': 'mm', 'float32': 'm', 'float64': 'm'}
+FILE_KEYS = {'dir', 'suffix', 'kind', 'unit', 'domain'}
 LOADERS = (
     'LoadModalities', 'LoadLabel', 'LoadMask', 'LoadPseudoLabel', 'LoadAnnotations',
     'LoadImageFromFile',
@@ -26,12 +27,12 @@ class Loading:
 
     Attributes:
         modalities: to read, in the order of the model's inputs.
-        info: of each, what reading its files has to know: kind, unit, domain.
+        info: What each of them is.
         pipeline: from a sample that names the files to the packed inputs.
     """
 
     modalities: list[str]
-    info: dict[str, dict]
+    info: dict[str, ModalitySpec]
     pipeline: Compose
 
     @property
@@ -47,14 +48,21 @@ def find_test_set(cfg: Mapping) -> dict[str, Any]:
     while 'datasets' in dataset or 'dataset' in dataset:  # in a wrapper
         dataset = dataset['datasets'][0] if 'datasets' in dataset else dataset['dataset']
     kind = DATASETS.get(dataset['type']) if 'type' in dataset else None
-    declared = dataset.get('modalities')
-    if not isinstance(declared, Mapping):
-        declared = getattr(kind, 'MODALITIES', {})
     of_class = getattr(kind, 'METAINFO', {})
     return {key: dataset[key] for key in ('pipeline', 'size') if key in dataset} | {
-        'modalities': declared,
+        'modalities': _declared(kind, dataset.get('modalities')),
         'metainfo': {**of_class, **(dataset.get('metainfo') or {})},
     }
+
+
+def _declared(kind: Any, given: Any) -> list[dict]:
+    """Modalities of a data set whose files are described, by its class or its config."""
+    declared = {name: dict(spec) for name, spec in getattr(kind, 'MODALITIES', {}).items()}
+    for entry in given or ():
+        described = isinstance(entry, Mapping) and not FILE_KEYS.isdisjoint(entry)
+        if described or (isinstance(entry, Mapping) and entry['name'] in declared):
+            declared[entry['name']] = {**declared.get(entry['name'], {}), **entry}
+    return [{**spec, 'name': name} for name, spec in declared.items()]
 
 
 def find_loading(
@@ -77,7 +85,7 @@ def find_loading(
     ]  # fmt: skip
     modalities = _to_read(inputs, stages)
     encoded = any(t['type'] == 'EncodeDomains' for t in stages)
-    declared = test_set['modalities']
+    declared = {entry['name']: entry for entry in test_set['modalities']}
     info = {name: _info(name, declared.get(name), encoded, depth_unit) for name in modalities}
     if size is not None:
         stages = [t for t in stages if not _resizes(t)]
@@ -85,10 +93,10 @@ def find_loading(
         size = tuple(test_set['size'])  # rendered: the frames are as large as the data set says
     load: list[dict] = [dict(type='LoadModalities')]
     if size is not None:
-        load.append(_resize(size, info))
-    names = (*modalities, *inputs)
-    pipeline = Compose([*load, *(_only_inputs(t, names) for t in stages)])
-    return Loading(modalities, info, pipeline)
+        resize = dict(type='Resize', scale=(size[1], size[0]))
+        load.append(dict(type='ForEachModality', transforms=[resize]))
+        info = {name: _for_resizing(spec) for name, spec in info.items()}
+    return Loading(modalities, info, Compose([*load, *stages]))
 
 
 def _to_read(inputs: Sequence[str], stages: Sequence[Mapping]) -> list[str]:
@@ -100,26 +108,25 @@ def _to_read(inputs: Sequence[str], stages: Sequence[Mapping]) -> list[str]:
 
 def _info(
     name: str, declared: Mapping | None, encoded: bool, depth_unit: float | None
-) -> dict[str, Any]:
-    """Kind and unit of a modality's files."""
+) -> ModalitySpec:
+    """What a modality's files are, by the data set or else by its name."""
     if declared is not None:
-        info = ModalitySpec(**declared).info
+        (spec,) = read_specs([declared])
     elif name == 'rgb':
-        info = dict(kind='colour', metres_per_unit={}, domain='')
+        spec = ModalitySpec(name)
     elif name in ENCODINGS and encoded:
-        info = dict(kind='domain', metres_per_unit={}, domain=name)
+        spec = ModalitySpec(name, domain=name)
     elif name == 'depth' or name.startswith('depth_'):
-        info = dict(kind='depth', metres_per_unit=METRES_PER_UNIT, domain='')
+        spec = ModalitySpec(name, unit=UNIT)
     else:
-        info = dict(kind='raw', metres_per_unit={}, domain='')
-    if _of_depth(info) and depth_unit is not None:
-        dtypes = ('uint8', 'uint16', 'int32', 'float32', 'float64')
-        info = dict(info, kind='depth', metres_per_unit=dict.fromkeys(dtypes, depth_unit))
-    return info
+        spec = ModalitySpec(name, kind='raw')
+    if _of_depth(spec) and depth_unit is not None:
+        return replace(spec, kind='depth', domain='', unit=depth_unit)
+    return spec
 
 
-def _of_depth(info: Mapping[str, Any]) -> bool:
-    return info['kind'] == 'depth' or info['domain'].startswith('depth_')
+def _of_depth(spec: ModalitySpec) -> bool:
+    return spec.kind == 'depth' or spec.domain.startswith('depth_')
 
 
 def _resizes(transform: Mapping) -> bool:
@@ -127,23 +134,6 @@ def _resizes(transform: Mapping) -> bool:
     return transform['type'] == 'ForEachModality' and any(t['type'] == 'Resize' for t in inner)
 
 
-def _resize(size: tuple[int, int], info: Mapping[str, Mapping]) -> dict:
-    """To a size, by what does least harm to each kind."""
-    modes = {
-        name: 'nearest' if _of_depth(one) or one['domain'].startswith('segment_') else 'area'
-        for name, one in info.items()
-    }
-    return dict(
-        type='ForEachModality',
-        transforms=[dict(type='Resize', scale=(size[1], size[0]))],
-        interpolation=modes,
-    )
-
-
-def _only_inputs(transform: Mapping, names: Sequence[str]) -> dict:
-    """A stage that names an interpolation for each modality, for these: those that are targets
-    alone are not there."""
-    kept = dict(transform)
-    if kept['type'] == 'ForEachModality' and kept.get('interpolation'):
-        kept['interpolation'] = {**dict.fromkeys(names, 'nearest'), **kept['interpolation']}
-    return kept
+def _for_resizing(spec: ModalitySpec) -> ModalitySpec:
+    """Resized by areas, which loses no detail, unless values must not be mixed."""
+    return spec if spec.interpolation == 'nearest' else replace(spec, interpolation='area')

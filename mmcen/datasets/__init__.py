@@ -3,7 +3,6 @@
 from .cityscapes_rgbd import CityscapesRGBDDataset
 from .converted import ConvertedDataset
 from .folder import RGBDFolderDataset
-from .modalities import ModalitySpec
 from .multimodal import MultiModalSegDataset, data_place
 from .nyudv2 import NYUv2Dataset
 from .saliency import SaliencyDataset, SalientRooms
@@ -34,7 +33,6 @@ __all__ = [
     'LoadMask',
     'LoadModalities',
     'LoadPseudoLabel',
-    'ModalitySpec',
     'MultiModalSegDataset',
     'NYUv2Dataset',
     'PackModalities',

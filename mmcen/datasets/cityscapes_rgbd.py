@@ -26,7 +26,7 @@ class CityscapesRGBDDataset(ConvertedDataset):
     MODALITIES = {
         **ConvertedDataset.MODALITIES,
         # pixels, not metres; the converter has taken off the 1
-        'depth': {'dir': 'disparity', 'kind': 'depth', 'metres_per_unit': {'uint16': 1 / 256}},
+        'depth': {'dir': 'disparity', 'unit': {'uint16': 1 / 256}},
     }
     HOW_TO_GET = (
         'make the data set by `python tools/dataset_converters/cityscapes_rgbd.py FOLDER`, which '

@@ -27,13 +27,8 @@ class ConvertedDataset(MultiModalSegDataset):
     SPLITS: ClassVar[tuple[str, ...]] = ('train', 'test')
     ZERO_IS_VOID: ClassVar[bool] = True  # in the label maps; else 255 is
     MODALITIES = {
-        'rgb': {'dir': 'rgb', 'suffix': ('.png', '.jpg'), 'kind': 'colour'},
-        'depth': {
-            'dir': 'depth',
-            'suffix': '.png',
-            'kind': 'depth',
-            'metres_per_unit': {'uint16': 0.001},
-        },
+        'rgb': {'suffix': ('.png', '.jpg')},
+        'depth': {'unit': {'uint16': 'mm'}},
     }
 
     def __init__(self, split: str = 'train', data_root: str | None = None, **kwargs: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmengine.registry import DATASETS
@@ -20,9 +20,9 @@ class RGBDFolderDataset(MultiModalSegDataset):
     it lists must be there, and other files may.
 
     Args:
-        modalities: by name, in the order of the streams, the arguments of
-            :class:`~mmcen.datasets.modalities.ModalitySpec`: ``dir``, ``suffix``, ``kind`` and,
-            for depth, ``metres_per_unit``.
+        modalities: List of modalities, in the order of the streams, each a dict of the arguments
+            of :class:`~mmcen.modalities.ModalitySpec`: ``name``, ``dir``, ``suffix`` and, for
+            depth, ``unit``.
         labels: ``dir`` and ``suffix`` of the label maps (class numbers 0..K-1, 255 for void);
             ``None`` without.
         **kwargs: as for :class:`MultiModalSegDataset`, e.g. ``data_root``, ``ann_file``,
@@ -36,12 +36,12 @@ class RGBDFolderDataset(MultiModalSegDataset):
 
     Example:
         >>> dataset = RGBDFolderDataset(
-        ...     modalities=dict(
-        ...         rgb=dict(dir='rgb', suffix='.jpg'),
-        ...         depth=dict(dir='depth', kind='depth', metres_per_unit=dict(uint16=0.001)),
-        ...         thermal=dict(dir='thermal', suffix='.npy', kind='raw')),
+        ...     modalities=[
+        ...         dict(name='rgb', dir='rgb', suffix='.jpg'),
+        ...         dict(name='depth', dir='depth', unit='mm'),
+        ...         dict(name='thermal', dir='thermal', suffix='.npy', kind='raw')],
         ...     data_root='data/mine', lazy_init=True)
-        >>> list(dataset.modalities)
+        >>> dataset.modalities
         ['rgb', 'depth', 'thermal']
     """
 
@@ -52,7 +52,7 @@ class RGBDFolderDataset(MultiModalSegDataset):
 
     def __init__(
         self,
-        modalities: Mapping[str, Mapping],
+        modalities: Sequence[Mapping[str, Any]],
         labels: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -63,7 +63,7 @@ class RGBDFolderDataset(MultiModalSegDataset):
         if self.ann_file or not rest:
             return
         raise ValueError(
-            f'{what}: {len(rest)} files belong to no frame of {next(iter(self.modalities))!r}, '
+            f'{what}: {len(rest)} files belong to no frame of {self.modalities[0]!r}, '
             f'the first is {os.path.join(folder, min(rest))}: remove them, add what is missing, '
             'or list the frames to take in ann_file'
         )

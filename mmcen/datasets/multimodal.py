@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from mmengine import fileio
 from mmengine.dataset import force_full_init
 from mmengine.registry import DATASETS
 from mmseg.datasets import BaseSegDataset
 
+from ..modalities import ModalitySpec, read_specs
 from .cache import open_cache
-from .modalities import choose_modalities
+from .encodings import encoding_of
 
 DATA_VARIABLE = 'MMCEN_DATA'
 
@@ -45,14 +46,15 @@ class MultiModalSegDataset(BaseSegDataset):
     """Frames of named modalities, one folder each, with a label map.
 
     A sample starts as ``modality_paths`` (file by modality, in stream order), ``modality_info``
-    (kind and unit by modality), ``known_modalities`` (all that are declared), ``img_path`` (the
-    first modality's file), ``seg_map_path``, ``num_classes``, and mmseg's own keys. All files are
-    looked for when the list is made, so that a missing one is told before the training.
+    (the :class:`~mmcen.modalities.ModalitySpec` by modality), ``known_modalities`` (all that are
+    declared), ``img_path`` (the first modality's file), ``seg_map_path``, ``num_classes``, and
+    mmseg's own keys. All files are looked for when the list is made, so that a missing one is
+    reported before the training.
 
     Args:
-        modalities: declares them, each by the arguments of
-            :class:`~mmcen.datasets.modalities.ModalitySpec`, or chooses among the declared ones
-            by name. The order is that of the streams.
+        modalities: List of modalities, in the order of the streams: dicts of the arguments of
+            :class:`~mmcen.modalities.ModalitySpec`, or names of those that the class declares. A
+            dict of a declared name states what differs. Default: all that are declared.
         labels: folder and suffix, or suffixes, of the label maps; ``None`` where there are none.
         cache: keep decoded files: ``'memory'`` (or True) in shared memory as long as the process
             lives, or the path of an existing folder, for good. Worker processes share them. See
@@ -66,33 +68,41 @@ class MultiModalSegDataset(BaseSegDataset):
 
     Example:
         >>> dataset = MultiModalSegDataset(
-        ...     modalities=dict(rgb=dict(dir='rgb', suffix='.jpg'),
-        ...                     depth=dict(dir='depth', kind='depth',
-        ...                                metres_per_unit=dict(uint16=0.001))),
+        ...     modalities=[dict(name='rgb', dir='rgb', suffix='.jpg'),
+        ...                 dict(name='depth', dir='depth', unit='mm')],
         ...     labels=dict(dir='masks', suffix='.png'), metainfo=dict(classes=('a', 'b')),
         ...     lazy_init=True)
-        >>> list(dataset.modalities)
+        >>> dataset.modalities
         ['rgb', 'depth']
     """
 
-    MODALITIES: ClassVar[Mapping[str, Mapping]] = {}
+    MODALITIES: Mapping[str, Mapping[str, Any]] = {}
     HOW_TO_GET = 'check data_root, ann_file and the folders of the modalities'
 
     def __init__(
         self,
-        modalities: Mapping[str, Mapping] | Iterable[str] | None = None,
+        modalities: Sequence[Mapping[str, Any] | str] | None = None,
         labels: Mapping[str, Any] | None = {'dir': 'labels', 'suffix': '.png'},
         cache: bool | str | None = None,
         **kwargs: Any,
     ) -> None:
         self.cache = open_cache(cache)
-        self.known_modalities, self.modalities = choose_modalities(modalities, self.MODALITIES)
-        self.modality_info = {name: spec.info for name, spec in self.modalities.items()}
-        prefix = {name: spec.dir for name, spec in self.modalities.items()}
+        specs = self._read_specs(modalities)
+        self.modalities = [spec.name for spec in specs]
+        self.known_modalities = list(dict.fromkeys([*self.MODALITIES, *self.modalities]))
+        self.modality_info = {spec.name: spec for spec in specs}
+        prefix = {spec.name: spec.dir for spec in specs}
         if labels is not None:
             prefix['seg_map_path'] = labels['dir']
             kwargs['seg_map_suffix'] = labels['suffix']
         super().__init__(data_prefix=prefix, **kwargs)
+
+    def _read_specs(self, modalities: Any) -> list[ModalitySpec]:
+        specs = read_specs(modalities, self.MODALITIES)
+        for spec in specs:
+            if spec.kind == 'domain':
+                encoding_of(spec.domain)
+        return specs
 
     @property
     def num_classes(self) -> int | None:
@@ -105,7 +115,7 @@ class MultiModalSegDataset(BaseSegDataset):
         frames = self._frames()
         columns = {
             name: self._locate(f'modality {name!r}', self.data_prefix[name], spec.suffix, frames)
-            for name, spec in self.modalities.items()
+            for name, spec in self.modality_info.items()
         }
         paths = [
             dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
@@ -140,7 +150,7 @@ class MultiModalSegDataset(BaseSegDataset):
     def _frames(self) -> list[str]:
         """Names of the frames, from the split file or else from the first modality's folder."""
         if not self.ann_file:
-            name, spec = next(iter(self.modalities.items()))
+            name, spec = next(iter(self.modality_info.items()))
             found = self._list(f'modality {name!r}', self.data_prefix[name])
             frames = sorted(
                 file.removesuffix(suffix)

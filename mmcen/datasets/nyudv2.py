@@ -96,10 +96,8 @@ class NYUv2Dataset(ConvertedDataset):
     MODALITIES = {
         **ConvertedDataset.MODALITIES,
         'depth': {
-            'dir': 'depth',
             'suffix': ('.png', '.npy', '.tiff'),
-            'kind': 'depth',
-            'metres_per_unit': {'uint8': 10 / 255, 'uint16': 0.001, 'float32': 1.0},
+            'unit': {'uint8': 10 / 255, 'uint16': 'mm', 'float32': 'm'},
         },
     }
     HOW_TO_GET = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from mmengine.registry import DATASETS
@@ -101,9 +101,9 @@ class SaliencyDataset(MultiModalSegDataset):
     """
 
     METAINFO = META
-    MODALITIES: ClassVar[dict[str, dict[str, Any]]] = {
-        'rgb': {'dir': '', 'suffix': SUFFIXES, 'kind': 'colour'},
-        'depth': {'dir': '', 'suffix': SUFFIXES, 'kind': 'raw'},
+    MODALITIES: Mapping[str, dict[str, Any]] = {
+        'rgb': {'suffix': SUFFIXES},
+        'depth': {'suffix': SUFFIXES, 'kind': 'raw'},
     }
     HOW_TO_GET = (
         'unpack the sets below data/rgbd_saliency, or let MMCEN_DATA name the folder that holds '
@@ -130,14 +130,11 @@ class SaliencyDataset(MultiModalSegDataset):
         self.name, self.near = name, near or layout.near
         self.counts = layout.counts[split] if count is None and not ann_file else (count,)
         self.pseudo = pseudo and os.path.join(layout.dirs[split], pseudo)
-        specs = {
-            key: {**self.MODALITIES[key], 'dir': layout.part(key, split)}
-            for key in kwargs.pop('modalities', tuple(self.MODALITIES))
+        self.MODALITIES = {
+            key: {**spec, 'dir': layout.part(key, split)} for key, spec in self.MODALITIES.items()
         }
-        if 'depth' in specs:
-            specs['depth']['fit'] = layout.fit_depth
+        self.MODALITIES['depth']['fit'] = layout.fit_depth
         super().__init__(
-            modalities=specs,
             labels={'dir': layout.part('mask', split), 'suffix': SUFFIXES} if masks else None,
             data_root=data_root or data_place('rgbd_saliency'),
             ann_file=ann_file,

@@ -1,12 +1,13 @@
 """Rendered indoor scenes with every domain of Taskonomy: a data set that needs no download."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from mmengine.registry import DATASETS
 from mmseg.datasets import BaseSegDataset
 
+from ..modalities import read_specs
 from .rooms.scene import CLASSES
 from .rooms.sensor import Sensor
 from .rooms.shot import ALIASES, DOMAINS, Shot
@@ -38,8 +39,9 @@ class SyntheticRooms(BaseSegDataset):
     (H, W) uint8 and the usual names; it is complete, the pipeline needs no loading.
 
     Args:
-        modalities: domain names of Taskonomy; ``rooms.shot`` gives their units and ranges.
-            'depth' is short for 'depth_zbuffer'.
+        modalities: List of Taskonomy's domains, by name or as dicts with a name and other arguments
+            of :class:`~mmcen.modalities.ModalitySpec`; ``rooms.shot`` gives their units and
+            ranges. 'depth' is short for 'depth_zbuffer'.
         size: (H, W) of the frames.
         length: number of scenes.
         seed: another seed gives other scenes.
@@ -53,14 +55,14 @@ class SyntheticRooms(BaseSegDataset):
 
     Raises:
         ValueError: an unknown or repeated modality, an unknown split, a size or length below 1.
-        TypeError: modalities is a single string.
+        TypeError: modalities is not a list.
     """
 
     METAINFO = {'classes': CLASSES, 'palette': PALETTE}
 
     def __init__(
         self,
-        modalities: Sequence[str] = ('rgb', 'depth'),
+        modalities: Sequence[Mapping[str, Any] | str] = ('rgb', 'depth'),
         size: Sequence[int] = (96, 128),
         length: int = 200,
         seed: int = 0,
@@ -69,12 +71,13 @@ class SyntheticRooms(BaseSegDataset):
         cache_mb: float = 256,
         **kwargs: Any,
     ) -> None:
-        _check_modalities(modalities)
+        specs = read_specs(modalities, {name: {'domain': name} for name in (*DOMAINS, *ALIASES)})
         if split not in SPLITS:
             raise ValueError(f'split must be one of {", ".join(SPLITS)}, got {split!r}')
         if len(size) != 2 or min(size) < 1 or length < 1:
             raise ValueError(f'size (H, W) and length must be positive, got {size}, {length}')
-        self.modalities = tuple(modalities)
+        self.modalities = [spec.name for spec in specs]
+        self.modality_info = {spec.name: spec for spec in specs}
         self.size = (int(size[0]), int(size[1]))
         self.length, self.seed, self.split = length, seed, split
         settings = sensor if isinstance(sensor, dict) else {}
@@ -109,6 +112,7 @@ class SyntheticRooms(BaseSegDataset):
             for name in self.modalities
         }
         results['img_shape'] = results['ori_shape'] = self.size
+        results['modality_info'] = self.modality_info
         results['palette'] = self.metainfo['palette']
         return self.pipeline(results)
 
@@ -132,15 +136,3 @@ class SyntheticRooms(BaseSegDataset):
         table = np.arange(256, dtype=np.uint8)
         table[list(self.label_map)] = list(self.label_map.values())
         return table[labels]
-
-
-def _check_modalities(modalities: Sequence[str]) -> None:
-    """Raise unless ``modalities`` are distinct names of known domains."""
-    if isinstance(modalities, str):
-        raise TypeError(f'modalities must be a sequence of names, got {modalities!r}: put a list')
-    known = [*DOMAINS, *ALIASES]
-    unknown = [name for name in modalities if name not in known]
-    if unknown or not modalities:
-        raise ValueError(f'modalities {list(modalities)}: unknown {unknown}, known are {known}')
-    if len(set(modalities)) != len(modalities):
-        raise ValueError(f'modalities {list(modalities)} repeat a name: give each once')

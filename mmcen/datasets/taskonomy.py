@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class TaskonomyDataset(MultiModalSegDataset):
     :mod:`~mmcen.datasets.encodings`; EncodeDomains makes images of them.
 
     Args:
-        modalities: names of domains.
+        modalities: List of domains, by name or as dicts with a name and what differs.
         data_root: its folder; by default ``data/taskonomy``, or ``taskonomy`` below the folder that
             the environment variable ``MMCEN_DATA`` names.
         ann_file: list of frames below it, one a line; all frames of the first domain without.
@@ -36,10 +36,7 @@ class TaskonomyDataset(MultiModalSegDataset):
         ValueError: an unknown domain, an empty list, or sizes that differ.
     """
 
-    MODALITIES = {
-        name: {'dir': name, 'suffix': f'_domain_{name}.png', 'kind': 'domain', 'domain': name}
-        for name in ENCODINGS
-    }
+    MODALITIES = {name: {'suffix': f'_domain_{name}.png', 'domain': name} for name in ENCODINGS}
     HOW_TO_GET = (
         'download Taskonomy and draw its lists by `python tools/dataset_converters/taskonomy.py` '
         '(or derive its domains from RGB-D by derive_domains.py there), and set data_root, or '
@@ -48,7 +45,7 @@ class TaskonomyDataset(MultiModalSegDataset):
 
     def __init__(
         self,
-        modalities: Iterable[str] = ('rgb',),
+        modalities: Sequence[Mapping[str, Any] | str] = ('rgb',),
         data_root: str | None = None,
         ann_file: str = '',
         labels: bool = False,

@@ -13,8 +13,8 @@ from ..models.generators import CENUNetGenerator
 from ..models.multitask import CENMultiTask
 from ..models.multitask.dense_network import CENDenseNetwork
 from ..models.multitask.heads import to_image
-from ..models.segmentors import CENSaliency
-from ..models.segmentors.cen_encoder_decoder import ENSEMBLE, CENEncoderDecoder
+from ..models.segmentors import CENEncoderDecoder, CENSaliency
+from ..outputs import ENSEMBLE, flat_name, flatten
 from .parts import Activate, Normalise, Probability, ResizeLike, WeightedSum
 from .unroll import Unroller
 
@@ -226,8 +226,14 @@ class _MultiTask(_Plan):
     def __init__(self, model: CENMultiTask) -> None:
         super().__init__(model, model.plan.domains)
         self.streams = {task: model.names_of(task) for task in model.plan.tasks}
-        self.names = [f'{t}/{n}' for t, own in self.streams.items() for n in (ENSEMBLE, *own)]
-        self.images = [n for n in self.names if model.heads[n.split('/')[0]].of_images]
+        of_images = flatten(
+            {
+                task: dict.fromkeys((ENSEMBLE, *own), model.heads[task].of_images)
+                for task, own in self.streams.items()
+            }
+        )
+        self.names = list(of_images)
+        self.images = [name for name in self.names if of_images[name]]
         self.grid = model.plan.grid
         self.divisor = 2 ** getattr(model.network, 'downs', 0)
 
@@ -245,8 +251,8 @@ class _MultiTask(_Plan):
             activate = Activate(model.heads[task])
             own = [unroller.add(activate, y) for y in results[t * len(names) :][: len(names)]]
             ensemble = WeightedSum(model.ensemble.scores()[t].tolist())
-            made[f'{task}/{ENSEMBLE}'] = unroller.add(ensemble, *own)
-            made |= {f'{task}/{name}': y for name, y in zip(names, own, strict=True)}
+            made[flat_name(task, ENSEMBLE)] = unroller.add(ensemble, *own)
+            made |= {flat_name(task, name): y for name, y in zip(names, own, strict=True)}
         return made
 
     def _results(self, unroller: Unroller, streams: list[fx.Node]) -> list[fx.Node]:
@@ -260,11 +266,8 @@ class _MultiTask(_Plan):
         return [heads[s // self.grid.modalities] for s, heads in enumerate(results)]
 
     def folded(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {
-            f'{task}/{name}': to_image(y) if self.model.heads[task].of_images else y
-            for task, outputs in self.model.outputs(x).items()
-            for name, y in outputs.items()
-        }
+        found = flatten(self.model.outputs(x))
+        return {name: to_image(y) if name in self.images else y for name, y in found.items()}
 
 
 class _UNet(nn.Module):

@@ -196,9 +196,9 @@ def _data(cfg: Config, split: str, report: Report, picture_file: Path) -> None:
 
 def _wanted(cfg: Config) -> list[str]:
     preprocessor = cfg.model.get('data_preprocessor') or {}
-    tasks = cfg.model.get('tasks') or {}
-    inputs = [name for own in tasks.values() for name in own]
-    return list(dict.fromkeys([*(preprocessor.get('modalities') or {}), *inputs]))
+    modalities = [spec['name'] for spec in preprocessor.get('modalities') or ()]
+    inputs = [name for task in cfg.model.get('tasks') or () for name in task['inputs']]
+    return list(dict.fromkeys([*modalities, *inputs]))
 
 
 def _describe(samples: list[dict], dataset: Any) -> list[str]:

@@ -120,11 +120,11 @@ def _segment() -> str:
     import_all()
     init_default_scope('mmseg')
     norm = dict(type='CENBN')
-    one = dict(mean=[0.0], std=[1.0])
+    modalities = [dict(name=name, mean=[0.0], std=[1.0]) for name in ('rgb', 'depth')]
     model = MODELS.build(
         dict(
             type='CENEncoderDecoder',
-            data_preprocessor=dict(type='CENDataPreprocessor', modalities=dict(rgb=one, depth=one)),
+            data_preprocessor=dict(type='CENDataPreprocessor', modalities=modalities),
             backbone=dict(
                 type='CENResNet', depth=18, base_channels=4, norm_cfg=norm, in_channels=1
             ),

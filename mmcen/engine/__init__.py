@@ -1,5 +1,6 @@
 from .amp import BFloat16OptimWrapper
 from .hooks import (
+    CheckClassesHook,
     EpochSeedHook,
     ExchangeBudgetHook,
     ExchangeMonitorHook,
@@ -13,6 +14,7 @@ from .listed_lr import ListedLR
 
 __all__ = [
     'BFloat16OptimWrapper',
+    'CheckClassesHook',
     'EpochSeedHook',
     'ExchangeBudgetHook',
     'ExchangeMonitorHook',

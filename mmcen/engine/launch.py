@@ -22,6 +22,9 @@ from mmengine.dist import master_only
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from ..models.checkpoint_names import CheckpointError
+from .hooks import CheckClassesHook
+
 
 def common_parser(description: str) -> ArgumentParser:
     """The arguments that training and testing share, under the names that mmseg gives them."""
@@ -66,21 +69,11 @@ def load_config(args: argparse.Namespace, parser: ArgumentParser) -> Config:
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
-    keep_order(cfg)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
     return cfg
-
-
-def keep_order(cfg: Config) -> None:
-    """Write down the order of modalities and tasks, in place: it is that of the streams, and
-    mmengine sorts what is in a dict when it dumps a config into the work directory."""
-    model = cfg.get('model') or {}
-    for part, names in ((model.get('data_preprocessor') or {}, 'modalities'), (model, 'tasks')):
-        if names in part:
-            part.setdefault('order', list(part[names]))
 
 
 def load_checkpoint(cfg: Config, checkpoint: str, parser: ArgumentParser) -> None:
@@ -146,7 +139,9 @@ def build_runner(cfg: Config) -> Runner:
     """Build the runner of a config; several processes work without an accelerator, too."""
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         _distribute_on_cpu(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(CheckClassesHook())
+    return runner
 
 
 def _distribute_on_cpu(cfg: Config) -> None:
@@ -166,11 +161,11 @@ def _distribute_on_cpu(cfg: Config) -> None:
 
 @contextmanager
 def in_a_sentence(parser: ArgumentParser) -> Iterator[None]:
-    """What a user has to get first, weights, data or an extra, ends the program without a
-    traceback."""
+    """End the program without a traceback where weights, data or an extra are missing, or a
+    checkpoint is of another model."""
     try:
         yield
-    except (FileNotFoundError, ImportError) as error:
+    except (FileNotFoundError, ImportError, CheckpointError) as error:
         parser.error(str(error))
     except URLError as error:
         parser.error(

@@ -9,6 +9,8 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
+from ..outputs import ENSEMBLE, SEGMENTATION
+
 BETA_SQUARED = 0.3  # as usual since Achanta et al. (CVPR 2009): precision counts more
 LEVELS = 256
 
@@ -39,9 +41,12 @@ class SaliencyMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
             mask = self._mask(sample)
-            maps = {'': sample['seg_logits']['data'][0].cpu().numpy()}
-            for name, stream in sample.get('streams', {}).items():
-                maps[f'{name}/'] = stream['seg_logits']['data'][0].cpu().numpy()
+            maps = {
+                '' if name == ENSEMBLE else f'{name}/': output['seg_logits']['data'][0]
+                .cpu()
+                .numpy()
+                for name, output in sample['outputs'][SEGMENTATION].items()
+            }
             if 'pseudo_label' in sample:
                 maps['pseudo/'] = np.asarray(sample['pseudo_label'])
             start = f'{sample["dataset"]}/' if 'dataset' in sample else ''

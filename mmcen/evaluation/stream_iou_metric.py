@@ -9,17 +9,19 @@ from mmengine.registry import METRICS
 from mmseg.evaluation import IoUMetric
 from torch import Tensor
 
+from ..outputs import ENSEMBLE, SEGMENTATION
+
 
 @METRICS.register_module()
 class StreamIoUMetric(IoUMetric):
     """mmseg's IoUMetric on the ensemble (``mIoU``, ``mAcc``, ``aAcc``) and each stream
     (``rgb/mIoU``, ...).
 
-    Takes what :class:`CENEncoderDecoder` predicts; a model without streams is measured as IoUMetric
+    Takes the sample's ``outputs`` (:mod:`mmcen.outputs`); a stock model is measured as IoUMetric
     does. Written files (``output_dir``) are the ensemble's.
 
     Args:
-        task: of a multi-task model: measure the classes in the sample's ``tasks``, by the names
+        task: of a multi-task model: measure the classes of this task, by the names
             ``<task>/mIoU``, ``<task>/rgb/mIoU``, ...
         kwargs: of IoUMetric.
 
@@ -35,25 +37,30 @@ class StreamIoUMetric(IoUMetric):
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
-            if self.task is not None:
-                tasks = sample.get('tasks', {})
-                if 'pred_sem_seg' not in tasks.get(self.task, {}):
-                    raise ValueError(
-                        f"task '{self.task}' predicts no classes, the sample has tasks "
-                        f'{list(tasks)}: name one with a ClassHead'
-                    )
-                sample = {**sample, **tasks[self.task]}
-            streams = {} if self.format_only else sample.get('streams', {})
-            views = {'': sample, **{f'{name}/': {**sample, **streams[name]} for name in streams}}
             output_dir = self.output_dir
             measured = {}
-            for prefix, view in views.items():
-                super().process(data_batch, [view])
+            for prefix, output in self._outputs(sample).items():
+                super().process(data_batch, [{**sample, **output}])
                 if not self.format_only:
                     measured[prefix] = self.results.pop()
                 self.output_dir = None  # the ensemble's file alone
             self.output_dir = output_dir
             self.results.append(measured)
+
+    def _outputs(self, sample: dict) -> dict[str, dict]:
+        """What to measure, by the start of its name: the ensemble first."""
+        tasks = sample.get('outputs', {})
+        if self.task is None and not tasks:
+            return {'': {}}
+        task = self.task or SEGMENTATION
+        own = tasks.get(task, {})
+        if 'pred_sem_seg' not in own.get(ENSEMBLE, {}):
+            raise ValueError(
+                f"task '{task}' predicts no classes, the sample has tasks {list(tasks)}: name one "
+                'with a ClassHead by task='
+            )
+        streams = [name for name in own if name != ENSEMBLE and not self.format_only]
+        return {'': own[ENSEMBLE], **{f'{name}/': own[name] for name in streams}}
 
     @staticmethod
     def intersect_and_union(

@@ -16,6 +16,7 @@ from mmengine.registry import EVALUATOR, METRICS
 from torch import Tensor, nn
 
 from ..files import whole_file
+from ..outputs import ENSEMBLE
 from .distances import frechet_distance, kernel_distance, pixel_errors
 from .inception import build_extractor, provenance
 
@@ -37,9 +38,9 @@ class TranslationMetric(BaseMetric):
     of images in -1..1 (and its Table 4 has MAE 0.1123 beside "MSE" 0.2509, which no mean of squares
     of such errors can be: they are at most 2, so MSE <= 2 MAE).
 
-    Takes ``tasks.<task>.pred``, ``gt`` and ``streams.<name>.pred``, ``(C, H, W)`` in 0..255. For
-    FID and KID images are rounded to uint8, as if saved; a real image runs through the extractor
-    once for all streams.
+    Takes the ``pred`` of all outputs of a task and its target (:mod:`mmcen.outputs`), ``(C, H, W)``
+    in 0..255. For FID and KID images are rounded to uint8, as if saved; a real image runs through
+    the extractor once for all streams.
 
     Args:
         metrics: names by task, ``dict(rgb=['FID', 'KID'], depth_zbuffer=['MAE', 'MSE'])``.
@@ -58,7 +59,7 @@ class TranslationMetric(BaseMetric):
 
     Raises:
         ValueError: at construction: nothing to measure, an unknown metric, FID or KID without
-            extractor, subsets that are too small. Later: a task or its ``gt`` is missing, shapes
+            extractor, subsets that are too small. Later: a task or its target is missing, shapes
             differ, fewer than 2 images for FID or KID.
         FileNotFoundError: at construction, no such extractor file.
         ImportError: at construction, torchmetrics or torch-fidelity is not installed.
@@ -222,24 +223,25 @@ def _check(metrics: Mapping[str, Sequence[str]], kid_subsets: int, kid_subset_si
 
 def _images(task: str, sample: dict, streams: bool) -> dict[str, Tensor]:
     """``gt``, the ensemble as ``''`` and the streams by name, ``(C, H, W)`` each."""
-    tasks = sample.get('tasks', {})
-    if task not in tasks:
-        raise ValueError(f"no task '{task}' is predicted, only {list(tasks)}: mend metrics")
-    own = tasks[task]
-    for key in ('pred', 'gt'):
-        if key not in own:
-            raise ValueError(
-                f"task '{task}' has no '{key}', only {list(own)}: image tasks have it where the "
-                "dataset's modalities hold the target; measure classes by StreamIoUMetric"
-            )
-    images = {'gt': own['gt'], '': own['pred']}
+    outputs, targets = sample.get('outputs', {}), sample.get('targets', {})
+    if 'pred' not in outputs.get(task, {}).get(ENSEMBLE, {}):
+        raise ValueError(
+            f"task '{task}' predicts no image, the sample has tasks {list(outputs)}: correct "
+            'metrics, and measure classes by StreamIoUMetric'
+        )
+    if task not in targets:
+        raise ValueError(
+            f"task '{task}' has no target, only {list(targets)} have: add it to the dataset's "
+            'modalities'
+        )
+    own = outputs[task]
+    images = {'gt': targets[task], '': own[ENSEMBLE]['pred']}
     if streams:
-        by_name = own.get('streams', {})  # mmengine keeps names in a set, in any order
-        images.update({name: by_name[name]['pred'] for name in sorted(by_name)})
+        images.update({name: own[name]['pred'] for name in own if name != ENSEMBLE})
     for name, image in images.items():
-        if image.shape != own['gt'].shape:
+        if image.shape != images['gt'].shape:
             raise ValueError(
                 f"task '{task}': prediction {tuple(image.shape)} of '{name or 'ensemble'}' and "
-                f'ground truth {tuple(own["gt"].shape)} differ in shape'
+                f'ground truth {tuple(images["gt"].shape)} differ in shape'
             )
     return images

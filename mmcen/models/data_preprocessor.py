@@ -11,6 +11,8 @@ from mmengine.registry import MODELS
 from mmseg.models import SegDataPreProcessor
 from torch import Tensor
 
+from ..modalities import ModalitySpec, read_specs
+
 # What a config may have inherited from a stock data preprocessor; each modality states its own.
 STOCK = {'mean', 'std', 'pad_val', 'bgr_to_rgb', 'rgb_to_bgr'}
 Inputs = Mapping[str, Sequence[Tensor] | Tensor] | Sequence[Mapping[str, Tensor]]
@@ -28,15 +30,13 @@ class CENDataPreprocessor(SegDataPreProcessor):
     as it does any image. Colour is RGB, as it is loaded.
 
     Args:
-        modalities: by name ``mean`` and ``std``, one number per channel, in the units of the
-            sample (colour 0..255, depth metres); and optionally ``pad``, the value that padding
-            has in those units, one number or one per channel (default: the mean).
+        modalities: List of modalities, in the order of the streams, each a dict of the arguments
+            of :class:`~mmcen.modalities.ModalitySpec`, of which ``name``, ``mean``, ``std`` and
+            ``pad`` matter here: give it the list of the data set.
         size: (height, width) to pad to, in training.
         size_divisor: pad to a multiple of it in training; default 1, the largest of the batch.
         seg_pad_val: value of the label where it is padded.
         batch_augments: as in mmseg.
-        order: names of the modalities in the order of the streams, where that of the dict may be
-            lost; ``tools/train.py`` writes it down.
         test_cfg: ``size`` or ``size_divisor`` to pad to in test; not padded by default.
         inherited: ``mean``, ``std``, ``pad_val``, ``bgr_to_rgb`` and ``rgb_to_bgr`` from the config
             of a stock model, which do not matter here.
@@ -44,12 +44,14 @@ class CENDataPreprocessor(SegDataPreProcessor):
             backbone with ``in_channels=1``.
 
     Raises:
-        ValueError: no modality, ``mean`` and ``std`` of different lengths, a ``std`` not above 0,
+        TypeError: ``modalities`` is not a list.
+        ValueError: no modality, an impossible one, one without ``mean`` and ``std``, or
             ``common_channels`` that is no common multiple.
 
     Example:
-        >>> preprocess = CENDataPreprocessor(modalities=dict(
-        ...     rgb=dict(mean=[124, 116, 104], std=[58, 57, 57]), depth=dict(mean=[0], std=[5])))
+        >>> preprocess = CENDataPreprocessor(modalities=[
+        ...     dict(name='rgb', mean=[124, 116, 104], std=[58, 57, 57]),
+        ...     dict(name='depth', mean=[0], std=[5])])
         >>> batch = dict(rgb=[torch.ones(3, 4, 6)], depth=[torch.ones(1, 4, 6)])
         >>> preprocess(dict(inputs=batch))['inputs'].shape
         torch.Size([1, 6, 4, 6])
@@ -57,20 +59,19 @@ class CENDataPreprocessor(SegDataPreProcessor):
 
     def __init__(
         self,
-        modalities: Mapping[str, Mapping[str, Any]],
+        modalities: Sequence[Mapping[str, Any]],
         size: tuple[int, int] | None = None,
         size_divisor: int | None = None,
         seg_pad_val: int = 255,
         batch_augments: list[dict] | None = None,
         test_cfg: dict | None = None,
-        order: Sequence[str] | None = None,
         common_channels: int | None = None,
         **inherited: Any,
     ) -> None:
         unknown = sorted(set(inherited) - STOCK)
         if unknown:
             raise TypeError(f'CENDataPreprocessor has no argument {unknown[0]}: leave it out')
-        modalities = in_order(modalities, order, 'modalities')
+        specs = read_specs(modalities, keys=('mean', 'std', 'pad'))
         if size is not None and size_divisor is not None:
             raise ValueError(f'both size {size} and size_divisor {size_divisor}: give one of them')
         super().__init__(
@@ -80,9 +81,7 @@ class CENDataPreprocessor(SegDataPreProcessor):
             batch_augments=batch_augments,
             test_cfg=test_cfg,
         )
-        if not modalities:
-            raise ValueError('no modality: give modalities=dict(rgb=dict(mean=[...], std=[...]))')
-        self._channels = {name: _channels(name, spec) for name, spec in modalities.items()}
+        self._channels = {spec.name: _channels(spec) for spec in specs}
         least = math.lcm(*self._channels.values())
         common = common_channels or (least if least > 1 else 3)
         if common % least:
@@ -91,7 +90,7 @@ class CENDataPreprocessor(SegDataPreProcessor):
                 f'{self._channels}: give a multiple of {least}, or leave it out'
             )
         self._repeats = {name: common // count for name, count in self._channels.items()}
-        self._register_normalisation(modalities)
+        self._register_normalisation(specs)
 
     @property
     def modalities(self) -> list[str]:
@@ -111,22 +110,25 @@ class CENDataPreprocessor(SegDataPreProcessor):
         mean = self.mean - self.shift * self.std  # the value of padding is no part of it
         return mean[part].clone(), self.std[part].clone(), self._repeats[name]
 
-    def _register_normalisation(self, modalities: Mapping[str, Mapping[str, Any]]) -> None:
+    def _register_normalisation(self, specs: Sequence[ModalitySpec]) -> None:
         """Buffers over all M*C channels, which the parent normalises by.
 
         The parent pads with zeros after normalising. To pad with another value than the mean,
         that value is subtracted instead, and the difference is added after padding.
         """
-        mean, std, pad = [], [], []
-        for name, spec in modalities.items():
-            count, repeats = self._channels[name], self._repeats[name]
-            value = spec.get('pad', spec['mean'])
-            value = list(value) if isinstance(value, Sequence) else [value] * count
-            if len(value) != count:
-                raise ValueError(f'modality {name!r}: pad {value} is not one number per channel')
-            mean += list(spec['mean']) * repeats
-            std += list(spec['std']) * repeats
-            pad += value * repeats
+        mean: list[float] = []
+        std: list[float] = []
+        pad: list[float] = []
+        for spec in specs:
+            count, repeats, value = (
+                self._channels[spec.name],
+                self._repeats[spec.name],
+                spec.padding,
+            )
+            mean += [*(spec.mean or ())] * repeats
+            std += [*(spec.std or ())] * repeats
+            values = value if isinstance(value, Sequence) else [value or 0.0] * count
+            pad += [*values] * repeats
         columns = torch.tensor([mean, std, pad], dtype=torch.float32)
         of_mean, of_std, of_pad = columns.view(3, -1, 1, 1)  # (M*C, 1, 1) each
         self.register_buffer('mean', of_pad, persistent=False)
@@ -203,27 +205,10 @@ class CENDataPreprocessor(SegDataPreProcessor):
         return torch.cat(parts)  # (M*C, H, W)
 
 
-def in_order(named: Mapping[str, Any], order: Sequence[str] | None, what: str) -> dict[str, Any]:
-    """The entries in an order; None takes them as they come.
-
-    Raises:
-        ValueError: the order has other names, or one twice.
-    """
-    if order is None:
-        return dict(named)
-    if sorted(order) != sorted(named):
-        raise ValueError(f'order {list(order)} must name each of the {what} {list(named)} once')
-    return {name: named[name] for name in order}
-
-
-def _channels(name: str, spec: Mapping[str, Any]) -> int:
-    """How many channels a modality has, by its mean, after a check of its numbers."""
-    mean, std = spec.get('mean'), spec.get('std')
-    if not (isinstance(mean, Sequence) and isinstance(std, Sequence) and 0 < len(mean) == len(std)):
+def _channels(spec: ModalitySpec) -> int:
+    """How many channels a modality has, by its mean."""
+    if spec.mean is None:
         raise ValueError(
-            f'modality {name!r} has mean {mean} and std {std}: give lists of equal length, one '
-            'number per channel'
+            f'modality {spec.name!r} has no mean and std: state lists of one number per channel'
         )
-    if min(std) <= 0:
-        raise ValueError(f'modality {name!r} has std {std}: it must be above 0')
-    return len(mean)
+    return len(spec.mean)

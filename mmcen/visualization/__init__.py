@@ -1,4 +1,3 @@
-from .prediction_sheet import prediction_sheet
-from .translation_sheet import translation_sheet
+from .sheet import prediction_sheet
 
-__all__ = ['prediction_sheet', 'translation_sheet']
+__all__ = ['prediction_sheet']

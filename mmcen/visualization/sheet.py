@@ -1,26 +1,98 @@
-"""What all sheets share: rows of titled panels, class colours, a legend, written atomically."""
+"""Side-by-side pictures of inputs, predictions and ground truth, as Figs. 4 and 5 of the paper."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from mmengine.structures import BaseDataElement
+from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from ..files import whole_file
+from ..outputs import ENSEMBLE
 
 Colours = Sequence[Sequence[int]]
 LEGEND_ENTRY = 1.15  # inches of the longest names of NYUv2, such as "shower curtain"
 
 
-def check_pairs(inputs: Sequence, samples: Sequence) -> None:
-    """Raise ValueError unless there is something to draw, and one sample for each input."""
+def prediction_sheet(
+    inputs: Sequence[dict[str, Tensor]],
+    samples: Sequence[SegDataSample],
+    path: str | Path,
+    classes: Sequence[str] = (),
+    palette: Colours = (),
+) -> Path:
+    """Write one row for each frame: its inputs, then for each task the prediction of every stream,
+    the ensemble, and the ground truth if there is one.
+
+    A single stream is its own ensemble and has no panel of its own. Modalities that no stream takes
+    are no inputs and are left out.
+
+    Args:
+        inputs: By frame, modality to (C, H, W), as PackModalities gives them. Where the model
+            predicts images they are images, 0..255; else colour is, and others are of any range.
+        samples: What the model predicts for them, see :mod:`mmcen.outputs`; class maps may have
+            their label in ``gt_sem_seg``.
+        path: The picture to write, a PNG; its folder is made.
+        classes: K names, for class maps.
+        palette: K colours, RGB 0..255, for class maps.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: If there is nothing to draw, inputs and samples differ in number, or class maps
+            have no palette.
+    """
     if not samples or len(inputs) != len(samples):
         raise ValueError(
             f'{len(inputs)} inputs and {len(samples)} samples: give one sample to each input'
         )
+    of_classes = [
+        task for task, own in samples[0].outputs.items() if 'pred_sem_seg' in own.get(ENSEMBLE)
+    ]
+    if of_classes and not len(palette):
+        raise ValueError(f'tasks {of_classes} predict classes: give classes and palette')
+    rows = [_panels(frame, sample, palette) for frame, sample in zip(inputs, samples, strict=True)]
+    return draw_sheet(rows, path, *((classes, palette) if of_classes else ()))
+
+
+def _panels(
+    frame: dict[str, Tensor], sample: SegDataSample, palette: Colours
+) -> dict[str, np.ndarray]:
+    """Pictures of a frame by their titles."""
+    outputs = {task: dict(own.items()) for task, own in sample.outputs.items()}
+    taken = {name for own in outputs.values() for name in own} & set(frame)
+    of_images = any('pred' in own[ENSEMBLE] for own in outputs.values())
+    draw = _image if of_images else picture
+    panels = {name: draw(x) for name, x in frame.items() if name in taken or not taken}
+    targets = sample.get('targets', BaseDataElement())
+    for task, own in outputs.items():
+        streams = [name for name in own if name != ENSEMBLE]
+        for name in streams if len(streams) > 1 else ():
+            panels[f'{task}\nfrom {name}'] = _prediction(own[name], palette)
+        word = 'ensemble' if len(streams) > 1 else 'prediction'
+        panels[f'{task}\n{word}'] = _prediction(own[ENSEMBLE], palette)
+        if task in targets:
+            panels[f'{task}\nground truth'] = _image(targets.get(task))
+        elif 'pred_sem_seg' in own[ENSEMBLE] and 'gt_sem_seg' in sample:
+            panels[f'{task}\nground truth'] = class_colours(sample.gt_sem_seg.data, palette)
+    return panels
+
+
+def _prediction(output: BaseDataElement, palette: Colours) -> np.ndarray:
+    if 'pred_sem_seg' in output:
+        return class_colours(output.pred_sem_seg.data, palette)
+    return _image(output.pred)
+
+
+def _image(value: Tensor) -> np.ndarray:
+    """(3, H, W) or (1, H, W) in 0..255 to (H, W, 3) uint8."""
+    image = value.detach().cpu().float().round().clamp(0, 255).numpy().astype(np.uint8)
+    return np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
 
 
 def draw_sheet(
@@ -86,13 +158,6 @@ def class_colours(labels: Tensor, palette: Colours) -> np.ndarray:
     if len(palette):
         table[: len(palette)] = palette
     return table[labels.detach().cpu().squeeze().numpy().astype(np.uint8)]
-
-
-def in_order(names: Iterable[str], frame: Iterable[str]) -> list[str]:
-    """Names in the order of the frame's domains, others after them by the alphabet: mmengine's data
-    elements keep theirs in a set, whose order is another one in every run."""
-    place = {name: i for i, name in enumerate(frame)}
-    return sorted(names, key=lambda name: (place.get(name, len(place)), name))
 
 
 def picture(value: Tensor) -> np.ndarray:

@@ -34,8 +34,14 @@ MULTITASK = """
 custom_imports = dict(imports=['mmcen'])
 model = dict(
     type='CENMultiTask',
-    tasks=dict(segment_semantic=['rgb', 'depth_zbuffer'], normal=['rgb', 'depth_zbuffer']),
-    heads=dict(segment_semantic=dict(type='ClassHead', num_classes=10)),
+    tasks=[
+        dict(
+            name='segment_semantic',
+            inputs=['rgb', 'depth_zbuffer'],
+            head=dict(type='ClassHead', num_classes=10),
+        ),
+        dict(name='normal', inputs=['rgb', 'depth_zbuffer']),
+    ],
     network=dict(type='CENUNetGenerator', downs=4, base_channels=8),
 )
 pack = [dict(type='EncodeDomains'), dict(type='PackModalities')]
@@ -93,7 +99,7 @@ def test_predictions_are_those_of_the_test(folder, apart):
         assert set(one.outputs) == {'ensemble', 'rgb', 'depth'}
         same = [one.outputs['ensemble'] == sample.pred_sem_seg.data[0].numpy()]
         same += [
-            one.outputs[name] == sample.streams.get(name).pred_sem_seg.data[0].numpy()
+            one.outputs[name] == sample.outputs.semseg.get(name).pred_sem_seg.data[0].numpy()
             for name in ('rgb', 'depth')
         ]
         # taken apart, a pixel between two classes may fall to the other
@@ -195,11 +201,9 @@ def test_a_built_model(folder):
 
 def of_modalities(**channels):
     model = Config.fromfile('seg.py').model
-    model.data_preprocessor.modalities = {
-        '_delete_': True,
-        **{name: dict(mean=[0.0] * n, std=[1.0] * n) for name, n in channels.items()},
-    }
-    del model.data_preprocessor.modalities['_delete_']
+    model.data_preprocessor.modalities = [
+        dict(name=name, mean=[0.0] * n, std=[1.0] * n) for name, n in channels.items()
+    ]
     return MODELS.build(model)
 
 
@@ -369,7 +373,7 @@ def test_what_is_wrong_takes_one_line(folder, monkeypatch, capsys, args, message
     Path('bad.onnx').write_text('no protobuf')
     Path('half.pth').write_bytes(Path('seg.pth').read_bytes()[:10_000])
     torch.save([1.0], 'list.pth')
-    rgb = dict(type='CENDataPreprocessor', modalities=dict(rgb=dict(mean=[0.0], std=[1.0])))
+    rgb = dict(type='CENDataPreprocessor', modalities=[dict(name='rgb', mean=[0.0], std=[1.0])])
     alone = Config.fromfile('seg.py')
     alone.model.data_preprocessor = rgb
     alone.dump('rgb.py')

@@ -25,9 +25,7 @@ GEOMETRY = ['depth_zbuffer', 'depth_euclidean', 'normal', 'reshading', 'edge_occ
 DATASET = """
 dataset = dict(
     type='MultiModalSegDataset', data_root={root!r}, labels=None,
-    modalities=dict(
-        rgb=dict(dir='rgb'),
-        {name}=dict(dir='depth', kind='depth', metres_per_unit=dict(uint16=0.001))))
+    modalities=[dict(name='rgb', dir='rgb'), dict(name={name!r}, dir='depth', unit='mm')])
 train_dataloader = dict(dataset=dict(ann_file='train.txt', pipeline=[], **dataset))
 val_dataloader = dict(dataset=dict(ann_file='val.txt', **dataset))
 test_dataloader = val_dataloader

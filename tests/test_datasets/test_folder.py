@@ -9,11 +9,11 @@ from tests.training import SMALL, two_steps
 
 FRAMES = ['000', '001', '002', '003', 'room/004', 'room/005']
 LOADING = [dict(type='LoadModalities'), dict(type='LoadLabel', optional=True)]
-MODALITIES = dict(
-    rgb=dict(dir='rgb', suffix='.jpg'),
-    depth=dict(dir='depth', kind='depth', metres_per_unit=dict(uint16=0.001)),
-    thermal=dict(dir='heat', suffix='_t.npy', kind='raw'),
-)
+MODALITIES = [
+    dict(name='rgb', dir='rgb', suffix='.jpg', mean=[124.0] * 3, std=[58.0] * 3),
+    dict(name='depth', unit='mm', mean=[0.0], std=[5.0]),
+    dict(name='thermal', dir='heat', suffix='_t.npy', kind='raw', mean=[20.0], std=[5.0]),
+]
 LABELS = dict(dir='labels', suffix='.png')
 
 
@@ -121,7 +121,7 @@ def test_an_empty_folder(tmp_path):
 
 
 def test_two_steps_on_two_and_on_three_modalities(tmp_path, stored):
-    """The config as it is shipped, and with an entry more in each of its dicts."""
+    """The config as it is shipped, and with another entry in its list."""
     common = SMALL | {
         'val_dataloader.batch_size': 2,
         'train_dataloader.dataset.pipeline.2.transforms.0.min_side': 48,
@@ -134,11 +134,8 @@ def test_two_steps_on_two_and_on_three_modalities(tmp_path, stored):
     metrics, _ = two_steps('folder_refinenet_r50.py', tmp_path / 'two', common)
     assert {'mIoU', 'rgb/mIoU', 'depth/mIoU'} <= set(metrics)
     thermal = {f'{part}_dataloader.dataset.modalities': MODALITIES for part in ('train', 'val')}
-    thermal['model.data_preprocessor.modalities.thermal'] = dict(mean=[20.0], std=[5.0])
-    moved = 'train_dataloader.dataset.pipeline.2.interpolation.thermal'
-    metrics, runner = two_steps(
-        'folder_refinenet_r50.py', tmp_path / 'three', common | thermal | {moved: 'bilinear'}
-    )
+    thermal['model.data_preprocessor.modalities'] = MODALITIES
+    metrics, runner = two_steps('folder_refinenet_r50.py', tmp_path / 'three', common | thermal)
     assert 0 < metrics['mIoU'] <= 100
     assert 'thermal/mIoU' in metrics
     assert list(runner.model.streams) == ['rgb', 'depth', 'thermal']

@@ -290,13 +290,15 @@ def test_two_steps(nyud, streams):
             f'{train}.pipeline.1.keep': True,
             'val_dataloader.dataset.pipeline.1.keep': True,
             'test_dataloader.dataset.pipeline.1.keep': True,
-            f'{train}.pipeline.3.interpolation.depth': 'nearest',
-            f'{train}.pipeline.3.pad_val.depth': 0.0,
-            'model.data_preprocessor.modalities.depth': dict(mean=[0.0], std=[5.0]),
+            'model.data_preprocessor.modalities': [
+                dict(name='rgb', mean=[124.0] * 3, std=[58.0] * 3),
+                dict(name='depth', mean=[0.0], std=[5.0]),
+                dict(name='hha', mean=[125.0, 111.0, 106.0], std=[55.0, 71.0, 37.0]),
+            ],
         }
     metrics, runner = two_steps('nyud_refinenet_r50_hha.py', nyud / 'out', options)
     check_prediction(runner, nyud)
-    assert set(runner.model.streams) == set(streams)
+    assert runner.model.streams == streams
     for stream in streams:
         assert 0 <= metrics[f'{stream}/mIoU'] < 30
     assert 0 < metrics['mIoU'] < 30

@@ -14,13 +14,13 @@ from mmengine.registry import TRANSFORMS
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
-from mmcen.datasets import LoadLabel, LoadModalities, ModalitySpec, PackModalities
+from mmcen.datasets import LoadLabel, LoadModalities, PackModalities
+from mmcen.modalities import ModalitySpec
 
 SHAPE = (12, 16)
-UNITS = {'uint8': 10 / 255, 'uint16': 0.001, 'float32': 1.0}
-COLOUR = {'kind': 'colour', 'metres_per_unit': {}}
-DEPTH = {'kind': 'depth', 'metres_per_unit': UNITS}
-RAW = {'kind': 'raw', 'metres_per_unit': {}}
+COLOUR = ModalitySpec('it')
+DEPTH = ModalitySpec('it', unit={'uint8': 10 / 255, 'uint16': 'mm', 'float32': 1.0})
+RAW = ModalitySpec('it', kind='raw')
 
 
 def save(path: Path, array: np.ndarray) -> str:
@@ -34,7 +34,7 @@ def save(path: Path, array: np.ndarray) -> str:
     return str(path)
 
 
-def load(path: str, info: dict) -> np.ndarray:
+def load(path: str, info: ModalitySpec) -> np.ndarray:
     sample = {'modality_paths': {'it': path}, 'modality_info': {'it': info}}
     return LoadModalities()(sample)['modalities']['it']
 
@@ -121,13 +121,15 @@ def test_sample_after_loading(tmp_path: Path) -> None:
         (noise(np.uint8, 5), '.npy', COLOUR, r'uint8 of shape \(12, 16, 5\), but colour is uint8'),
         (noise(np.uint16, 3), '.npy', COLOUR, 'is uint16 .* store it as 8-bit RGB'),
         (noise(np.uint8, 3), '.png', DEPTH, r'shape \(12, 16, 3\), but depth is \(H, W\)'),
-        (noise(np.float64), '.npy', DEPTH, r'stored as float64.*metres_per_unit=dict\(float64='),
+        (noise(np.float64), '.npy', DEPTH, 'stored as float64, .* modality .it. is .*add float64='),
         (-noise(np.float32), '.npy', DEPTH, 'depth is not negative'),
         (noise(np.complex64), '.npy', RAW, 'raw modality is numbers'),
         (np.zeros((2, 3, 4, 5), np.uint8), '.npy', RAW, r'of shape \(2, 3, 4, 5\)'),
     ],
 )
-def test_wrong_types(tmp_path: Path, array: np.ndarray, suffix: str, info: dict, text: str) -> None:
+def test_wrong_types(
+    tmp_path: Path, array: np.ndarray, suffix: str, info: ModalitySpec, text: str
+) -> None:
     path = save(tmp_path / f'frame{suffix}', array)
     with pytest.raises(ValueError, match=text) as raised:
         load(path, info)
@@ -153,7 +155,9 @@ def test_a_picture_of_depth_is_not_depth(tmp_path: Path) -> None:
         ('.tiff', np.float32, DEPTH),
     ],
 )
-def test_truncated_files(tmp_path: Path, suffix: str, dtype: type, info: dict, keep: float) -> None:
+def test_truncated_files(
+    tmp_path: Path, suffix: str, dtype: type, info: ModalitySpec, keep: float
+) -> None:
     array = noise(dtype, 3) if info is COLOUR else noise(dtype)
     path = Path(save(tmp_path / f'frame{suffix}', np.tile(array, (8, 8, 1)[: array.ndim])))
     load(str(path), info)
@@ -235,19 +239,6 @@ def test_sizes_differ(tmp_path: Path) -> None:
     sample = {'modality_paths': paths, 'modality_info': {'rgb': COLOUR, 'depth': DEPTH}}
     with pytest.raises(ValueError, match=r'd\.png has \(11, 16\) pixels .* \(12, 16\).*aligned'):
         LoadModalities()(sample)
-
-
-@pytest.mark.parametrize(
-    ('spec', 'text'),
-    [
-        ({'dir': 'd', 'kind': 'depth'}, r"depth folder 'd' has no unit: declare"),
-        ({'dir': 'd', 'kind': 'color'}, r"kind 'color' .* choose one of \['colour'"),
-        ({'dir': 'd', 'suffix': ()}, 'no suffix'),
-    ],
-)
-def test_declarations(spec: dict, text: str) -> None:
-    with pytest.raises(ValueError, match=text):
-        ModalitySpec(**spec)
 
 
 # --- labels

@@ -55,7 +55,7 @@ def test_a_sample_starts_with_paths_and_facts(made: Path) -> None:
     }
     assert info['img_path'] == info['modality_paths']['rgb']
     assert info['seg_map_path'] == f'{made}/masks/000003.png'
-    assert info['modality_info']['depth']['metres_per_unit']['uint16'] == 0.001
+    assert info['modality_info']['depth'].metres('uint16') == 0.001
     assert info['known_modalities'] == ['rgb', 'depth']
     assert (info['num_classes'], info['reduce_zero_label'], info['seg_fields']) == (40, True, [])
     assert build(made, split='test', pipeline=[])[0]['img_path'].endswith('000002.png')
@@ -68,7 +68,9 @@ def test_choice_and_order_of_modalities(made: Path) -> None:
     alone = build(made, modalities=['depth'])[0]
     assert list(alone['modalities']) == ['depth']
     assert alone['known_modalities'] == ['rgb', 'depth']
-    assert list(build(made, modalities='rgb')[0]['modalities']) == ['rgb']
+    stated = build(made, modalities=[dict(name='depth', unit='cm', suffix='.png')])[0]
+    assert stated['modality_info']['depth'].suffix == ('.png',)
+    assert stated['modalities']['depth'] == pytest.approx(10 * alone['modalities']['depth'])
 
 
 def test_four_modalities_declared_by_the_config(made: Path) -> None:
@@ -80,17 +82,17 @@ def test_four_modalities_declared_by_the_config(made: Path) -> None:
             target = made / folder / 'room' / f'{frame}{found.suffix}'
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(found.read_bytes())
-    depth = {'dir': 'depth', 'kind': 'depth', 'metres_per_unit': {'uint16': 0.002}}
+    depth = {'dir': 'depth', 'unit': 0.002}
     dataset = DATASETS.build(
         {
             'type': 'MultiModalSegDataset',
             'data_root': str(made),
-            'modalities': {
-                'flow': {'dir': 'more', 'suffix': '.npy', 'kind': 'raw'},
-                'rgb': {'dir': 'rgb', 'suffix': ('.jpg', '.png')},
-                'far': depth,
-                'near': depth,
-            },
+            'modalities': [
+                {'name': 'flow', 'dir': 'more', 'suffix': '.npy', 'kind': 'raw'},
+                {'name': 'rgb', 'suffix': ('.jpg', '.png')},
+                {'name': 'far', **depth},
+                {'name': 'near', **depth},
+            ],
             'labels': {'dir': 'masks', 'suffix': '.png'},
             'metainfo': {'classes': ('a', 'b', 'c', 'd')},
             'pipeline': LOADING,
@@ -179,11 +181,14 @@ def test_missing_files_are_told_at_once(
 @pytest.mark.parametrize(
     ('modalities', 'error', 'text'),
     [
-        (['rgb', 'detph'], ValueError, r"unknown modality 'detph': the known ones are \['rgb', 'd"),
+        (['rgb', 'detph'], ValueError, r"'detph' is unknown \(did you mean 'depth'\?\): choose"),
+        ([{'name': 'heat', 'kind': 'raw'}], ValueError, "dict that says where .*name='heat', dir"),
         (['rgb', 'rgb'], ValueError, "'rgb' is listed twice"),
-        ([], ValueError, 'no modality: declare some'),
-        ({'rgb': {'folder': 'rgb'}}, TypeError, "modality 'rgb' is declared as .* give dir, suff"),
-        ({'rgb': {'dir': 'colours'}}, FileNotFoundError, 'there is no folder .*colours'),
+        ([], ValueError, 'there is no modality: give'),
+        ('rgb', TypeError, "modalities is a str, 'rgb': give a list"),
+        ({'rgb': {'dir': 'rgb'}}, TypeError, 'modalities is a dict, .*: give a list, whose order'),
+        ([{'name': 'rgb', 'folder': 'rgb'}], ValueError, "'rgb' has an unknown key 'folder'"),
+        ([{'name': 'rgb', 'dir': 'colours'}], FileNotFoundError, 'there is no folder .*colours'),
     ],
 )
 def test_bad_choice_of_modalities(made: Path, modalities: object, error: type, text: str) -> None:
@@ -192,7 +197,7 @@ def test_bad_choice_of_modalities(made: Path, modalities: object, error: type, t
 
 
 def test_generic_class_declares_nothing() -> None:
-    with pytest.raises(ValueError, match='no modality: declare some'):
+    with pytest.raises(ValueError, match='there is no modality: give'):
         MultiModalSegDataset(metainfo=CLASSES, lazy_init=True)
 
 
@@ -290,8 +295,7 @@ def test_real_train_batch(data_root: Path) -> None:
         assert depth.max() <= 10.0 + 1e-5
         # nearest keeps what was measured; 0 is padding, and void there
         assert ((depth >= 0.7) | ((depth == 0) & (label == 255))).all()
-    rgb = {'mean': [123.675, 116.28, 103.53], 'std': [58.395, 57.12, 57.375]}
-    preprocessor = CENDataPreprocessor({'rgb': rgb, 'depth': {'mean': [0.0], 'std': [5.0]}})
+    preprocessor = CENDataPreprocessor(cfg.modalities)
     batch = {
         'inputs': [sample['inputs'] for sample in samples],
         'data_samples': [sample['data_samples'] for sample in samples],

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
 
 from mmcen.datasets import ForEachModality, NYUv2Dataset, RandomScaleCrop
+from mmcen.modalities import ModalitySpec
 
 CONFIG = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets' / 'nyudv2.py'
 NAMES = ('nearest', 'bilinear', 'bicubic', 'area', 'lanczos')
@@ -32,9 +33,12 @@ def frame(height: int, width: int) -> dict[str, Any]:
     }
 
 
-def run(steps: list[dict], sample: dict, seed: int, **kwargs: Any) -> tuple[dict, float]:
+def run(
+    steps: list[dict], sample: dict, seed: int, info: dict[str, ModalitySpec]
+) -> tuple[dict, float]:
     """The transformed sample, and the random number that comes next."""
-    transform = ForEachModality(steps, **kwargs)
+    transform = ForEachModality(steps)
+    sample = sample | {'modality_info': info}
     np.random.seed(seed)
     return transform(sample), np.random.random()
 
@@ -66,9 +70,12 @@ def test_equals_scale_then_crop(
     window = {'crop_size': crop, 'cat_max_ratio': cat}
     two = [{'type': 'RandomScale', **scale}, {'type': 'RandomCrop', **window}]
     one = [{'type': 'RandomScaleCrop', **window, **scale}]
-    by = {'interpolation': {'rgb': rgb, 'depth': depth}}
-    expected, follows = run(two, frame(height, width), seed, **by)
-    out, ours_follows = run(one, frame(height, width), seed, **by)
+    by = {
+        'rgb': ModalitySpec('rgb', interpolation=rgb),
+        'depth': ModalitySpec('depth', unit='m', interpolation=depth),
+    }
+    expected, follows = run(two, frame(height, width), seed, by)
+    out, ours_follows = run(one, frame(height, width), seed, by)
     assert follows == ours_follows
     # OpenCV computes the last columns of a picture in another order of rounding
     assert largest(out['modalities']['rgb'], expected['modalities']['rgb']) <= (rgb == 'bicubic')
@@ -133,8 +140,11 @@ def test_equals_resize_pad_crop_in_double_precision(
         {'type': 'RandomScaleCrop', 'crop_size': crop, 'min_side': 24},
         {'type': 'Pad', 'size': (crop, crop)},
     ]
-    by = {'interpolation': {'rgb': 'bicubic', 'depth': 'nearest'}, 'pad_val': PADDING}
-    out, _ = run(steps, frame(height, width), seed, **by)
+    by = {
+        'rgb': ModalitySpec('rgb', interpolation='bicubic', pad=PADDING['rgb']),
+        'depth': ModalitySpec('depth', unit='m', pad=PADDING['depth']),
+    }
+    out, _ = run(steps, frame(height, width), seed, by)
     size = out['scale']
     np.random.seed(seed)  # the same random numbers, drawn by hand
     ratio = max(np.random.uniform(0.5, 2), 24 / min(height, width))
@@ -176,7 +186,9 @@ def test_real_training_pipeline(data_root: Path) -> None:
     crop = {'type': 'RandomCrop', 'crop_size': fused.crop_size}
     plain = geometry | {'transforms': [scale, crop, pad, flip]}
     pipeline = [load, label, plain, pack]
-    stock = NYUv2Dataset(data_root=str(data_root), pipeline=pipeline)
+    stock = NYUv2Dataset(
+        data_root=str(data_root), modalities=settings.modalities, pipeline=pipeline
+    )
     seen = set()
     for index in (*range(7), 11):
         np.random.seed(index)

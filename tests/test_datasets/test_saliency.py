@@ -289,7 +289,8 @@ def test_real_config_from_archives_to_table_14(copy, tmp_path, monkeypatch, caps
             with torch.no_grad():
                 (sample,) = model.test_step(packed)
             mask = sample.gt_sem_seg.data[0].numpy()
-            maps = {'': sample, 'rgb/': sample.streams.rgb, 'depth/': sample.streams.depth}
+            own = sample.outputs.semseg
+            maps = {'': own.ensemble, 'rgb/': own.rgb, 'depth/': own.depth}
             for key, one in maps.items():
                 values = one.seg_logits.data[0].numpy()
                 values = (values - values.min()) / (values.max() - values.min())

@@ -143,9 +143,7 @@ def test_two_flips_are_none():
 def test_normals_stay_unit_vectors():
     _, normals = scene()
     normals[:4] = 0  # unknown
-    resize = ForEachModality(
-        [dict(type='Resize', scale=(53, 41))], interpolation=dict(normal='bilinear')
-    )
+    resize = ForEachModality([dict(type='Resize', scale=(53, 41))])
     ours = resize(dict(modalities=dict(normal=normals)))['modalities']['normal']
     length = np.linalg.norm(ours, axis=2)
     assert ours.shape == (41, 53, 3)

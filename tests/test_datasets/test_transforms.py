@@ -16,9 +16,13 @@ from mmcv.transforms.utils import avoid_cache_randomness
 from mmengine.registry import TRANSFORMS
 
 from mmcen.datasets import ForEachModality, RandomScale
+from mmcen.modalities import ModalitySpec
 
-NEAREST = {'rgb': 'nearest', 'depth': 'nearest', 'pair': 'nearest'}
 VOID = 65535  # what padding decodes to
+NEAREST = {  # modalities that can be decoded whatever is done to them
+    name: ModalitySpec(name, kind='raw', interpolation='nearest', pad=pad)
+    for name, pad in (('rgb', (255, 255, 255)), ('depth', VOID), ('pair', float(VOID)))
+}
 
 
 def coded(height: int, width: int) -> dict:
@@ -31,6 +35,7 @@ def coded(height: int, width: int) -> dict:
             'depth': index.astype(np.float32)[..., None],
             'pair': np.stack([index, -index], -1).astype(np.float32),
         },
+        'modality_info': NEAREST,
         'gt_seg_map': (index % 251).astype(np.uint8),
         'seg_fields': ['gt_seg_map'],
         'img_shape': (height, width),
@@ -93,13 +98,7 @@ def test_all_modalities_stay_in_register(
     np.random.seed(seed)
     sample = coded(height, width)
     for step in steps:
-        words = str(step)
-        kwargs: dict[str, Any] = {}
-        if 'Resize' in words or 'Scale' in words:
-            kwargs['interpolation'] = NEAREST
-        if 'Pad' in words:
-            kwargs['pad_val'] = {'rgb': (255, 255, 255), 'depth': VOID, 'pair': float(VOID)}
-        sample = for_each(step, **kwargs)(sample)
+        sample = for_each(step)(sample)
         decode(sample)
 
 
@@ -112,8 +111,6 @@ def test_one_wrapper_of_many_steps(seed: int) -> None:
         {'type': 'RandomCrop', 'crop_size': (24, 24)},
         {'type': 'Pad', 'size': (24, 24)},
         {'type': 'RandomFlip', 'prob': 0.5},
-        interpolation=NEAREST,
-        pad_val={'rgb': 255, 'depth': VOID, 'pair': VOID},
     )
     assert decode(transform(coded(17, 23))).shape == (24, 24)
 
@@ -153,12 +150,14 @@ def test_each_modality_by_its_own_interpolation() -> None:
     rgb = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
     depth = rng.uniform(0.7, 10, (20, 30, 1)).astype(np.float32)
     label = rng.integers(0, 40, (20, 30), dtype=np.uint8)
-    transform = for_each(
-        {'type': 'Resize', 'scale': (47, 33)},
-        interpolation={'rgb': 'bicubic', 'depth': 'nearest', 'normal': 'bilinear'},
-    )
+    transform = for_each({'type': 'Resize', 'scale': (47, 33), 'interpolation': 'area'})
+    info = {
+        'rgb': ModalitySpec('rgb', interpolation='bicubic'),
+        'depth': ModalitySpec('depth', unit='m'),
+    }
     for _ in range(2):  # settings of one sample do not leak into the next
         sample = {'modalities': {'rgb': rgb, 'depth': depth}, 'gt_seg_map': label}
+        sample |= {'modality_info': info}
         out = transform(sample | {'seg_fields': ['gt_seg_map']})
         moved = out['modalities']
         assert np.array_equal(
@@ -170,15 +169,20 @@ def test_each_modality_by_its_own_interpolation() -> None:
         assert out['img_shape'] == (33, 47)
         assert out['scale'] == (47, 33)
         assert out['scale_factor'] == (47 / 30, 33 / 20)
+    plain = transform({'modalities': {'rgb': rgb}, 'seg_fields': []})['modalities']['rgb']
+    assert np.array_equal(plain, cv2.resize(rgb, (47, 33), interpolation=cv2.INTER_AREA))
 
 
 def test_pads_each_modality_by_its_own_value() -> None:
-    transform = for_each(
-        {'type': 'Pad', 'size': (8, 6), 'pad_val': {'img': 0, 'seg': 7}},
-        pad_val={'rgb': [124, 116, 104], 'depth': -1.0, 'pair': 2},
-    )
-    out = transform(coded(4, 5))
-    assert out['modalities']['rgb'][5, 7].tolist() == [124, 116, 104]
+    transform = for_each({'type': 'Pad', 'size': (8, 6), 'pad_val': {'img': 0, 'seg': 7}})
+    mean = {'mean': [123.675, 116.28, 103.53], 'std': [1.0] * 3}
+    info = {
+        'rgb': ModalitySpec('rgb', **mean),
+        'depth': ModalitySpec('depth', kind='raw', pad=-1.0, mean=[5.0], std=[1.0]),
+        'pair': ModalitySpec('pair', kind='raw', pad=2),
+    }
+    out = transform(coded(4, 5) | {'modality_info': info})
+    assert out['modalities']['rgb'][5, 7].tolist() == [124, 116, 104]  # the mean, rounded
     assert out['modalities']['depth'][5, 7].tolist() == [-1]
     assert out['modalities']['pair'][5, 7].tolist() == [2, 2]
     assert out['gt_seg_map'][5, 7] == 7
@@ -243,7 +247,7 @@ def test_sample_may_be_refused() -> None:
 
 
 def test_used_transform_can_be_sent_to_workers() -> None:
-    transform = for_each(*STEPS[:1], *STEPS[5:6], *STEPS[8:9], interpolation=NEAREST)
+    transform = for_each(*STEPS[:1], *STEPS[5:6], *STEPS[8:9])
     transform(coded(30, 40))
     decode(pickle.loads(pickle.dumps(transform))(coded(30, 40)))
 
@@ -319,24 +323,15 @@ def test_one_modality_is_not_moved_alone(step: dict) -> None:
         for_each(step, only='depth')(coded(4, 5))
 
 
-@pytest.mark.parametrize(
-    ('kwargs', 'text'),
-    [
-        ({'interpolation': {'rgb': 'nearest', 'detph': 'nearest'}}, "nothing of modality 'depth'"),
-        ({'pad_val': {'depth': 0}}, "pad_val .* nothing of modality 'rgb'"),
-        ({'only': ['colour']}, "'colour' is unknown"),
-    ],
-)
-def test_unknown_names(kwargs: dict, text: str) -> None:
-    steps = [{'type': 'Resize', 'scale': (9, 9)}, {'type': 'Pad', 'size': (9, 9)}]
-    with pytest.raises(ValueError, match=text):
-        ForEachModality(steps, **kwargs)(coded(4, 5))
+def test_unknown_names() -> None:
+    with pytest.raises(ValueError, match="'colour' is unknown"):
+        for_each({'type': 'Resize', 'scale': (9, 9)}, only=['colour'])(coded(4, 5))
 
 
-@pytest.mark.parametrize('key', ['interpolation', 'pad_val'])
-def test_settings_that_nobody_uses(key: str) -> None:
-    with pytest.raises(ValueError, match=r"none of \['Compose', 'RandomFlip'\] makes use of it"):
-        for_each({'type': 'RandomFlip', 'prob': 0.5}, **{key: NEAREST})
+def test_padding_of_another_number_of_channels() -> None:
+    info = {'rgb': ModalitySpec('rgb', pad=(1, 2))}
+    with pytest.raises(ValueError, match=r"'rgb' has 3 channels and is padded with \(1, 2\): st"):
+        for_each({'type': 'Pad', 'size': (9, 9)})(coded(4, 5) | {'modality_info': info})
 
 
 def test_sizes_must_agree() -> None:

@@ -16,6 +16,7 @@ from mmcen.deploy.padding import KINDS, same_padding
 from mmcen.deploy.parts import fold_norm, plain_conv
 from mmcen.layers import ExchangeNorm
 from projects.paper import rivals  # noqa: F401  (registers)
+from tests.specs import modality_list, task_list
 
 COLOUR = dict(mean=[124.0, 116.0, 104.0], std=[58.0, 57.0, 57.0])
 DEPTH = dict(mean=[1.0], std=[5.0], pad=0.0)
@@ -70,7 +71,7 @@ TASKS = dict(
 
 def segmentor(streams=2, backbone=RESNET, head=REFINENET, kind='CENEncoderDecoder', **kwargs):
     chosen = dict(list(MODALITIES.items())[:streams])
-    preprocessor = dict(type='CENDataPreprocessor', modalities=chosen)
+    preprocessor = dict(type='CENDataPreprocessor', modalities=modality_list(chosen))
     return MODELS.build(
         dict(
             type=kind,
@@ -85,7 +86,7 @@ def segmentor(streams=2, backbone=RESNET, head=REFINENET, kind='CENEncoderDecode
 def multitask(setting, network):
     tasks = TASKS[setting]
     heads = {task: head for task, head in CLASSES.items() if task in tasks}
-    return MODELS.build(dict(type='CENMultiTask', tasks=tasks, network=network, heads=heads))
+    return MODELS.build(dict(type='CENMultiTask', tasks=task_list(tasks, heads), network=network))
 
 
 def trained(model, small=0.6):

@@ -57,8 +57,9 @@ def test_metric_records_its_extractor(weights, tmp_path):
     MMLogger.get_instance('inception', logger_name='inception', log_file=str(log))
     metric = TranslationMetric(dict(rgb=['FID']), extractor=str(weights))
     for _ in range(2):
-        images = {key: torch.rand(3, 32, 32) * 255 for key in ('gt', 'pred')}
-        metric.process({}, [{'tasks': {'rgb': images}}])
+        pred, target = torch.rand(2, 3, 32, 32) * 255
+        outputs = {'rgb': {'ensemble': {'pred': pred}}}
+        metric.process({}, [{'outputs': outputs, 'targets': {'rgb': target}}])
     found = metric.evaluate(2)
     assert found['rgb/FID'] > 0
     sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()[:8]

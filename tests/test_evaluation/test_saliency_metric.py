@@ -26,9 +26,9 @@ def sample_of(saliency, mask, **more):
     def field(values):
         return {'data': torch.from_numpy(values)[None]}
 
-    sample = {'gt_sem_seg': field(mask), 'seg_logits': field(saliency['']), 'img_path': 'a.png'}
-    streams = {k: {'seg_logits': field(v)} for k, v in saliency.items() if k}
-    return sample | {'streams': streams} | more
+    sample = {'gt_sem_seg': field(mask), 'img_path': 'a.png'}
+    outputs = {k or 'ensemble': {'seg_logits': field(v)} for k, v in saliency.items()}
+    return sample | {'outputs': {'semseg': outputs}} | more
 
 
 @settings(max_examples=15, deadline=None)

@@ -47,18 +47,16 @@ def test_equals_counting(seed, streams):
         label = rng.integers(0, K, (6, 8))
         label[0, :3] = VOID
         labels.append(label)
-        sample = {'gt_sem_seg': as_field(label), 'streams': {}}
+        sample = {'gt_sem_seg': as_field(label)}
+        outputs = {}
         for name in names:
             prediction = np.where(rng.random((6, 8)) < 0.5, label % K, rng.integers(0, K, (6, 8)))
             predictions[name].append(prediction)
             own = {'pred_sem_seg': as_field(prediction)}
-            if name:
-                sample['streams'][name[:-1]] = own
-            else:
-                sample.update(own)
-        if not streams:
-            del sample['streams']
-        metric.process({}, [sample])
+            outputs[name[:-1] or 'ensemble'] = own
+        # a stock model has no streams
+        more = {'outputs': {'semseg': outputs}} if streams else outputs['ensemble']
+        metric.process({}, [sample | more])
     found = metric.evaluate(3)
     for name in names:
         expected = scores(np.concatenate(predictions[name]), np.concatenate(labels))
@@ -122,8 +120,12 @@ def test_files_are_the_ensembles(tmp_path):
     metric.dataset_meta = {'classes': list('abcd')}
     ensemble, stream = np.full((2, 2), 3), np.full((2, 2), 1)
     sample = {
-        'pred_sem_seg': as_field(ensemble),
-        'streams': {'rgb': {'pred_sem_seg': as_field(stream)}},
+        'outputs': {
+            'semseg': {
+                'ensemble': {'pred_sem_seg': as_field(ensemble)},
+                'rgb': {'pred_sem_seg': as_field(stream)},
+            }
+        },
         'img_path': 'x/000001.jpg',
     }
     metric.process({}, [sample])
@@ -139,25 +141,24 @@ def test_one_task_of_many():
     rng = np.random.default_rng(1)
     label = as_field(rng.integers(0, K, (6, 8)))
     own = {
-        'pred_sem_seg': as_field(rng.integers(0, K, (6, 8))),
-        'streams': {'rgb': {'pred_sem_seg': as_field(rng.integers(0, K, (6, 8)))}},
+        name: {'pred_sem_seg': as_field(rng.integers(0, K, (6, 8)))} for name in ('ensemble', 'rgb')
     }
     found = []
-    for task, sample in (
-        (None, own),
-        ('segment_semantic', {'tasks': {'segment_semantic': own, 'normal': {}}}),
+    for task, outputs in (
+        (None, {'semseg': own}),
+        ('segment_semantic', {'segment_semantic': own, 'normal': {}}),
     ):
         metric = StreamIoUMetric(task=task)
         metric.dataset_meta = {'classes': list('abcd')}
-        metric.process({}, [{'gt_sem_seg': label, **sample}])
+        metric.process({}, [{'gt_sem_seg': label, 'outputs': outputs}])
         found.append(metric.evaluate(1))
     plain, of_task = found
     assert of_task == {f'segment_semantic/{key}': value for key, value in plain.items()}
     assert 'segment_semantic/rgb/mIoU' in of_task
 
 
-@pytest.mark.parametrize('tasks', [{}, {'normal': {}}, {'labels': {'pred': 0}}])
+@pytest.mark.parametrize('tasks', [{}, {'normal': {}}, {'labels': {'ensemble': {'pred': 0}}}])
 def test_task_without_classes(tasks):
     metric = StreamIoUMetric(task='labels')
     with pytest.raises(ValueError, match="task 'labels' predicts no classes, the sample has"):
-        metric.process({}, [{'tasks': tasks}])
+        metric.process({}, [{'outputs': tasks}])

@@ -19,6 +19,7 @@ from torch import nn
 
 from mmcen.evaluation import TranslationMetric
 from mmcen.evaluation.distances import pixel_errors
+from mmcen.outputs import outputs_of
 
 pytest.importorskip('torchmetrics', reason='the OneDL stack has no translation part')
 
@@ -50,19 +51,23 @@ def sample(seed, task='rgb', names=NAMES, size=(12, 16)):
 
     truth = image()
     views = {name: BaseDataElement(pred=truth * 0.5 + image() * 0.5) for name in names}
-    own = BaseDataElement(pred=truth * 0.8 + image() * 0.2, gt=truth)
-    own.set_data({'streams': BaseDataElement(**views)})
+    views = {'ensemble': BaseDataElement(pred=truth * 0.8 + image() * 0.2), **views}
     result = SegDataSample()
-    result.set_data({'tasks': BaseDataElement(**{task: own})})
+    targets = BaseDataElement(**{task: truth})
+    result.set_data({'outputs': outputs_of({task: views}), 'targets': targets})
     return result.to_dict()
 
 
 def images(samples, view):
     """Images of a view, '' the ensemble, 'gt' the truth."""
-    tasks = [s['tasks']['rgb'] for s in samples]
     if view == 'gt':
-        return [t['gt'] for t in tasks]
-    return [(t['streams'][view] if view else t)['pred'] for t in tasks]
+        return [s['targets']['rgb'] for s in samples]
+    return [s['outputs']['rgb'][view or 'ensemble']['pred'] for s in samples]
+
+
+def flat_sample(task, pred, target):
+    """An ensemble without streams."""
+    return {'outputs': {task: {'ensemble': {'pred': pred}}}, 'targets': {task: target}}
 
 
 def features(samples, view):
@@ -135,9 +140,7 @@ def test_kid_draws_its_subsets_reproducibly():
 def test_pixel_errors_by_hand():
     """Off by a tenth, then by three tenths of the range, which is 2: MAE 0.4, MSE 0.2."""
     truth = torch.full((3, 2, 2), 51.0)
-    samples = [
-        {'tasks': {'depth_zbuffer': {'gt': truth, 'pred': truth + error}}} for error in (25.5, 76.5)
-    ]
+    samples = [flat_sample('depth_zbuffer', truth + error, truth) for error in (25.5, 76.5)]
     metric = TranslationMetric(dict(depth_zbuffer=['MAE', 'MSE', 'RMSE']))
     found = evaluate(metric, samples)
     assert found == pytest.approx(
@@ -159,7 +162,7 @@ def test_pixel_errors_of_images_of_different_sizes():
     samples = [sample(0, size=(4, 5)), sample(1, size=(12, 20)), sample(2, size=(7, 3))]
     found = evaluate(TranslationMetric(dict(rgb=['RMSE', 'MAE'])), samples)
     assert list(found) == ['rgb/RMSE', 'rgb/MAE'] + [
-        f'rgb/{name}/{metric}' for name in sorted(NAMES) for metric in ('RMSE', 'MAE')
+        f'rgb/{name}/{metric}' for name in NAMES for metric in ('RMSE', 'MAE')
     ]
     for view in ('', *NAMES):
         pairs = zip(images(samples, view), images(samples, 'gt'), strict=True)
@@ -175,7 +178,7 @@ def test_root_is_what_the_papers_pairs_allow():
     pred = torch.rand(3, 8, 8) ** 4 * 255
     found = evaluate(
         TranslationMetric(dict(normal=['MAE', 'MSE', 'RMSE'])),
-        [{'tasks': {'normal': {'gt': truth, 'pred': pred}}}],
+        [flat_sample('normal', pred, truth)],
     )
     assert found['normal/MSE'] <= 2 * found['normal/MAE'] <= 2 * found['normal/RMSE']
     assert 25.09 > 2 * 11.23  # Table 4, RGB+Shade to Normal
@@ -193,10 +196,16 @@ def test_each_real_image_is_extracted_once():
     assert extractor.seen == 5 * 2
 
 
+def add(one, other):
+    """The tasks of another sample."""
+    for key in ('outputs', 'targets'):
+        one[key].update(other[key])
+
+
 def test_tasks_are_apart():
     both = [sample(i) for i in range(6)]
     for i, one in enumerate(both):
-        one['tasks'].update(sample(100 + i, task='normal', names=('rgb',))['tasks'])
+        add(one, sample(100 + i, task='normal', names=('rgb',)))
     found = evaluate(TranslationMetric(dict(rgb=['FID'], normal=['MAE']), extractor=Tiny()), both)
     alone = evaluate(
         TranslationMetric(dict(normal=['MAE'])),
@@ -253,7 +262,7 @@ def test_file_says_how_values_came_to_be(tmp_path):
     )
     samples = [sample(i) for i in range(4)]
     for one in samples:
-        one['tasks'].update(sample(7, task='normal')['tasks'])
+        add(one, sample(7, task='normal'))
     found = evaluate(metric, samples)
     record = json.loads(path.read_text())
     assert record['metrics'] == found
@@ -303,19 +312,21 @@ def test_errors_at_construction(settings, error, text):
 
 def test_errors_at_evaluation():
     metric = TranslationMetric(dict(normal=['MAE']))
-    with pytest.raises(ValueError, match="no task 'normal' is predicted, only \\['rgb'\\]"):
+    with pytest.raises(
+        ValueError, match="'normal' predicts no image, the sample has tasks \\['rgb'"
+    ):
         metric.process({}, [sample(0)])
     one = sample(0, task='normal')
-    del one['tasks']['normal']['gt']
-    with pytest.raises(ValueError, match="task 'normal' has no 'gt'"):
+    del one['targets']['normal']
+    with pytest.raises(ValueError, match="task 'normal' has no target, only \\[\\] have"):
         metric.process({}, [one])
     one = sample(0, task='normal')
-    one['tasks']['normal']['streams']['reshading']['pred'] = torch.zeros(3, 2, 2)
+    one['outputs']['normal']['reshading']['pred'] = torch.zeros(3, 2, 2)
     with pytest.raises(ValueError, match="'reshading' and ground truth \\(3, 12, 16\\) differ"):
         metric.process({}, [one])
     with pytest.raises(ValueError, match='FID and KID need 2 images or more, got 1'):
         evaluate(TranslationMetric(dict(rgb=['FID']), extractor=Tiny()), [sample(0)])
-    flat = {'tasks': {'rgb': {'gt': torch.zeros(1, 8, 8), 'pred': torch.zeros(1, 8, 8)}}}
+    flat = flat_sample('rgb', torch.zeros(1, 8, 8), torch.zeros(1, 8, 8))
     with pytest.raises(ValueError, match="task 'rgb' has 1 channels"):
         TranslationMetric(dict(rgb=['FID']), extractor=Tiny()).process({}, [flat])
 

@@ -12,9 +12,10 @@ from mmcen.core import ExchangeNorm
 HEADER = """
 _base_ = 'mmseg::{config}'
 custom_imports = dict(imports=['mmcen'])
-modalities = dict(
-    rgb=dict(mean=[124.0, 116.0, 104.0], std=[58.0, 57.0, 57.0]), depth=dict(mean=[2.8], std=[1.6])
-)
+modalities = [
+    dict(name='rgb', mean=[124.0, 116.0, 104.0], std=[58.0, 57.0, 57.0]),
+    dict(name='depth', mean=[2.8], std=[1.6]),
+]
 model = dict(
     type='CENEncoderDecoder',
     exchange=dict(after='{after}', threshold=0.95),
@@ -114,4 +115,4 @@ def test_two_steps_and_a_prediction(name, tmp_path):
     with torch.no_grad():
         sample = model.test_step(batch(1, size))[0]
     assert sample.pred_sem_seg.data.shape == (1, size, size)
-    assert sample.streams.rgb.pred_sem_seg.data.shape == (1, size, size)
+    assert sample.outputs.semseg.rgb.pred_sem_seg.data.shape == (1, size, size)

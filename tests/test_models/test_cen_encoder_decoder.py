@@ -11,6 +11,7 @@ from torch import nn
 
 from mmcen.core import PrivateCopies, exchange_norms
 from mmcen.layers import ExchangeNorm
+from tests.specs import modality_list
 
 NORM = {'type': 'CENBN', 'threshold': 2e-2}
 STATS = {
@@ -87,7 +88,7 @@ def build(modalities=('rgb', 'depth'), backbone=None, head=None, test_cfg=None, 
             type='CENEncoderDecoder',
             data_preprocessor={
                 'type': 'CENDataPreprocessor',
-                'modalities': {m: STATS[m] for m in modalities},
+                'modalities': modality_list({m: STATS[m] for m in modalities}),
                 'size_divisor': 1,
             },
             backbone=backbone or RESNET,
@@ -130,7 +131,7 @@ def test_any_head_of_mmseg(name):
     )
     prediction = model.eval().predict(inputs, samples())[0]
     assert prediction.pred_sem_seg.shape == (64, 64)
-    assert set(prediction.streams.keys()) == {'rgb', 'depth'}
+    assert prediction.outputs.semseg.keys() == ['ensemble', 'rgb', 'depth']
 
 
 OFF = {
@@ -248,7 +249,7 @@ def test_whole_and_slide_agree_and_label_is_not_needed():
     slide = model.predict(inputs)[0]
     torch.testing.assert_close(slide.seg_logits.data, whole.seg_logits.data)
     torch.testing.assert_close(
-        slide.streams.depth.seg_logits.data, whole.streams.depth.seg_logits.data
+        slide.outputs.semseg.depth.seg_logits.data, whole.outputs.semseg.depth.seg_logits.data
     )
     model.test_cfg.update(crop_size=(64, 64))
     slid = model.predict(inputs)[0]  # two overlapping windows, averaged where they overlap
@@ -279,7 +280,7 @@ def test_augmented_predictions_are_merged_for_each_stream():
         first, second = logits(inputs), logits(flipped)
     for name in ('ensemble', 'rgb', 'depth'):
         mean = first[name].softmax(1) + second[name].flip(-1).softmax(1)
-        found = (merged if name == 'ensemble' else merged.streams.get(name)).pred_sem_seg.data
+        found = merged.outputs.semseg.get(name).pred_sem_seg.data
         assert (found.squeeze() == mean.argmax(1)[0]).float().mean() > 0.999  # ties by rounding
 
 
@@ -290,7 +291,7 @@ def test_streams_on_request():
     model.load_state_dict(full.state_dict())
     inputs = torch.randn(1, 6, 64, 64)
     prediction = model.predict(inputs)[0]
-    assert 'streams' not in prediction
+    assert prediction.outputs.semseg.keys() == ['ensemble']
     torch.testing.assert_close(prediction.seg_logits.data, full.predict(inputs)[0].seg_logits.data)
 
 
@@ -324,10 +325,7 @@ def test_labels_without_logits(turn, mode):
 
     for plain, full in zip(predict(False), predict(True), strict=True):
         for name in ('ensemble', 'rgb', 'depth'):
-            found, wanted = (
-                sample if name == 'ensemble' else sample.streams.get(name)
-                for sample in (plain, full)
-            )
+            found, wanted = (sample.outputs.semseg.get(name) for sample in (plain, full))
             assert 'seg_logits' not in found
             labels = found.pred_sem_seg.data
             assert labels.shape == wanted.pred_sem_seg.data.shape == (1, *plain.ori_shape)
@@ -348,7 +346,7 @@ def test_two_classes(out_channels):
     inputs = torch.randn(2, 6, 64, 96)
     with torch.no_grad():
         raw = model.forward(inputs, mode='tensor')['depth']
-        found = model.predict(inputs, batch)[1].streams.depth
+        found = model.predict(inputs, batch)[1].outputs.semseg.depth
     for size in ((64, 96), (100, 131)):
         raw = F.interpolate(raw, size, mode='bilinear')
     expected = raw[1].sigmoid() > 0.3 if out_channels == 1 else raw[1].argmax(0, keepdim=True)
@@ -391,13 +389,12 @@ def test_complaints(make, message):
 
 
 def test_a_modality_cannot_be_named_ensemble():
-    preprocessor = {'type': 'CENDataPreprocessor', 'modalities': {'ensemble': STATS['rgb']}}
-    with pytest.raises(ValueError, match="a modality cannot be named 'ensemble': rename it"):
+    with pytest.raises(ValueError, match="modality 'ensemble' cannot be used as a name"):
         MODELS.build(
             {
                 'type': 'CENEncoderDecoder',
                 'backbone': RESNET,
                 'decode_head': {'num_classes': 5, **FCN},
-                'data_preprocessor': preprocessor,
+                'data_preprocessor': {'modalities': [{'name': 'ensemble'}]},
             }
         )

@@ -11,6 +11,7 @@ from torch import nn
 from mmcen.core import exchange_norms
 from mmcen.layers import ExchangeNorm, PerTask
 from tests.oracle import exchange
+from tests.specs import task_list
 
 TASKS = dict(segment_semantic=['rgb', 'depth'], normal=['rgb', 'depth'], edge=['rgb', 'depth'])
 KEYS = dict(segment_semantic='loss_ce')
@@ -40,7 +41,7 @@ def build(decode_head=FCN, tasks=TASKS, **kwargs):
     network = dict(type='CENDenseNetwork', backbone=BACKBONE, decode_head=decode_head)
     heads = dict(segment_semantic=dict(type='ClassHead', num_classes=5))
     model = MODELS.build(
-        dict(type='CENMultiTask', tasks=tasks, network=network | kwargs, heads=heads)
+        dict(type='CENMultiTask', tasks=task_list(tasks, heads), network=network | kwargs)
     )
     model.init_weights()
     return model
@@ -150,10 +151,11 @@ def test_trains_and_predicts():
         key = f'{task}.ensemble.{KEYS.get(task, "loss_pixel")}'
         assert last[key] < 0.9 * first[key]
     sample = model.eval().val_step(data)[0]
-    assert sample.tasks.normal.pred.shape == (3, 32, 32)
-    assert 0 <= sample.tasks.normal.pred.min() <= sample.tasks.normal.pred.max() <= 255
-    torch.testing.assert_close(sample.tasks.normal.gt, data['inputs']['normal'][0])
-    assert sample.tasks.segment_semantic.pred_sem_seg.data.shape == (1, 32, 32)
+    image = sample.outputs.normal.ensemble.pred
+    assert image.shape == (3, 32, 32)
+    assert 0 <= image.min() <= image.max() <= 255
+    torch.testing.assert_close(sample.targets.normal, data['inputs']['normal'][0])
+    assert sample.outputs.segment_semantic.ensemble.pred_sem_seg.data.shape == (1, 32, 32)
 
 
 def test_the_ensemble_trains_the_scores_alone():
@@ -167,10 +169,9 @@ def test_the_ensemble_trains_the_scores_alone():
     assert model.ensemble.alpha.grad.abs().min() > 0
 
 
-def test_decode_heads_by_task_name():
+def test_decode_heads_of_each_task():
     light = dict(FCN, num_convs=1)
-    heads = dict(normal=light, segment_semantic=FCN, edge=light)
-    network = build(heads).network
+    network = build([FCN, light, light]).network
     assert [len(head.convs) for head in network.decode_heads] == [2, 1, 1]
     assert not any(norm.axis == 'tasks' for _, norm in exchange_norms(network))
 

@@ -14,6 +14,7 @@ from mmseg.structures import SegDataSample
 
 from mmcen.models.translators import cen_translator
 from tests.oracle_unet import ListUNet
+from tests.specs import task_list
 
 pytest.importorskip('mmagic', reason='image translation needs mmagic, which OneDL has no fork of')
 
@@ -26,10 +27,10 @@ SETTINGS = {
 RATE = 0.05
 
 
-def build(tasks, **kwargs):
+def build(tasks, heads=None, **kwargs):
     cfg = dict(
         type='CENTranslator',
-        tasks=tasks,
+        tasks=task_list(tasks, heads),
         network=dict(type='CENUNetGenerator', downs=4, base_channels=6, dropout_ratio=0),
         head=dict(type='ImageHead', loss=dict(type='mmagic.L1Loss', loss_weight=100.0)),
         discriminator=dict(
@@ -190,11 +191,12 @@ def test_class_head_beside_an_image():
         key = f'segment_semantic.{name}.loss_ce'
         assert last[key] < 0.5 * first[key]
     model.eval()
-    prediction = model.val_step(deepcopy(data))[0].tasks
-    assert (prediction.segment_semantic.pred_sem_seg.data == 3).float().mean() > 0.9
-    assert prediction.segment_semantic.streams.rgb.pred_sem_seg.data.shape == (1, 32, 32)
-    assert 'gt' not in prediction.segment_semantic
-    torch.testing.assert_close(prediction.normal.gt, data['inputs']['normal'][0])
+    sample = model.val_step(deepcopy(data))[0]
+    classes = sample.outputs.segment_semantic
+    assert (classes.ensemble.pred_sem_seg.data == 3).float().mean() > 0.9
+    assert classes.rgb.pred_sem_seg.data.shape == (1, 32, 32)
+    assert sample.targets.keys() == ['normal']
+    torch.testing.assert_close(sample.targets.normal, data['inputs']['normal'][0])
 
 
 @pytest.mark.parametrize('streams', [True, False])
@@ -203,12 +205,11 @@ def test_predictions(streams):
     inputs = batch(model)
     sample = model.test_step({'inputs': dict(inputs)})[1]
     outputs = model({n: torch.stack(v) / 127.5 - 1 for n, v in inputs.items()})['rgb']
-    torch.testing.assert_close(sample.tasks.rgb.pred, (outputs['ensemble'][1] + 1) * 127.5)
-    assert ('streams' in sample.tasks.rgb) == streams
-    if streams:
-        torch.testing.assert_close(
-            sample.tasks.rgb.streams.depth.pred, (outputs['depth'][1] + 1) * 127.5
-        )
+    names = ['ensemble', 'normal', 'depth'] if streams else ['ensemble']
+    assert sample.outputs.rgb.keys() == names
+    for name in names:
+        found = sample.outputs.rgb.get(name).pred
+        torch.testing.assert_close(found, (outputs[name][1] + 1) * 127.5)
 
 
 @pytest.mark.parametrize('dropout', [True, False])
@@ -216,18 +217,21 @@ def test_dropout_at_test_is_a_choice(dropout):
     network = dict(type='CENUNetGenerator', downs=4, base_channels=6)
     model = build(SETTINGS['fusion'], network=network, test_cfg=dict(dropout=dropout)).eval()
     inputs = batch(model)
-    one, two = (model.test_step({'inputs': dict(inputs)})[0].tasks.rgb.pred for _ in range(2))
+    one, two = (
+        model.test_step({'inputs': dict(inputs)})[0].outputs.rgb.ensemble.pred for _ in range(2)
+    )
     assert one.equal(two) != dropout
     assert not any(layer.training for layer in model.modules())
 
 
 TASKS = [
-    ({}, 'no task: give each target its inputs'),
+    ({}, 'there is no task: give each target its inputs'),
     (dict(rgb=['depth', 'rgb']), "target 'rgb' is also one of its inputs"),
     (dict(rgb=['depth'], normal=['rgb', 'depth']), 'different numbers of inputs'),
     (dict(rgb='depth'), "task 'rgb' has inputs 'depth': give a list"),
-    (dict(rgb=['depth', 'depth']), 'name each once'),
-    (dict(rgb=['ensemble']), "none 'ensemble'"),
+    (dict(rgb=['depth', 'depth']), "input of task 'rgb' 'depth' is listed twice in"),
+    (dict(rgb=['ensemble']), "input of task 'rgb' 'ensemble' cannot be used as a name"),
+    ({'a.b': ['rgb']}, "task 'a.b' cannot be used as a name"),
 ]
 
 
@@ -235,6 +239,20 @@ TASKS = [
 def test_tasks_that_are_no_grid(tasks, text):
     with pytest.raises(ValueError, match=text):
         build(tasks)
+
+
+@pytest.mark.parametrize(
+    ('tasks', 'error', 'text'),
+    [
+        (dict(rgb=['depth']), TypeError, 'tasks is a dict, .*: give a list, whose order is'),
+        ([dict(inputs=['depth'])], TypeError, 'a task is .*: give a dict with a name and inputs'),
+        ([dict(name='rgb', input=['a'])], ValueError, r"'input' \(did you mean 'inputs'\?\)"),
+        ([dict(name='rgb', inputs=['a'])] * 2, ValueError, "task 'rgb' is listed twice"),
+    ],
+)
+def test_what_is_no_list_of_tasks(tasks, error, text):
+    with pytest.raises(error, match=text):
+        MODELS.build(dict(type='CENMultiTask', tasks=tasks, network=dict(type='CENUNetGenerator')))
 
 
 def test_batches_that_lack_a_domain():
@@ -258,8 +276,6 @@ def test_class_head_without_labels():
 def test_settings_that_cannot_be():
     with pytest.raises(ValueError, match='none of the tasks .* is an image .*: use CENMultiTask'):
         build(dict(a=['rgb']), heads=dict(a=dict(type='ClassHead', num_classes=2)))
-    with pytest.raises(ValueError, match=r"heads for \['normal'\], which are no tasks"):
-        build(SETTINGS['fusion'], heads=dict(normal=dict(type='ImageHead')))
     with pytest.raises(ValueError, match="flow must be one of .*, got 'any'"):
         build(SETTINGS['cycle'], train_cfg=dict(flow='any'))
 

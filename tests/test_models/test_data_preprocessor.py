@@ -25,6 +25,10 @@ DEPTH = {'mean': [0.0], 'std': [5.0]}
 PAIR = {'mean': [0.5, 0.25], 'std': [2.0, 4.0]}
 
 
+def listed(specs: dict[str, dict]) -> list[dict]:
+    return [{'name': name, **spec} for name, spec in specs.items()]
+
+
 def frame(height: int = 6, width: int = 8, seed: int = 0) -> dict[str, Tensor]:
     """One frame as it is packed: colour, depth and a modality of two channels."""
     generator = torch.Generator().manual_seed(seed)
@@ -64,7 +68,7 @@ def expected(one: dict[str, Tensor], specs: dict[str, dict], channels: int) -> T
 )
 def test_normalises_and_tiles(names: list[str], channels: int) -> None:
     specs = {name: {'rgb': RGB, 'depth': DEPTH, 'pair': PAIR}[name] for name in names}
-    preprocessor = CENDataPreprocessor(specs)
+    preprocessor = CENDataPreprocessor(listed(specs))
     assert preprocessor.modalities == names
     frames = [frame(seed=0), frame(seed=1)]
     out = preprocessor({'inputs': frames})['inputs']
@@ -75,7 +79,7 @@ def test_normalises_and_tiles(names: list[str], channels: int) -> None:
 
 
 def test_all_forms_of_a_batch_are_equal() -> None:
-    preprocessor = CENDataPreprocessor({'rgb': RGB, 'depth': DEPTH})
+    preprocessor = CENDataPreprocessor(listed({'rgb': RGB, 'depth': DEPTH}))
     frames = [frame(seed=0), frame(seed=1), frame(seed=2)]
     lists = {name: [one[name] for one in frames] for name in frames[0]}
     stacked = {name: torch.stack(column) for name, column in lists.items()}
@@ -95,7 +99,7 @@ def test_all_forms_of_a_batch_are_equal() -> None:
 def test_pads_batches_of_any_sizes(sizes: list, divisor: int | None, depth_pad: Any) -> None:
     specs: dict[str, dict] = {'rgb': RGB, 'depth': {'mean': [2.5], 'std': [1.5]}}
     padded = specs | {'depth': specs['depth'] | ({} if depth_pad is None else {'pad': depth_pad})}
-    preprocessor = CENDataPreprocessor(padded, size_divisor=divisor)
+    preprocessor = CENDataPreprocessor(listed(padded), size_divisor=divisor)
     frames = [frame(h, w, seed) for seed, (h, w) in enumerate(sizes)]
     out = preprocessor(
         {'inputs': frames, 'data_samples': [label(h, w) for h, w in sizes]}, training=True
@@ -118,16 +122,16 @@ def test_pads_batches_of_any_sizes(sizes: list, divisor: int | None, depth_pad: 
 def test_pads_to_a_size_and_in_test() -> None:
     specs = {'rgb': RGB, 'depth': DEPTH}
     batch = {'inputs': [frame()], 'data_samples': [label(6, 8)]}
-    fixed = CENDataPreprocessor(specs, size=(10, 12), test_cfg={'size_divisor': 16})
+    fixed = CENDataPreprocessor(listed(specs), size=(10, 12), test_cfg={'size_divisor': 16})
     out = fixed(batch, training=False)
     assert out['inputs'].shape == (1, 6, 16, 16)
     assert out['data_samples'][0].img_padding_size == (0, 8, 0, 10)
     assert fixed(batch, training=True)['inputs'].shape == (1, 6, 10, 12)
-    assert CENDataPreprocessor(specs)(batch)['inputs'].shape == (1, 6, 6, 8)
+    assert CENDataPreprocessor(listed(specs))(batch)['inputs'].shape == (1, 6, 6, 8)
 
 
 def test_moves_to_the_device_of_the_model_and_has_no_state() -> None:
-    preprocessor = CENDataPreprocessor({'rgb': RGB, 'depth': DEPTH}).to('meta')
+    preprocessor = CENDataPreprocessor(listed({'rgb': RGB, 'depth': DEPTH})).to('meta')
     out = preprocessor({'inputs': [frame()]})
     assert out['inputs'].device.type == 'meta'
     assert not preprocessor.state_dict()
@@ -138,25 +142,32 @@ def test_moves_to_the_device_of_the_model_and_has_no_state() -> None:
 
 @pytest.mark.parametrize('channels', [1, 2])
 def test_another_number_of_channels(channels: int) -> None:
-    preprocessor = CENDataPreprocessor({'depth': DEPTH}, common_channels=channels)
+    preprocessor = CENDataPreprocessor(listed({'depth': DEPTH}), common_channels=channels)
     out = preprocessor({'inputs': [frame()]})['inputs']
     assert out.shape == (1, channels, 6, 8)
 
 
-def specs_of(**changes: Any) -> dict[str, dict]:
-    return {'rgb': RGB, 'depth': {**DEPTH, **changes}}
+def specs_of(**changes: Any) -> list[dict]:
+    return listed({'rgb': RGB, 'depth': {**DEPTH, **changes}})
 
 
 @pytest.mark.parametrize(
     ('kwargs', 'text'),
     [
-        ({'modalities': {}}, 'no modality'),
+        ({'modalities': []}, 'there is no modality: give'),
+        ({'modalities': ['rgb']}, "modality 'rgb' has no mean and std: state lists"),
+        ({'modalities': specs_of(men=[0.0])}, r"unknown key 'men' \(did you mean 'mean'\?\)"),
+        ({'modalities': [RGB]}, 'has no name: give'),
         ({'modalities': specs_of(std=[1.0, 2.0])}, "'depth' has mean .* lists of equal length"),
         ({'modalities': specs_of(mean=0.0)}, "'depth' has mean 0.0 .* lists of equal length"),
         ({'modalities': specs_of(mean=[], std=[])}, 'lists of equal length'),
-        ({'modalities': {'rgb': {}}}, "'rgb' has mean None"),
+        ({'modalities': [{'name': 'rgb', 'std': [1.0]}]}, "'rgb' has mean None"),
+        ({'modalities': specs_of(mean=[float('nan')])}, 'one finite number per channel'),
+        ({'modalities': specs_of() + specs_of()}, "modality 'rgb' is listed twice"),
+        ({'modalities': [{'name': 'a.b', **RGB}]}, "'a.b' cannot be used as a name: use letters"),
+        ({'modalities': [{'name': 'ensemble', **RGB}]}, "'ensemble' cannot be used as a name"),
         ({'modalities': specs_of(std=[0.0])}, 'must be above 0'),
-        ({'modalities': specs_of(pad=[0.0, 1.0])}, 'not one number per channel'),
+        ({'modalities': specs_of(pad=[0.0, 1.0])}, 'state one number, or one per channel'),
         ({'modalities': specs_of(), 'size': (4, 4), 'size_divisor': 2}, 'give one of them'),
         ({'modalities': specs_of(), 'common_channels': 4}, '4 is no multiple .* a multiple of 3'),
     ],
@@ -164,6 +175,19 @@ def specs_of(**changes: Any) -> dict[str, dict]:
 def test_bad_settings(kwargs: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         CENDataPreprocessor(**kwargs)
+
+
+def test_a_dict_is_rejected_because_its_order_is_lost() -> None:
+    with pytest.raises(TypeError, match='modalities is a dict, .*: give a list, whose order is'):
+        CENDataPreprocessor({'rgb': RGB, 'depth': DEPTH})
+
+
+def test_takes_the_list_of_the_data_set() -> None:
+    of_files = {'dir': 'd', 'suffix': '.png', 'unit': 'mm', 'interpolation': 'nearest'}
+    preprocessor = CENDataPreprocessor(specs_of(**of_files))
+    assert preprocessor({'inputs': [frame()]})['inputs'].equal(
+        CENDataPreprocessor(specs_of())({'inputs': [frame()]})['inputs']
+    )
 
 
 def without(name: str) -> dict[str, Tensor]:
@@ -187,13 +211,13 @@ def without(name: str) -> dict[str, Tensor]:
 )
 def test_bad_batches(inputs: Any, text: str) -> None:
     with pytest.raises(ValueError, match=text):
-        CENDataPreprocessor({'rgb': RGB, 'depth': DEPTH})({'inputs': inputs})
+        CENDataPreprocessor(listed({'rgb': RGB, 'depth': DEPTH}))({'inputs': inputs})
 
 
 @pytest.mark.parametrize('inputs', [torch.ones(2, 3, 6, 8), [torch.ones(3, 6, 8)]])
 def test_nameless_inputs(inputs: Any) -> None:
     with pytest.raises(TypeError, match='without names of modalities: pack them by PackModalities'):
-        CENDataPreprocessor({'rgb': RGB, 'depth': DEPTH})({'inputs': inputs})
+        CENDataPreprocessor(listed({'rgb': RGB, 'depth': DEPTH}))({'inputs': inputs})
 
 
 # --- through the data loader
@@ -254,8 +278,14 @@ def test_tta_through_the_data_loader(workers: int) -> None:
     def resize(ratio: float) -> dict:
         return {
             'type': 'ForEachModality',
-            'transforms': [{'type': 'Resize', 'scale_factor': ratio, 'keep_ratio': True}],
-            'interpolation': {'a': 'nearest', 'b': 'nearest'},
+            'transforms': [
+                {
+                    'type': 'Resize',
+                    'scale_factor': ratio,
+                    'keep_ratio': True,
+                    'interpolation': 'nearest',
+                }
+            ],
         }
 
     pipeline = stock.TestTimeAug(
@@ -264,7 +294,7 @@ def test_tta_through_the_data_loader(workers: int) -> None:
     loader = DataLoader(
         Frames(pipeline), batch_size=2, num_workers=workers, collate_fn=pseudo_collate
     )
-    model = Average(Echo(CENDataPreprocessor(PLAIN)))
+    model = Average(Echo(CENDataPreprocessor(listed(PLAIN))))
     seen: list[str] = []
     for batch in loader:
         assert len(batch['inputs']) == 4  # one mapping of lists for each augmentation
@@ -288,7 +318,7 @@ def test_training_through_the_data_loader() -> None:
     loader = DataLoader(
         Frames(lambda sample: pack(crop(sample))), batch_size=4, collate_fn=pseudo_collate
     )
-    out = CENDataPreprocessor(PLAIN, size=(6, 7))(next(iter(loader)), training=True)
+    out = CENDataPreprocessor(listed(PLAIN), size=(6, 7))(next(iter(loader)), training=True)
     a, b = out['inputs'].view(4, 2, 3, 6, 7).unbind(1)
     assert a.equal(-b)
     assert (a[..., 5, :] == 0).all()

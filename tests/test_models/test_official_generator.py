@@ -36,7 +36,9 @@ def make_ours(streams):
         base_channels=WIDTH,
         norm_cfg=dict(type='CENIN', region='all'),
     )
-    return MODELS.build(dict(type='CENMultiTask', tasks=dict(rgb=names), network=network))
+    return MODELS.build(
+        dict(type='CENMultiTask', tasks=[dict(name='rgb', inputs=names)], network=network)
+    )
 
 
 def test_oracle_has_the_official_names_and_shapes():

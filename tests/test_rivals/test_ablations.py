@@ -301,7 +301,7 @@ def segmentor(**options):
         type='UnsharedEncoderDecoder',
         data_preprocessor=dict(
             type='CENDataPreprocessor',
-            modalities={name: dict(mean=[0.0], std=[1.0]) for name in 'ab'},
+            modalities=[dict(name=name, mean=[0.0], std=[1.0]) for name in 'ab'],
         ),
         backbone=dict(type='CENResNet', depth=18, in_channels=1),
         decode_head=dict(

@@ -56,7 +56,7 @@ def segmenter(fusion, **kwargs):
     own = dict(type='FusionEncoderDecoder', fusion=fusion)
     return dict(
         data_preprocessor=dict(
-            type='CENDataPreprocessor', modalities=dict.fromkeys(('a', 'b', 'c'), stats)
+            type='CENDataPreprocessor', modalities=[dict(name=name, **stats) for name in 'abc']
         ),
         backbone=dict(
             type='CENResNet',
@@ -106,9 +106,9 @@ def test_segmenters_train_and_predict(kind, after, merge):
     gradients = {k for k, p in model.named_parameters() if p.grad is not None}
     assert all(name in gradients for name, _ in model.named_parameters() if 'fusion' in name)
     predicted = model.eval().predict(inputs, samples)
-    assert set(predicted[0].streams.keys()) == set(streams)
+    assert predicted[0].outputs.semseg.keys() == ['ensemble', *streams]
     if streams == ('fused',):
-        fused = predicted[0].streams.fused.pred_sem_seg.data
+        fused = predicted[0].outputs.semseg.fused.pred_sem_seg.data
         assert torch.equal(fused, predicted[0].pred_sem_seg.data)
 
 
@@ -258,7 +258,7 @@ def test_errors_of_generators():
         MODELS.build(translator(dict(type='ConcatFusion')))
     with pytest.raises(ValueError, match='fusion after layer 2: give numbers of 1 to 4'):
         MODELS.build(translator(dict(fusion, after=2)))
-    two = dict(rgb=['normal'], reshading=['normal'])
+    two = [dict(name=name, inputs=['normal']) for name in ('rgb', 'reshading')]
     with pytest.raises(ValueError, match="convs='private', and fusion .* are for one task"):
         MODELS.build(translator(tasks=two, convs='private'))
     with pytest.raises(ValueError, match="convs must be 'private' or 'shared', got 'own'"):

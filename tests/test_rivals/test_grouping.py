@@ -183,8 +183,8 @@ def test_a_file_that_a_metric_wrote(run, tmp_path):
     path = tmp_path / 'translation_metric.json'
     metric = TranslationMetric(metrics=dict(a=['MAE'], b=['RMSE', 'MAE']), out_file=path)
     ours, wrong = torch.full((3, 4, 4), 127.5), torch.zeros(3, 4, 4)
-    task = dict(pred=ours, gt=ours, streams=dict(rgb=dict(pred=wrong)))
-    metric.process(None, [dict(tasks=dict(a=task, b=task))])
+    task = dict(ensemble=dict(pred=ours), rgb=dict(pred=wrong))
+    metric.process(None, [dict(outputs=dict(a=task, b=task), targets=dict(a=ours, b=ours))])
     metric.evaluate(1)
     out = run(f'a+b={path}', '--budget', '1')
     assert 'total 0' in out

@@ -21,6 +21,7 @@ from mmcen.models.generators.cen_unet import UpConv
 from projects.paper.rivals import PolicyHook
 from projects.paper.rivals.learned_per_task import LearnedPerTask, SharingPolicy, find_policy
 from projects.paper.rivals.turns import update_in_turn
+from tests.specs import task_list
 
 LEARNED = dict(type='AdaShareUNet', copies=2, norm_cfg=dict(type='CENIN', threshold=1e-2))
 SMALL = dict(downs=4, base_channels=6, dropout_ratio=0)
@@ -293,7 +294,7 @@ def translator(kind='AdaShareTranslator', network=None):
     return MODELS.build(
         dict(
             type=kind,
-            tasks=TASKS,
+            tasks=task_list(TASKS),
             network=dict(LEARNED, **SMALL) if network is None else network,
             head=dict(type='ImageHead', loss=dict(type='mmagic.L1Loss', loss_weight=100.0)),
             discriminator=dict(
@@ -358,7 +359,9 @@ def test_translators_checkpoint_has_the_policy_once():
     other.load_state_dict(model.state_dict())
     assert other.policy.groups()[2] == (0, 1, 1)
     inputs = batch()
-    one, two = (m.eval().test_step(deepcopy(inputs))[0].tasks.b.pred for m in (model, other))
+    one, two = (
+        m.eval().test_step(deepcopy(inputs))[0].outputs.b.ensemble.pred for m in (model, other)
+    )
     assert one.equal(two)
     assert model.network.down_convs[2].groups == (0, 1, 1)
 
@@ -381,7 +384,9 @@ def test_without_a_policy_nothing_is_logged():
 
 def test_one_optimizer_trains_both_without_a_discriminator():
     """CENMultiTask knows no turns; the policy, a part of the network, learns from the tasks."""
-    model = MODELS.build(dict(type='CENMultiTask', tasks=TASKS, network=dict(LEARNED, **SMALL)))
+    model = MODELS.build(
+        dict(type='CENMultiTask', tasks=task_list(TASKS), network=dict(LEARNED, **SMALL))
+    )
     optim = build_optim_wrapper(
         model, ConfigDict(type='OptimWrapper', optimizer=dict(type='Adam', lr=1e-2))
     )

@@ -13,7 +13,11 @@ pytest.importorskip('mmagic', reason='image translation needs mmagic')
 CONFIG = f"""
 _base_ = '{ROOT}/configs/cen/rooms_rgb_to_semseg-depth.py'
 custom_imports = dict(imports=['mmcen', 'projects.paper.rivals'], allow_failed_imports=False)
-tasks = dict(segment_semantic=['rgb'], depth_zbuffer=['rgb'], normal=['rgb'])
+tasks = [
+    dict(name='segment_semantic', inputs=['rgb'], head=dict(type='ClassHead', num_classes=10)),
+    dict(name='depth_zbuffer', inputs=['rgb']),
+    dict(name='normal', inputs=['rgb']),
+]
 domains = ['rgb', 'depth_zbuffer', 'normal']
 data = dict(
     size=(32, 32), modalities=domains,

@@ -14,7 +14,8 @@ from torch import nn
 
 from mmcen.datasets import NYUv2Dataset
 from mmcen.engine import SheetHook
-from mmcen.visualization import prediction_sheet, translation_sheet
+from mmcen.outputs import outputs_of
+from mmcen.visualization import prediction_sheet
 from mmcen.visualization.sheet import draw_sheet
 
 CLASSES, PALETTE = ('wall', 'floor'), [[255, 0, 0], [0, 0, 255]]
@@ -29,29 +30,29 @@ def labels(value):
     return PixelData(data=torch.full((1, *SIZE), value))
 
 
+def image_of(value):
+    return BaseDataElement(pred=flat(value))
+
+
+def classes_of(value):
+    return BaseDataElement(pred_sem_seg=labels(value))
+
+
+def sample_of(outputs, **fields):
+    sample = SegDataSample()
+    sample.set_data({'outputs': outputs_of(outputs), **fields})
+    return sample
+
+
 def multitask_sample():
     """An image and a class task from rgb and depth; each panel has a value of its own."""
-    sample = SegDataSample(gt_sem_seg=labels(1))
-    streams = {'rgb': 50, 'depth_zbuffer': 60}
-    normal = BaseDataElement(pred=flat(70), gt=flat(80))
-    normal.set_data(
-        {
-            'streams': BaseDataElement(
-                **{k: BaseDataElement(pred=flat(v)) for k, v in streams.items()}
-            )
-        }
+    normal = dict(ensemble=image_of(70), rgb=image_of(50), depth_zbuffer=image_of(60))
+    classes = dict(ensemble=classes_of(0), rgb=classes_of(1), depth_zbuffer=classes_of(255))
+    return sample_of(
+        dict(normal=normal, segment_semantic=classes),
+        targets=BaseDataElement(normal=flat(80)),
+        gt_sem_seg=labels(1),
     )
-    classes = BaseDataElement(pred_sem_seg=labels(0))
-    classes.set_data(
-        {
-            'streams': BaseDataElement(
-                rgb=BaseDataElement(pred_sem_seg=labels(1)),
-                depth_zbuffer=BaseDataElement(pred_sem_seg=labels(255)),
-            )
-        }
-    )
-    sample.set_data({'tasks': BaseDataElement(normal=normal, segment_semantic=classes)})
-    return sample
 
 
 @pytest.fixture
@@ -78,9 +79,9 @@ def drawn(monkeypatch):
     return rows
 
 
-def test_translation_panels(tmp_path, drawn):
+def test_panels_of_tasks(tmp_path, drawn):
     inputs = {'rgb': flat(10), 'depth_zbuffer': flat(20), 'normal': flat(80)}
-    path = translation_sheet(
+    path = prediction_sheet(
         [inputs, inputs], [multitask_sample()] * 2, tmp_path / 'new' / 'a.png', CLASSES, PALETTE
     )
     rows, figure = drawn()
@@ -111,11 +112,9 @@ def test_translation_panels(tmp_path, drawn):
 
 
 def test_one_stream_is_drawn_once(tmp_path, drawn):
-    sample = SegDataSample()
-    own = BaseDataElement(pred=torch.full((1, *SIZE), 300.0))  # one channel, out of range
-    own.set_data({'streams': BaseDataElement(rgb=BaseDataElement(pred=flat(1)))})
-    sample.set_data({'tasks': BaseDataElement(reshading=own)})
-    translation_sheet([{'rgb': flat(10)}], [sample], tmp_path / 'a.png')
+    ensemble = BaseDataElement(pred=torch.full((1, *SIZE), 300.0))  # one channel, out of range
+    sample = sample_of(dict(reshading=dict(ensemble=ensemble, rgb=image_of(1))))
+    prediction_sheet([{'rgb': flat(10)}], [sample], tmp_path / 'a.png')
     rows, figure = drawn()
     assert list(rows[0]) == ['rgb', 'reshading\nprediction']
     assert (rows[0]['reshading\nprediction'] == 255).all()
@@ -124,30 +123,27 @@ def test_one_stream_is_drawn_once(tmp_path, drawn):
 
 
 def test_without_streams_all_domains_are_inputs(tmp_path, drawn):
-    sample = SegDataSample()
-    sample.set_data({'tasks': BaseDataElement(rgb=BaseDataElement(pred=flat(1), gt=flat(2)))})
-    translation_sheet([{'normal': flat(3), 'rgb': flat(2)}], [sample], tmp_path / 'a.png')
+    sample = sample_of(dict(rgb=dict(ensemble=image_of(1))), targets=BaseDataElement(rgb=flat(2)))
+    prediction_sheet([{'normal': flat(3), 'rgb': flat(2)}], [sample], tmp_path / 'a.png')
     assert list(drawn()[0][0]) == ['normal', 'rgb', 'rgb\nprediction', 'rgb\nground truth']
 
 
-def test_prediction_panels(tmp_path, drawn):
-    sample = SegDataSample(gt_sem_seg=labels(1), pred_sem_seg=labels(0))
-    streams = {'rgb': 255, 'depth': 1}
-    views = {k: BaseDataElement(pred_sem_seg=labels(v)) for k, v in streams.items()}
-    sample.set_data({'streams': BaseDataElement(**views)})
+def test_panels_of_segmentation(tmp_path, drawn):
+    views = dict(ensemble=classes_of(0), rgb=classes_of(255), depth=classes_of(1))
+    sample = sample_of(dict(semseg=views), gt_sem_seg=labels(1))
     depth = torch.arange(48.0).reshape(1, *SIZE)
     inputs = {'rgb': torch.full((3, *SIZE), 9, dtype=torch.uint8), 'depth': depth}
-    prediction_sheet([inputs], [sample], CLASSES, PALETTE, tmp_path / 'a.png')
+    prediction_sheet([inputs], [sample], tmp_path / 'a.png', CLASSES, PALETTE)
     row = drawn()[0][0]
-    assert list(row) == ['rgb', 'depth', 'label', 'from rgb', 'from depth', 'ensemble']
     assert (row['rgb'] == 9).all()
     assert np.allclose(row['depth'], depth[0] / 47)
     expected = {
-        'label': PALETTE[1],
-        'from rgb': [0] * 3,
-        'from depth': PALETTE[1],
-        'ensemble': PALETTE[0],
+        'semseg\nfrom rgb': [0] * 3,
+        'semseg\nfrom depth': PALETTE[1],
+        'semseg\nensemble': PALETTE[0],
+        'semseg\nground truth': PALETTE[1],
     }
+    assert list(row) == ['rgb', 'depth', *expected]
     for title, colour in expected.items():
         assert (row[title] == colour).all(), title
 
@@ -165,11 +161,11 @@ def test_the_legend_stays_in_the_picture(tmp_path, drawn, panels):
 
 def test_errors(tmp_path):
     with pytest.raises(ValueError, match='0 inputs and 0 samples'):
-        translation_sheet([], [], tmp_path / 'a.png')
+        prediction_sheet([], [], tmp_path / 'a.png')
     with pytest.raises(ValueError, match='1 inputs and 2 samples: give one sample to each input'):
-        prediction_sheet([{}], [SegDataSample()] * 2, CLASSES, PALETTE, tmp_path / 'a.png')
+        prediction_sheet([{}], [SegDataSample()] * 2, tmp_path / 'a.png')
     with pytest.raises(ValueError, match="tasks \\['segment_semantic'\\] predict classes: give"):
-        translation_sheet([{'rgb': flat(1)}], [multitask_sample()], tmp_path / 'a.png')
+        prediction_sheet([{'rgb': flat(1)}], [multitask_sample()], tmp_path / 'a.png')
     with pytest.raises(ValueError, match='frames must be 1 or more, got 0'):
         SheetHook(frames=0)
     assert not list(tmp_path.iterdir())
@@ -202,10 +198,11 @@ class Doubler(BaseModel):
         data['inputs'] = {k: v / 127.5 - 1 for k, v in inputs.items()}
         for sample, image in zip(data['data_samples'], inputs['rgb'], strict=True):
             if self.tasks:
-                own = BaseDataElement(pred=image * 2)
-                sample.set_data({'tasks': BaseDataElement(reshading=own)})
+                outputs = dict(reshading=dict(ensemble=BaseDataElement(pred=image * 2)))
             else:
-                sample.set_data({'pred_sem_seg': PixelData(data=(image[:1] > 5).long())})
+                classes = PixelData(data=(image[:1] > 5).long())
+                outputs = dict(semseg=dict(ensemble=BaseDataElement(pred_sem_seg=classes)))
+            sample.set_data({'outputs': outputs_of(outputs)})
         return data['data_samples']
 
     test_step = val_step
@@ -256,9 +253,9 @@ def test_hook_serves_segmentation(tmp_path, drawn):
     run = runner(tmp_path, tasks=False, frames=2)
     run.test()
     rows, figure = drawn()
-    assert [list(row) for row in rows] == [['rgb', 'depth_zbuffer', 'ensemble']] * 2
-    assert (rows[0]['ensemble'] == PALETTE[0]).all()
-    assert (rows[1]['ensemble'] == PALETTE[1]).all()
+    assert [list(row) for row in rows] == [['rgb', 'depth_zbuffer', 'semseg\nprediction']] * 2
+    assert (rows[0]['semseg\nprediction'] == PALETTE[0]).all()
+    assert (rows[1]['semseg\nprediction'] == PALETTE[1]).all()
     assert figure.legends
 
 

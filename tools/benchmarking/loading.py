@@ -181,7 +181,7 @@ class OfficialVariant(LoadingVariant):
 def official_like(dataset: Any) -> tuple[dict[str, str], OfficialData] | None:
     """Names of colour and depth, and the official transforms of the same scale and crop; None if
     the data set is of another kind."""
-    by_kind = {info['kind']: name for name, info in dataset.modality_info.items()}
+    by_kind = {spec.kind: name for name, spec in dataset.modality_info.items()}
     steps = [one for one in steps_of(dataset) if isinstance(one, (RandomScaleCrop, DepthToHHA))]
     if (
         len(dataset.modality_info) != 2
@@ -193,7 +193,7 @@ def official_like(dataset: Any) -> tuple[dict[str, str], OfficialData] | None:
     ):
         return None
     data = OfficialData(
-        dataset.modality_info[by_kind['depth']]['metres_per_unit'],
+        dataset.modality_info[by_kind['depth']],
         crop=steps[0].crop_size[0],
         side=steps[0].min_side,
         scales=steps[0].ratio_range,

@@ -16,6 +16,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mmcen.modalities import ModalitySpec
+
 MEAN = np.array([0.485, 0.456, 0.406])
 STD = np.array([0.229, 0.224, 0.225])
 PADDING = (123.675, 116.28, 103.53)  # of depth, too
@@ -28,14 +30,14 @@ class OfficialData:
     """Colour, depth and label of a frame, augmented and normalised.
 
     Args:
-        metres_per_unit: of the depth files, by storage dtype.
+        depth: What the depth files are.
         crop: side of the square crop, in pixels.
         side: least length of the shorter side after scaling, in pixels.
         scales: smallest and largest scale.
         zero_is_void: mask files hold 0 for void and 1..K, else 0..K-1 and 255 as the official ones.
     """
 
-    metres_per_unit: Mapping[str, float]
+    depth: ModalitySpec
     crop: int = 500
     side: int = 350
     scales: tuple[float, float] = (0.5, 2.0)
@@ -47,7 +49,7 @@ class OfficialData:
         sample = read(frame)
         if self.zero_is_void:
             sample['mask'] -= np.uint8(1)
-        unit = self.metres_per_unit[sample['depth'].dtype.name]
+        unit = self.depth.metres(sample['depth'].dtype.name)
         height, width = sample['rgb'].shape[:2]
         scale = max(np.random.uniform(*self.scales), self.side / min(height, width))
         sample = {name: resize(name, array, scale) for name, array in sample.items()}

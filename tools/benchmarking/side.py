@@ -182,8 +182,8 @@ def make_data(cfg, model, batch, shape, label_size, device):
         inputs = {n: (255 * torch.rand(batch, 3, *shape)).to(device) for n in model.names}
     else:
         inputs = {
-            name: list(draw(spec, batch, shape).to(device))
-            for name, spec in cfg.model.data_preprocessor.modalities.items()
+            spec['name']: list(draw(spec, batch, shape).to(device))
+            for spec in cfg.model.data_preprocessor.modalities
         }
     return {'inputs': inputs, 'data_samples': samples}
 

@@ -38,8 +38,7 @@ class TranslationWorkload(Workload):
         if grid is None:
             return super().build_model()
         work = deepcopy(self)
-        work.cfg.model.tasks.clear()
-        work.cfg.model.tasks.update(tasks_of(grid))
+        work.cfg.model.tasks = tasks_of(grid)
         return work.build_model()
 
     def build(self, name: str) -> TranslationVariant:
@@ -121,17 +120,19 @@ class TranslationVariant:
         return {name: (x - 127.5) / 127.5 for name, x in self.domains.items()}
 
 
-def tasks_of(grid: str) -> dict[str, list[str]]:
+def tasks_of(grid: str) -> list[dict]:
     """Tasks of ``streams=N``, ``tasks=N`` or ``cycle=N``.
 
     Example:
-        >>> tasks_of('cycle=3')
-        {'x0': ['x1', 'x2'], 'x1': ['x0', 'x2'], 'x2': ['x0', 'x1']}
+        >>> tasks_of('cycle=2')
+        [{'name': 'x0', 'inputs': ['x1']}, {'name': 'x1', 'inputs': ['x0']}]
     """
     kind, _, count = grid.partition('=')
     names = [f'x{i}' for i in range(int(count))]
     if kind == 'streams':
-        return {'y': names}
-    if kind == 'tasks':
-        return {name: ['y'] for name in names}
-    return {name: [other for other in names if other != name] for name in names}
+        tasks = {'y': names}
+    elif kind == 'tasks':
+        tasks = {name: ['y'] for name in names}
+    else:
+        tasks = {name: [other for other in names if other != name] for name in names}
+    return [dict(name=name, inputs=inputs) for name, inputs in tasks.items()]

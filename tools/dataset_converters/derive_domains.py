@@ -131,8 +131,7 @@ def derive(job: Job, sample: dict, step: float) -> dict[str, np.ndarray]:
 def depth_step(info: dict) -> float:
     """Metres of one stored unit of the frame's depth; 0 where it is stored in floating point."""
     dtype = read_array(info['modality_paths']['depth']).dtype
-    units = info['modality_info']['depth']['metres_per_unit']
-    return units[dtype.name] if dtype.kind in 'ui' else 0.0
+    return info['modality_info']['depth'].metres(dtype.name) if dtype.kind in 'ui' else 0.0
 
 
 class Worker:
@@ -164,7 +163,7 @@ def open_sources(sources: dict[str, dict]) -> dict[str, MultiModalSegDataset]:
                 f'the {split} data set is a {type(dataset).__name__}: a MultiModalSegDataset with '
                 'rgb and depth is needed, declare one (see its docstring)'
             )
-        kinds = {name: spec.kind for name, spec in dataset.modalities.items()}
+        kinds = {name: spec.kind for name, spec in dataset.modality_info.items()}
         if kinds.get('rgb') != 'colour' or kinds.get('depth') != 'depth':
             raise ValueError(
                 f'the {split} data set has modalities {kinds}: it needs rgb of kind colour and '

@@ -48,7 +48,7 @@ from rich.console import Console
 
 from mmcen.datasets import LoadModalities, TaskonomyDataset
 from mmcen.datasets.encodings import ENCODINGS
-from mmcen.datasets.modalities import ModalitySpec
+from mmcen.modalities import ModalitySpec
 from tools.common import exit_status, write
 from tools.dataset_converters.common import lists_in, made_from, make_folders, run_all
 from tools.dataset_converters.taskonomy_frames import (
@@ -124,7 +124,7 @@ def draw(
 def place(job: Job, frame: Frame) -> str:
     """Read a frame's files as in training and link them, or say what is wrong with them."""
     files = {domain: find_file(folders, domain, frame) for domain, folders in job.folders.items()}
-    info = {name: ModalitySpec(**TaskonomyDataset.MODALITIES[name]).info for name in files}
+    info = {name: ModalitySpec(name, **TaskonomyDataset.MODALITIES[name]) for name in files}
     paths = {domain: str(file) for domain, file in files.items()}
     try:
         LoadModalities()({'modality_paths': paths, 'modality_info': info})

@@ -145,8 +145,8 @@ def _fuse(cfg: Config, fusion: Fusion) -> None:
 
 def _small_segmenter(cfg: Config, small: Config) -> Config:
     """The small config, with the row's modalities and its settings of exchange."""
-    lent = small.model.data_preprocessor.modalities
-    kept = {name: lent[name] for name in cfg.model.data_preprocessor.modalities}
+    lent = {spec.name: spec for spec in small.model.data_preprocessor.modalities}
+    kept = [lent[spec.name] for spec in cfg.model.data_preprocessor.modalities]
     small.model.data_preprocessor.modalities = kept
     small.model.backbone.norm_cfg = cfg.model.backbone.norm_cfg
     return small

@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from mmcen.engine.launch import keep_order
 from tools.common import write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,9 +57,7 @@ class Folder:
         """Make the folder with its config, for ``tools/train.py`` as well."""
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / FAILED).unlink(missing_ok=True)
-        cfg = deepcopy(self.cfg)
-        keep_order(cfg)
-        write(self.path / 'config.py', cfg.pretty_text)
+        write(self.path / 'config.py', self.cfg.pretty_text)
 
     def fail(self, why: str) -> None:
         write(self.path / FAILED, why)

@@ -2,7 +2,17 @@
 
 _base_ = 'nyudv2.py'
 dataset_type = 'CityscapesRGBDDataset'
-interpolation = dict(rgb='bicubic', depth='nearest')
+modalities = [
+    dict(
+        name='rgb',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        interpolation='bicubic',
+    ),
+    dict(
+        name='depth', mean=[0.0], std=[64.0]
+    ),  # disparity in pixels: within 0..2, as NYUv2's depth
+]
 crop_size = (512, 1024)
 train_pipeline = [
     dict(type='LoadModalities'),
@@ -20,10 +30,11 @@ train_pipeline = [
             ),
             dict(type='RandomFlip', prob=0.5),
         ],
-        interpolation=interpolation,
     ),
     dict(type='PackModalities'),
 ]
-train_dataloader = dict(dataset=dict(type=dataset_type, pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(type=dataset_type, split='val'))
+train_dataloader = dict(
+    dataset=dict(type=dataset_type, modalities=modalities, pipeline=train_pipeline)
+)
+val_dataloader = dict(dataset=dict(type=dataset_type, modalities=modalities, split='val'))
 test_dataloader = val_dataloader

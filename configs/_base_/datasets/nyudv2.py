@@ -1,9 +1,16 @@
 """NYUv2, colour and depth: augmentation of the official code (scale 0.5..2, crop 500, flip)."""
 
-# All modalities are loaded; the model's data preprocessor takes those it names, in its order.
-# modalities=['rgb'] in a dataset saves loading the other.
+# The data set loads these; the model takes those that its data preprocessor lists, in its order.
+modalities = [
+    dict(
+        name='rgb',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        interpolation='bicubic',
+    ),
+    dict(name='depth', mean=[0.0], std=[5.0]),  # metres; official: depth in mm / 5000
+]
 dataset_type = 'NYUv2Dataset'
-interpolation = dict(rgb='bicubic', depth='nearest')
 crop_size = (500, 500)
 
 train_pipeline = [
@@ -18,8 +25,6 @@ train_pipeline = [
             dict(type='Pad', size=crop_size),
             dict(type='RandomFlip', prob=0.5),
         ],
-        interpolation=interpolation,
-        pad_val=dict(rgb=(124, 116, 104), depth=0.0),
     ),
     dict(type='PackModalities'),
 ]
@@ -37,7 +42,6 @@ tta_pipeline = [
                 dict(
                     type='ForEachModality',
                     transforms=[dict(type='Resize', scale_factor=ratio, keep_ratio=True)],
-                    interpolation=interpolation,
                 )
                 for ratio in (0.75, 1.0, 1.25)
             ],
@@ -59,14 +63,14 @@ train_dataloader = dict(
     worker_init_fn=dict(type='seed_worker'),  # a resumed training sees the same augmentation
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type=dataset_type, split='train', pipeline=train_pipeline),
+    dataset=dict(type=dataset_type, modalities=modalities, split='train', pipeline=train_pipeline),
 )
 val_dataloader = dict(
     batch_size=1,
     num_workers=2,
     persistent_workers=False,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type=dataset_type, split='test', pipeline=test_pipeline),
+    dataset=dict(type=dataset_type, modalities=modalities, split='test', pipeline=test_pipeline),
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type='StreamIoUMetric', iou_metrics=['mIoU'])

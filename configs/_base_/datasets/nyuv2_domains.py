@@ -3,13 +3,11 @@
 _base_ = './taskonomy.py'
 load = [dict(type='LoadModalities'), dict(type='LoadLabel', optional=True)]
 pack = [dict(type='EncodeDomains'), dict(type='PackModalities')]
-interpolation = {{_base_.interpolation}}
 train_pipeline = [
     *load,
     dict(
         type='ForEachModality',
         transforms=[dict(type='Resize', scale=(144, 144))],
-        interpolation=interpolation,
     ),
     dict(
         type='ForEachModality',
@@ -25,7 +23,6 @@ test_pipeline = [
     dict(
         type='ForEachModality',
         transforms=[dict(type='Resize', scale=(128, 128))],
-        interpolation=interpolation,
     ),
     *pack,
 ]

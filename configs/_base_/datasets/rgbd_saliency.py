@@ -1,10 +1,10 @@
 # NJUD and NLPR to train, 1,485 and 700 frames, and the four test sets of Table 14. Frames are
 # brought to 352x352 as in reference [82]; predictions are measured at the size of the masks.
-resize = dict(
-    type='ForEachModality',
-    transforms=[dict(type='Resize', scale=(352, 352))],
-    interpolation=dict(rgb='bilinear', depth='bilinear'),
-)
+modalities = [
+    dict(name='rgb', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+    dict(name='depth', mean=[0.5], std=[0.25]),  # relative: 1 is the nearest pixel of a frame
+]
+resize = dict(type='ForEachModality', transforms=[dict(type='Resize', scale=(352, 352))])
 load = [dict(type='LoadModalities'), dict(type='RelativeDepth')]
 train_pipeline = [
     *load,
@@ -23,13 +23,20 @@ test_pipeline = [
 # pseudo labels: by tools/dataset_converters/rgbd_saliency.py, or any other method's in its folder
 train_set = dict(
     type='SaliencyDataset',
+    modalities=modalities,
     split='train',
     masks=False,
     pseudo='pseudo',
     pipeline=train_pipeline,
     lazy_init=True,  # ConcatDataset does it
 )
-test_set = dict(type='SaliencyDataset', split='test', pipeline=test_pipeline, lazy_init=True)
+test_set = dict(
+    type='SaliencyDataset',
+    modalities=modalities,
+    split='test',
+    pipeline=test_pipeline,
+    lazy_init=True,
+)
 train_dataloader = dict(
     batch_size=10,
     num_workers=4,

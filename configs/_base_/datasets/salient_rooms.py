@@ -1,7 +1,11 @@
 # Rendered rooms, where boxes, balls and pillars are to be found. Training never sees a mask: its
 # labels are made from the frames themselves. At test `pseudo/` figures say how good those are.
 relative = dict(type='RelativeDepth', near='low', missing=0)  # metres, 0 is a hole
-dataset = dict(type='SalientRooms', modalities=['rgb', 'depth'], size=(96, 128))
+modalities = [
+    dict(name='rgb', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+    dict(name='depth', mean=[0.5], std=[0.25]),  # relative: 1 is the nearest pixel of a frame
+]
+dataset = dict(type='SalientRooms', modalities=modalities, size=(96, 128))
 train_pipeline = [
     relative,
     dict(type='LoadPseudoLabel'),

@@ -1,5 +1,9 @@
 # Rendered rooms: nothing to download. Frames are rendered once and kept in memory (no workers).
-dataset = dict(type='SyntheticRooms', modalities=['rgb', 'depth'], size=(96, 128))
+modalities = [
+    dict(name='rgb', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+    dict(name='depth', mean=[0.0], std=[5.0]),  # metres
+]
+dataset = dict(type='SyntheticRooms', modalities=modalities, size=(96, 128))
 train_pipeline = [
     dict(type='ForEachModality', transforms=[dict(type='RandomFlip', prob=0.5)]),
     dict(type='PackModalities'),

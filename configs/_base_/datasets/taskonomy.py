@@ -1,18 +1,5 @@
 # Paper: 1,000 frames to train and 500 to validate, at 256x256; resize 286, crop 256, flip, batch 1.
 # An experiment says by train_dataloader.dataset.modalities and val_... which domains it takes.
-interpolation = dict(
-    rgb='bilinear',
-    normal='bilinear',
-    reshading='bilinear',
-    principal_curvature='bilinear',
-    edge_occlusion='bilinear',
-    edge_texture='bilinear',
-    segment_unsup2d='nearest',
-    segment_unsup25d='nearest',
-    segment_semantic='nearest',
-    depth_euclidean='nearest',
-    depth_zbuffer='nearest',
-)
 size = (256, 256)
 train_pipeline = [
     dict(type='LoadModalities'),
@@ -20,7 +7,6 @@ train_pipeline = [
     dict(
         type='ForEachModality',
         transforms=[dict(type='Resize', scale=(286, 286))],
-        interpolation=interpolation,
     ),
     dict(
         type='ForEachModality',
@@ -38,7 +24,6 @@ test_pipeline = [
     dict(
         type='ForEachModality',
         transforms=[dict(type='Resize', scale=size)],
-        interpolation=interpolation,
     ),
     dict(type='EncodeDomains'),
     dict(type='PackModalities'),

@@ -1,14 +1,8 @@
 norm_cfg = dict(type='BN')  # of the heads
 model = dict(
     type='CENEncoderDecoder',
-    data_preprocessor=dict(
-        type='CENDataPreprocessor',
-        modalities=dict(
-            rgb=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
-            depth=dict(mean=[0.0], std=[5.0]),
-        ),
-        size=(500, 500),
-    ),
+    # An experiment adds data_preprocessor.modalities: they are the streams.
+    data_preprocessor=dict(type='CENDataPreprocessor', size=(500, 500)),
     backbone=dict(
         type='CENResNet',
         depth=152,

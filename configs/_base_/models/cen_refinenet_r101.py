@@ -1,14 +1,7 @@
 model = dict(
     type='CENEncoderDecoder',
-    # The modalities are the streams: the grid's size is stated here and nowhere else.
-    data_preprocessor=dict(
-        type='CENDataPreprocessor',
-        modalities=dict(
-            rgb=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
-            depth=dict(mean=[0.0], std=[5.0]),  # metres; official: depth in mm / 5000
-        ),
-        size=(500, 500),
-    ),
+    # An experiment adds data_preprocessor.modalities: they are the streams.
+    data_preprocessor=dict(type='CENDataPreprocessor', size=(500, 500)),
     backbone=dict(
         type='CENResNet',
         depth=101,

@@ -1,12 +1,7 @@
 model = dict(
     type='CENSaliency',
-    data_preprocessor=dict(
-        type='CENDataPreprocessor',
-        modalities=dict(
-            rgb=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
-            depth=dict(mean=[0.5], std=[0.25]),  # relative: 1 is the nearest pixel of a frame
-        ),
-    ),
+    # An experiment adds data_preprocessor.modalities: they are the streams.
+    data_preprocessor=dict(type='CENDataPreprocessor'),
     backbone=dict(
         type='CENResNet',
         depth=50,

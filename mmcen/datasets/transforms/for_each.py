@@ -19,9 +19,10 @@ from mmcv.transforms import BaseTransform, Compose
 from mmcv.transforms.utils import cache_random_params
 from mmengine.registry import TRANSFORMS
 
+from ...modalities import ModalitySpec
 from ..encodings import VECTORS
 
-PadValue = float | Sequence[float]
+PADDING = ('pad_val', 'pal_val')  # as transforms of mmcv and mmseg call it
 # x right, y down: what a mirrored world makes of a vector
 FLIPPED = {
     direction: np.array(signs, np.float32)
@@ -41,25 +42,24 @@ class ForEachModality(BaseTransform):
     first. Sizes, scales and flips that the transforms note are noted in the sample. Normals turn
     with a flip, and stay unit vectors; rotating transforms do not turn them.
 
+    Transforms that interpolate or pad do so as the ``modality_info`` of the sample says
+    (:class:`~mmcen.modalities.ModalitySpec`): by its ``interpolation`` and with its ``pad`` or
+    ``mean``. Modalities without are treated as the transforms' own arguments say, and so is the
+    label. ``RandomRotate`` has no interpolation: it is bilinear for all.
+
     Args:
         transforms: of mmcv or mmseg, e.g. ``dict(type='RandomCrop', crop_size=(500, 500))``.
-        interpolation: by modality, for the transforms that have one, e.g.
-            ``dict(rgb='bicubic', depth='nearest')``. Must name every modality of the sample.
-            ``RandomRotate`` has none: it is bilinear for all.
-        pad_val: by modality, for the transforms that pad, one number or one per channel. Must
-            name every modality of the sample. The label's value stays that of the transform.
         only: names of the modalities to treat; the label is then left alone. For changes of
             colour, not for moving pixels.
         label: whether the label goes along, where it is loaded already.
 
     Raises:
-        ValueError: modalities differ in size, a name is unknown, ``interpolation`` or ``pad_val``
-            misses a modality or has no transform to use it, a transform's random choices cannot
-            be shared, or one modality alone would be moved or lose its floating-point values.
+        ValueError: modalities differ in size, a name is unknown, a transform's random choices
+            cannot be shared, or one modality alone would be moved or lose its floating-point
+            values.
 
     Example:
-        >>> scale = ForEachModality(
-        ...     [dict(type='RandomScale')], interpolation=dict(rgb='bicubic', depth='nearest'))
+        >>> scale = ForEachModality([dict(type='RandomScale')])
         >>> sample = dict(modalities=dict(rgb=np.zeros((480, 640, 3), np.uint8),
         ...                               depth=np.zeros((480, 640, 1), np.float32)))
         >>> moved = scale(sample)['modalities']
@@ -70,27 +70,17 @@ class ForEachModality(BaseTransform):
     def __init__(
         self,
         transforms: Sequence[dict | BaseTransform],
-        interpolation: Mapping[str, str] | None = None,
-        pad_val: Mapping[str, PadValue] | None = None,
         only: Sequence[str] | None = None,
         label: bool = True,
     ) -> None:
         self.transforms = Compose(list(transforms))
-        self.interpolation = interpolation
-        self.pad_val = pad_val
         self.only = [only] if isinstance(only, str) else only
         self.label = label
         parts = list(transform_parts(self.transforms))
-        self._interpolating = [t for t in parts if hasattr(t, 'interpolation')]
+        self._interpolating = [(t, t.interpolation) for t in parts if hasattr(t, 'interpolation')]
         self._padding = [
-            (t, key) for t in parts for key in ('pad_val', 'pal_val') if hasattr(t, key)
+            (t, key, getattr(t, key)) for t in parts for key in PADDING if hasattr(t, key)
         ]
-        for given, users in ((interpolation, self._interpolating), (pad_val, self._padding)):
-            if given is not None and not users:
-                raise ValueError(
-                    f'{given} is given by modality, but none of {[type(t).__name__ for t in parts]}'
-                    ' makes use of it: leave it out'
-                )
         self._private = [t for t in parts if _has_own_generator(t)]
 
     def transform(self, results: dict) -> dict | None:
@@ -104,7 +94,7 @@ class ForEachModality(BaseTransform):
         with nullcontext() if len(names) < 2 else self._shared_randomness():
             for name in names:
                 view = _view(results, outputs[name], with_label=with_label and first is None)
-                self._prepare(name, outputs[name].shape[2])
+                self._prepare(results.get('modality_info', {}).get(name), outputs[name])
                 if first is not None:
                     state = _random_state()
                 moved = self._apply(name, view)
@@ -144,13 +134,6 @@ class ForEachModality(BaseTransform):
     def _names(self, results: dict) -> list[str]:
         """Modalities to treat, after a check of all names."""
         there = list(results['modalities'])
-        for what, given in (('interpolation', self.interpolation), ('pad_val', self.pad_val)):
-            missing = [name for name in there if given is not None and name not in given]
-            if missing:
-                raise ValueError(
-                    f'{what} {dict(given or {})} says nothing of modality {missing[0]!r}: '
-                    'name every modality there'
-                )
         _check_sizes(results['modalities'])
         if self.only is None:
             return there
@@ -160,21 +143,16 @@ class ForEachModality(BaseTransform):
                 raise ValueError(f'only={self.only}: {name!r} is unknown, known are {list(known)}')
         return [name for name in there if name in self.only]
 
-    def _prepare(self, name: str, channels: int) -> None:
+    def _prepare(self, spec: ModalitySpec | None, image: np.ndarray) -> None:
         """Set what differs by modality."""
-        if self.interpolation is not None:
-            for transform in self._interpolating:
-                transform.interpolation = self.interpolation[name]
-        if self.pad_val is not None:
-            value = self.pad_val[name]
-            if channels > 1 and not isinstance(value, Sequence):
-                value = [value] * channels
-            if isinstance(value, Sequence):
-                # one channel: a number, because OpenCV drops the axis of a single channel
-                value = tuple(value) if channels > 1 else value[0]
-            for transform, key in self._padding:
-                old = getattr(transform, key)
-                setattr(transform, key, {**old, 'img': value} if isinstance(old, dict) else value)
+        for transform, own in self._interpolating:
+            transform.interpolation = own if spec is None else spec.interpolation
+        value = None if spec is None else _pad_value(spec, image)
+        for transform, key, own in self._padding:
+            new = (
+                own if value is None else {**own, 'img': value} if isinstance(own, dict) else value
+            )
+            setattr(transform, key, new)
 
     def _picture(self, name: str, view: dict, results: dict) -> np.ndarray:
         """The transformed modality, (H, W, C)."""
@@ -220,10 +198,28 @@ class ForEachModality(BaseTransform):
 
     def __repr__(self) -> str:
         return (
-            f'{type(self).__name__}(transforms={self.transforms}, '
-            f'interpolation={self.interpolation}, pad_val={self.pad_val}, only={self.only}, '
+            f'{type(self).__name__}(transforms={self.transforms}, only={self.only}, '
             f'label={self.label})'
         )
+
+
+def _pad_value(spec: ModalitySpec, image: np.ndarray) -> Any:
+    """What the image is padded with, as OpenCV takes it: a number for one channel, else a tuple.
+    The mean of whole numbers is rounded."""
+    value = spec.padding
+    if value is None:
+        return None
+    channels = image.shape[2]
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * channels
+    if len(values) != channels:
+        raise ValueError(
+            f'modality {spec.name!r} has {channels} channels and is padded with {values}: state '
+            'as many numbers in pad or mean'
+        )
+    if image.dtype.kind in 'ui':
+        values = tuple(round(one) for one in values)
+    # one channel: a number, because OpenCV drops the axis of a single channel
+    return values if channels > 1 else values[0]
 
 
 def transform_parts(transform: Any) -> Iterator[Any]:

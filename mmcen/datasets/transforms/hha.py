@@ -9,6 +9,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
+from ...modalities import ModalitySpec
 from ..domains import camera_matrix, smooth_depth
 from ..hha import encode_hha, unit_vector
 
@@ -22,8 +23,9 @@ class DepthToHHA(BaseTransform):
     before the arguments. What is made of a file is kept in the ``cache`` of the data set, if it has
     one.
 
-    Reads ``modalities``, and for the cache ``modality_paths`` and ``modality_info``; adds
-    ``modalities[name]``: (H, W, 3) float32 in 0..255, 0 where depth is missing.
+    Reads ``modalities``, ``modality_info``, and for the cache ``modality_paths``; adds
+    ``modalities[name]``: (H, W, 3) float32 in 0..255, 0 where depth is missing, and its
+    ``modality_info``: resized as depth and padded with 0.
 
     Args:
         camera: fx, fy, cx, cy in pixels.
@@ -83,7 +85,8 @@ class DepthToHHA(BaseTransform):
         encode = partial(self._encode, depth[..., 0], camera, gravity)
         if 'cache' in results and self.source in results['modality_paths']:
             given = (np.asarray(camera).tolist(), None if gravity is None else list(gravity))
-            facts = (*given, self.step, self.radius, results['modality_info'][self.source])
+            unit = results['modality_info'][self.source].unit
+            facts = (*given, self.step, self.radius, unit)
             path = results['modality_paths'][self.source]
             modalities[self.name] = results['cache'].fetch(path, encode, f'HHA {facts}')
         else:
@@ -91,6 +94,8 @@ class DepthToHHA(BaseTransform):
         if not self.keep:
             del modalities[self.source]
         results['modalities'] = modalities
+        made = ModalitySpec(self.name, kind='raw', pad=0.0, interpolation='nearest')
+        results['modality_info'] = {**results.get('modality_info', {}), self.name: made}
         known = list(results.get('known_modalities', modalities))
         results['known_modalities'] = known + [self.name] * (self.name not in known)
         return results

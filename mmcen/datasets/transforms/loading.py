@@ -45,10 +45,10 @@ class LoadModalities(BaseTransform):
             for name, path in paths.items()
         }
         info = results['modality_info']
-        first = min(modalities, key=lambda name: info[name].get('fit', False))
+        first = min(modalities, key=lambda name: info[name].fit)
         shape = modalities[first].shape[:2]
         for name, array in modalities.items():
-            if info[name].get('fit'):
+            if info[name].fit:
                 resized = cv2.resize(array, shape[::-1], interpolation=cv2.INTER_LINEAR)
                 modalities[name] = resized.reshape(*shape, -1)
             elif array.shape[:2] != shape:

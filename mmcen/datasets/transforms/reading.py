@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Mapping
 
 import cv2
 import numpy as np
 from mmengine import fileio
 from PIL import Image
 
+from ...modalities import ModalitySpec
 from ..encodings import from_file
 
 JPEG_START, JPEG_END = b'\xff\xd8\xff', b'\xff\xd9'
@@ -81,13 +81,12 @@ def _decode_fast(data: bytes) -> np.ndarray | None:
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB) if picture.ndim == 3 else picture
 
 
-def as_modality(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
+def as_modality(raw: np.ndarray, info: ModalitySpec, path: str) -> np.ndarray:
     """Check a decoded file against what its modality is, and bring it into a sample's form.
 
     Args:
         raw: as stored.
-        info: ``kind``, ``metres_per_unit`` and ``domain`` of
-            :class:`~mmcen.datasets.ModalitySpec`.
+        info: what the modality is.
         path: named in errors.
 
     Returns:
@@ -98,10 +97,10 @@ def as_modality(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
     Raises:
         ValueError: the file is of another type than its modality.
     """
-    return _FORMS[info['kind']](raw, info, path)
+    return _FORMS[info.kind](raw, info, path)
 
 
-def _as_colour(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
+def _as_colour(raw: np.ndarray, info: ModalitySpec, path: str) -> np.ndarray:
     channels = raw.shape[2] if raw.ndim == 3 else 1
     if raw.dtype != np.uint8 or raw.ndim not in (2, 3) or channels > 4:
         raise ValueError(
@@ -115,7 +114,7 @@ def _as_colour(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(colour, (*shape, 3)))
 
 
-def _as_depth(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
+def _as_depth(raw: np.ndarray, info: ModalitySpec, path: str) -> np.ndarray:
     if raw.ndim == 3 and raw.shape[2] == 1:
         raw = raw[..., 0]
     if raw.ndim != 2:
@@ -123,14 +122,14 @@ def _as_depth(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
             f'{path} has shape {raw.shape}, but depth is (H, W): store one channel of distances, '
             'not a colour picture of them'
         )
-    units = info['metres_per_unit']
-    if raw.dtype.name not in units:
+    metres = info.metres(raw.dtype.name)
+    if metres is None:
         raise ValueError(
-            f'{path} is stored as {raw.dtype}, of which no unit is declared (declared: '
-            f'{dict(units)}): add metres_per_unit=dict({raw.dtype}=<metres per unit>) to it, or '
-            'predict with depth_unit, --depth-unit <metres per unit>'
+            f'{path} is stored as {raw.dtype}, but the unit of modality {info.name!r} is '
+            f'{info.unit}: add {raw.dtype}=<metres per stored number> to its unit, or predict with '
+            '--depth-unit <metres per stored number>'
         )
-    depth = np.multiply(raw, np.float32(units[raw.dtype.name]), dtype=np.float32)
+    depth = np.multiply(raw, np.float32(metres), dtype=np.float32)
     if raw.dtype.kind == 'f':
         depth[~np.isfinite(depth)] = 0
     if raw.dtype.kind != 'u' and depth.min() < 0:
@@ -141,7 +140,7 @@ def _as_depth(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
     return depth[..., None]
 
 
-def _as_raw(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
+def _as_raw(raw: np.ndarray, info: ModalitySpec, path: str) -> np.ndarray:
     if raw.ndim not in (2, 3) or raw.dtype.kind not in 'buif':
         raise ValueError(
             f'{path} is {raw.dtype} of shape {raw.shape}, but a raw modality is numbers of shape '
@@ -151,9 +150,9 @@ def _as_raw(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
     return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
 
 
-def _as_domain(raw: np.ndarray, info: Mapping, path: str) -> np.ndarray:
+def _as_domain(raw: np.ndarray, info: ModalitySpec, path: str) -> np.ndarray:
     try:
-        return from_file(info['domain'], raw)
+        return from_file(info.domain, raw)
     except ValueError as error:
         raise ValueError(f'{path}: {error}: store it as Taskonomy does') from error
 

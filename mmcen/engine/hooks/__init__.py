@@ -1,3 +1,4 @@
+from .check_classes_hook import CheckClassesHook
 from .epoch_seed_hook import EpochSeedHook, seed_worker
 from .exchange_budget_hook import ExchangeBudgetHook
 from .exchange_monitor_hook import ExchangeMonitorHook
@@ -7,6 +8,7 @@ from .sheet_hook import SheetHook
 from .sparsity_hook import SparsityHook
 
 __all__ = [
+    'CheckClassesHook',
     'EpochSeedHook',
     'ExchangeBudgetHook',
     'ExchangeMonitorHook',

@@ -10,7 +10,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ...visualization import prediction_sheet, translation_sheet
+from ...visualization import prediction_sheet
 
 
 @HOOKS.register_module()
@@ -18,9 +18,8 @@ class SheetHook(Hook):
     """Write the first frames of a validation or test as a sheet.
 
     ``<work_dir>/sheets/epoch_<n>.png`` after a validation (``iter_<n>.png`` where training counts
-    iterations), ``sheets/test.png`` after a test: :func:`translation_sheet` of a model that
-    predicts ``tasks``, else :func:`prediction_sheet`. The main process draws, of the frames that it
-    has itself.
+    iterations), ``sheets/test.png`` after a test, see :func:`prediction_sheet`. The main process
+    draws, of the frames that it has itself.
 
     Args:
         frames: how many, the rows of the sheet.
@@ -105,9 +104,6 @@ class SheetHook(Hook):
             path = f'{runner.work_dir}/sheets/{name}.png'
             meta = runner.visualizer.dataset_meta or {}
             classes, palette = meta.get('classes', ()), meta.get('palette', ())
-            if 'tasks' in self._samples[0]:
-                translation_sheet(self._inputs, self._samples, path, classes, palette)
-            else:
-                prediction_sheet(self._inputs, self._samples, classes, palette, path)
+            prediction_sheet(self._inputs, self._samples, path, classes, palette)
             print_log(f'predictions of {len(self._samples)} frames: {path}', 'current')
         self._reset()

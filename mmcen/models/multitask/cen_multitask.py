@@ -13,9 +13,10 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from ...core import StreamEnsemble
-from ..data_preprocessor import in_order
+from ...outputs import ENSEMBLE, FUSED, outputs_of
+from ..checkpoint_names import keep_names
 from .heads import to_image
-from .plan import ENSEMBLE, FUSED, Plan
+from .plan import Plan
 
 Outputs = dict[str, dict[str, Tensor]]
 
@@ -28,51 +29,48 @@ class CENMultiTask(BaseModel):
     detached, so that it trains the decision scores alone.
 
     Args:
-        tasks: target to its inputs, by the names of the dataset's modalities: the setting of the
-            paper follows from it, see :class:`~mmcen.models.multitask.plan.Plan`.
+        tasks: List of tasks, in the order of the streams: dicts with ``name``, ``inputs`` (names
+            of the data set's modalities) and perhaps ``head``, an :class:`ImageHead` or
+            :class:`ClassHead`. The setting of the paper follows from it, see
+            :class:`~mmcen.models.multitask.plan.Plan`.
         network: config of the network over the grid, :class:`CENUNetGenerator` or
             :class:`CENDenseNetwork`; ``inputs`` and ``out_channels`` are filled in.
-        heads: task to the config of its head, :class:`ImageHead` or :class:`ClassHead`.
-        head: config of the head of tasks that ``heads`` leaves out, by default an ImageHead.
+        head: config of the head of tasks that state none, by default an ImageHead.
         data_preprocessor: what makes batches of the dataset's modalities; by default
             CENDataPreprocessor, values 0..255 to -1..1. mmagic's DataPreprocessor serves as well.
         test_cfg: ``streams`` (default True): predict each stream's output besides the ensemble's;
             ``dropout`` (default False): leave dropout on, as pix2pix and the official code test.
-        order: names of the tasks in the order of the streams, where that of the dict may be lost;
-            ``tools/train.py`` writes it down.
         init_cfg: as in mmengine.
 
-    Predictions: ``sample.tasks.<task>`` has the ensemble's ``pred`` (image, 0..255, and ``gt``) or
-    ``pred_sem_seg``, and ``streams.<modality>`` each stream's.
+    Predictions: ``sample.outputs`` and ``sample.targets``, see :mod:`mmcen.outputs`.
 
     Raises:
-        ValueError: tasks that are no grid, a head for no task, a domain that the batch lacks.
+        ValueError: tasks that are no grid, a domain that the batch lacks.
     """
 
     def __init__(
         self,
-        tasks: Mapping[str, Sequence[str]],
+        tasks: Sequence[Mapping[str, Any]],
         network: dict,
-        heads: Mapping[str, dict] | None = None,
         head: dict | None = None,
         data_preprocessor: dict | None = None,
         test_cfg: dict | None = None,
-        order: Sequence[str] | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        tasks = in_order(tasks, order, 'tasks')
         self.plan = Plan(tasks)
-        unknown = [name for name in heads or {} if name not in tasks]
-        if unknown:
-            raise ValueError(f'heads for {unknown}, which are no tasks of {list(tasks)}')
-        cfgs = {task: (heads or {}).get(task) or head or dict(type='ImageHead') for task in tasks}
-        built = {task: MODELS.build(dict(cfg)) for task, cfg in cfgs.items()}
+        default = head or dict(type='ImageHead')
+        built = {
+            task: MODELS.build(dict(self.plan.heads.get(task, default))) for task in self.plan.tasks
+        }
         images = [task for task, one in built.items() if one.of_images]
         self.names = tuple(dict.fromkeys([*self.plan.domains, *images]))
         scale = dict(mean=[127.5] * 3, std=[127.5] * 3)
         super().__init__(
             data_preprocessor=data_preprocessor
-            or dict(type='CENDataPreprocessor', modalities=dict.fromkeys(self.names, scale)),
+            or dict(
+                type='CENDataPreprocessor',
+                modalities=[dict(name=name, **scale) for name in self.names],
+            ),
             init_cfg=init_cfg,
         )
         self.heads: Any = nn.ModuleDict(built)
@@ -82,14 +80,12 @@ class CENMultiTask(BaseModel):
         self.merged = out_grid.modalities < self.plan.grid.modalities
         self.ensemble = StreamEnsemble(out_grid)
         self.streams = [f'{task}/{one}' for task in self.plan.tasks for one in self.names_of(task)]
+        keep_names(self, self.plan.tasks, [head.channels for head in built.values()])
         self.test_cfg = dict(streams=True, dropout=False) | (test_cfg or {})
 
     def _build_network(self, network: dict) -> nn.Module:
         channels = [head.channels for head in self.heads.values()]
         cfg = deepcopy(dict(network))
-        by_task = cfg.get('decode_head')
-        if isinstance(by_task, Mapping) and set(by_task) == set(self.plan.tasks):
-            cfg['decode_head'] = [by_task[task] for task in self.plan.tasks]
         return MODELS.build(cfg | dict(inputs=self.plan.inputs, out_channels=channels))
 
     def forward(
@@ -157,26 +153,28 @@ class CENMultiTask(BaseModel):
     def predict(
         self, domains: dict[str, Tensor], data_samples: list[SegDataSample] | None
     ) -> list[SegDataSample]:
-        """Samples with predictions in ``tasks``; targets of the batch go along as ``gt``."""
+        """Samples with ``outputs``, and with the ``targets`` that the batch has."""
         with _Dropout(self.network, self.test_cfg['dropout']):
             outputs = self.outputs(domains)
         batch = next(iter(domains.values())).shape[0]
         samples = data_samples or [SegDataSample() for _ in range(batch)]
         for i, sample in enumerate(samples):
-            tasks = {task: self._prediction(task, outputs[task], i) for task in outputs}
-            for task in tasks:
-                if self.heads[task].of_images and task in domains:
-                    tasks[task].set_data({'gt': to_image(domains[task][i])})
-            sample.set_data({'tasks': BaseDataElement(**tasks)})
+            tasks = {task: self._predictions(task, outputs[task], i) for task in outputs}
+            targets = {
+                task: to_image(domains[task][i])
+                for task in tasks
+                if self.heads[task].of_images and task in domains
+            }
+            data = {'outputs': outputs_of(tasks), 'targets': BaseDataElement(**targets)}
+            sample.set_data(data)
         return samples
 
-    def _prediction(self, task: str, outputs: dict[str, Tensor], i: int) -> BaseDataElement:
-        predict = self.heads[task].predict
-        result = predict(outputs[ENSEMBLE][i])
-        if self.test_cfg['streams']:
-            own = {name: predict(x[i]) for name, x in outputs.items() if name != ENSEMBLE}
-            result.set_data({'streams': BaseDataElement(**own)})
-        return result
+    def _predictions(
+        self, task: str, outputs: dict[str, Tensor], i: int
+    ) -> dict[str, BaseDataElement]:
+        """Of one sample, by name."""
+        names = list(outputs) if self.test_cfg['streams'] else [ENSEMBLE]
+        return {name: self.heads[task].predict(outputs[name][i]) for name in names}
 
     def _by_name(self, inputs: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
         if isinstance(inputs, dict):

@@ -1,59 +1,60 @@
 """From a config's ``tasks`` to a stream grid: which input each stream has."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from ...core.grid import StreamGrid
+from ...modalities import check_keys, check_names
 
-ENSEMBLE, FUSED = 'ensemble', 'fused'
+KEYS = ('name', 'inputs', 'head')
 
 
-@dataclass(frozen=True)
 class Plan:
     """Tasks and their inputs by name; the one place where a setting of the paper is stated.
 
     Args:
-        tasks: target domain to its M input domains, in the order of the streams. One target is
-            multimodal fusion (section 3.2); targets that are each other's inputs a cycle (3.3);
-            several targets of one input multitask (3.4), of several inputs multimodal multitask
-            learning (3.5).
+        tasks: List of tasks, in the order of the streams, each a dict of its ``name`` (the target
+            domain), its M ``inputs`` (domains, in the order of the streams) and perhaps the config
+            of its ``head``. One target is multimodal fusion (section 3.2); targets that are each
+            other's inputs a cycle (3.3); several targets of one input multitask (3.4), of several
+            inputs multimodal multitask learning (3.5).
+
+    Attributes:
+        tasks: Inputs of each task, by its name.
+        heads: Config of the head of each task that states one, by its name.
 
     Raises:
-        ValueError: no task, no input, tasks with different numbers of inputs, an input twice, or a
-            target among its own inputs.
+        TypeError: If ``tasks`` is not a list of dicts.
+        ValueError: If there is no task, a task has no inputs, an unknown key, an input twice or its
+            own target among them, or tasks have different numbers of inputs.
 
     Example:
-        >>> plan = Plan({'rgb': ('normal', 'depth'), 'depth': ('normal', 'rgb')})
+        >>> plan = Plan([dict(name='rgb', inputs=['normal', 'depth']),
+        ...              dict(name='depth', inputs=['normal', 'rgb'])])
         >>> plan.grid
         StreamGrid(tasks=2, modalities=2)
         >>> plan.domains, plan.inputs
         (('normal', 'depth', 'rgb'), ((0, 1), (0, 2)))
     """
 
-    tasks: Mapping[str, Sequence[str]]
-
-    def __post_init__(self) -> None:
-        if not self.tasks or not isinstance(self.tasks, Mapping):
-            raise ValueError(
-                'no task: give each target its inputs, tasks=dict(rgb=["normal", "depth"])'
-            )
+    def __init__(self, tasks: Sequence[Mapping[str, Any]]) -> None:
+        _check_form(tasks)
+        self.tasks: dict[str, tuple[str, ...]] = {
+            task['name']: tuple(task['inputs']) for task in tasks
+        }
+        self.heads: dict[str, dict] = {
+            task['name']: dict(task['head']) for task in tasks if task.get('head')
+        }
         counts = {task: len(inputs) for task, inputs in self.tasks.items()}
         if len(set(counts.values())) > 1:
             raise ValueError(
                 f'the tasks have different numbers of inputs, {counts}: a stream grid needs as '
                 'many for each'
             )
-        for task, inputs in self.tasks.items():
-            if isinstance(inputs, str) or not inputs:
-                raise ValueError(f"task '{task}' has inputs {inputs!r}: give a list of domains")
-            if len(set(inputs)) < len(inputs) or ENSEMBLE in inputs:
+        for name, inputs in self.tasks.items():
+            if name in inputs:
                 raise ValueError(
-                    f"task '{task}' has inputs {list(inputs)}: name each once, and none "
-                    f"'{ENSEMBLE}'"
-                )
-            if task in inputs:
-                raise ValueError(
-                    f"target '{task}' is also one of its inputs {list(inputs)}: take it out"
+                    f"target '{name}' is also one of its inputs {list(inputs)}: take it out"
                 )
 
     @property
@@ -71,3 +72,24 @@ class Plan:
         """Number of the input domain of each stream, T rows of M."""
         numbers = {name: i for i, name in enumerate(self.domains)}
         return tuple(tuple(numbers[name] for name in row) for row in self.tasks.values())
+
+
+def _check_form(tasks: Any) -> None:
+    """Raise unless every task is a dict with a name and a list of inputs."""
+    example = "tasks=[dict(name='rgb', inputs=['normal', 'depth'])]"
+    if isinstance(tasks, (str, Mapping)) or not isinstance(tasks, Sequence):
+        raise TypeError(
+            f'tasks is a {type(tasks).__name__}, {tasks!r}: give a list, whose order is the order '
+            f'of the streams, {example}'
+        )
+    if not tasks:
+        raise ValueError(f'there is no task: give each target its inputs, {example}')
+    for task in tasks:
+        if not isinstance(task, Mapping) or not isinstance(task.get('name'), str):
+            raise TypeError(f'a task is {task!r}: give a dict with a name and inputs, {example}')
+        check_keys('task', task, KEYS)
+        inputs = task.get('inputs')
+        if isinstance(inputs, str) or not inputs:
+            raise ValueError(f"task '{task['name']}' has inputs {inputs!r}: give a list of domains")
+        check_names(inputs, f"input of task '{task['name']}'")
+    check_names([task['name'] for task in tasks], 'task')

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from mmengine.registry import MODELS
-from mmengine.structures import BaseDataElement, PixelData
+from mmengine.structures import PixelData
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.segmentors import EncoderDecoder
 from mmseg.structures import SegDataSample
@@ -14,11 +14,13 @@ from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
 from ...core import StreamEnsemble, StreamGrid, convert
+from ...outputs import ENSEMBLE, SEGMENTATION, fields_of, outputs_of
+from ..checkpoint_names import keep_names
 from ..label_map import label_map
 from ..losses import losses_of_head
 from ..multi_stream import make_multi_stream
 
-ENSEMBLE = 'ensemble'
+FIELDS = ('pred_sem_seg', 'seg_logits')  # of an output
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
@@ -43,9 +45,9 @@ class CENEncoderDecoder(EncoderDecoder):
 
     Args:
         backbone, decode_head, neck, auxiliary_head: Configs of mmseg parts, unchanged.
-        data_preprocessor: Config of a :class:`CENDataPreprocessor` with ``modalities``.
+        data_preprocessor: Config of a :class:`CENDataPreprocessor` with ``modalities``, a list.
         test_cfg: As in mmseg, and two options. ``streams`` (default True): predict each stream's
-            own output besides the ensemble's, as ``sample.streams.<name>.pred_sem_seg``.
+            own output besides the ensemble's, see :mod:`mmcen.outputs`.
             ``logits`` (default False): keep ``seg_logits`` of K > 1 classes at the original size,
             which takes most of the time of a test frame on a CPU. Models with one output channel
             and ``predict`` without data samples always give ``seg_logits``.
@@ -93,6 +95,7 @@ class CENEncoderDecoder(EncoderDecoder):
         self._make_multi_stream(exchange)
         self.channels_last = channels_last
         self.ensemble = StreamEnsemble(self.grid)
+        keep_names(self, {SEGMENTATION: self.data_preprocessor.modalities}, [self.out_channels])
         self.predict_streams = (test_cfg or {}).get('streams', True)
         if self.predict_streams:
             # ensemble and streams side by side in the channels: slide inference serves
@@ -208,10 +211,10 @@ class CENEncoderDecoder(EncoderDecoder):
             if data_samples and name != ENSEMBLE:
                 own = [SegDataSample(metainfo=s.metainfo) for s in data_samples]
             by_name[name] = self._classify(logits, own)
-        samples = by_name.pop(ENSEMBLE)
-        for i, sample in enumerate(samples if by_name else ()):
-            streams = {name: of_stream[i] for name, of_stream in by_name.items()}
-            sample.set_data({'streams': BaseDataElement(**streams)})
+        samples = by_name[ENSEMBLE]
+        for i, sample in enumerate(samples):
+            fields = {name: fields_of(found[i], FIELDS) for name, found in by_name.items()}
+            sample.set_data({'outputs': outputs_of({SEGMENTATION: fields})})
         return samples
 
     def _classify(

@@ -14,8 +14,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ...layers.winograd import save_multiplications
+from ...outputs import ENSEMBLE
 from ..multitask.cen_multitask import CENMultiTask, Outputs
-from ..multitask.plan import ENSEMBLE
 
 FLOWS = ('all', 'random')
 
@@ -60,7 +60,7 @@ class CENTranslator(CENMultiTask):
 
     def __init__(
         self,
-        tasks: Mapping[str, Sequence[str]],
+        tasks: Sequence[Mapping[str, Any]],
         network: dict,
         discriminator: dict,
         gan_loss: dict,
@@ -72,8 +72,8 @@ class CENTranslator(CENMultiTask):
         self.judged = [task for task, head in self.heads.items() if head.of_images]
         if not self.judged:
             raise ValueError(
-                f'none of the tasks {list(tasks)} is an image that a discriminator could judge: '
-                'use CENMultiTask'
+                f'none of the tasks {list(self.tasks)} is an image that a discriminator could '
+                'judge: use CENMultiTask'
             )
         self.discriminators = TaskDiscriminators(self.judged, discriminator)
         self.gan_loss = MODELS.build(gan_loss)

@@ -1,0 +1,101 @@
+"""What a checkpoint says of its model: tasks, inputs and numbers of outputs, by name.
+
+The shapes of two models may agree although their streams are in another order, so a checkpoint
+would load and its norms would go to other streams. The names are a buffer, because mmengine saves
+parameters and buffers only, and they are compared wherever a state dict is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+KEY = 'stream_names'  # of the buffer
+
+
+class CheckpointError(ValueError):
+    """A checkpoint has other streams, tasks or classes than the model that it is loaded into."""
+
+
+def keep_names(
+    model: nn.Module, tasks: Mapping[str, Iterable[str]], channels: Iterable[int]
+) -> None:
+    """Save names with the weights of a model, and reject checkpoints that have others.
+
+    Checkpoints without names load as before, such as one-stream weights.
+
+    Args:
+        model: It gets the buffer :data:`KEY`, JSON in bytes.
+        tasks: Names of the inputs of each task, in the order of the streams.
+        channels: Number of channels of each task's output, such as its classes.
+
+    Raises:
+        CheckpointError: Later, if a checkpoint of other names is loaded.
+    """
+    facts = [
+        {'task': task, 'inputs': list(inputs), 'channels': count}
+        for (task, inputs), count in zip(tasks.items(), channels, strict=True)
+    ]
+    model.register_buffer(KEY, _encode(facts))
+    model._register_load_state_dict_pre_hook(partial(_compare, facts))
+
+
+def _encode(facts: Any) -> Tensor:
+    with torch.device('cpu'):
+        return torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
+
+
+def _compare(own: list[dict], state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Raise CheckpointError unless a state dict has the same names, or none."""
+    saved = state_dict.get(prefix + KEY)
+    if saved is None:
+        state_dict[prefix + KEY] = _encode(own)  # nothing is missing
+        return
+    theirs = json.loads(bytes(saved.tolist()))
+    _reject_others('tasks', [one['task'] for one in theirs], [one['task'] for one in own])
+    for a, b in zip(theirs, own, strict=True):
+        task = f' of task {b["task"]!r}' if len(own) > 1 else ''
+        _reject_others(f'modalities{task}', a['inputs'], b['inputs'])
+        _reject_others(f'output channels{task}', a['channels'], b['channels'])
+
+
+def _reject_others(what: str, theirs: Any, own: Any) -> None:
+    if theirs != own:
+        raise CheckpointError(
+            f'the checkpoint has the {what} {theirs}, the model has {own}: state those of the '
+            'checkpoint in the config, in their order; to train other ones from its encoder, leave '
+            "load_from out and give the backbone init_cfg=dict(type='Pretrained', checkpoint=..., "
+            "prefix='backbone.')"
+        )
+
+
+def reject_other_classes(checkpoint: Mapping[str, Any], classes: Iterable[str] | None) -> None:
+    """Raise CheckpointError if a checkpoint was trained for other classes, or another order.
+
+    Checkpoints of stock models pass: their encoders are a common start.
+
+    Args:
+        checkpoint: As mmengine saves it, with the classes in ``meta``.
+        classes: Those of the data set; None if it has none.
+    """
+    meta = checkpoint.get('meta') or {}
+    theirs = (meta.get('dataset_meta') or {}).get('classes')
+    known = any(key.split('.')[-1] == KEY for key in checkpoint.get('state_dict') or ())
+    if not known or not theirs or not classes or list(theirs) == list(classes):
+        return
+    own = list(classes)
+    place = next(
+        (i for i, (a, b) in enumerate(zip(theirs, own, strict=False)) if a != b),
+        min(len(theirs), len(own)),
+    )
+    a, b = (names[place] if place < len(names) else None for names in (list(theirs), own))
+    raise CheckpointError(
+        f'the checkpoint has {len(theirs)} classes and the data set {len(own)}; class {place} is '
+        f'{a!r} there and {b!r} here: give the data set the classes of the checkpoint, in their '
+        'order, by metainfo=dict(classes=...)'
+    )
