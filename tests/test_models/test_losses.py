@@ -315,7 +315,7 @@ def segmentor(kind):
             'type': 'CENEncoderDecoder',
             'data_preprocessor': {
                 'type': 'CENDataPreprocessor',
-                'modalities': {'rgb': stats, 'normal': stats},
+                'modalities': [{'name': 'rgb', **stats}, {'name': 'normal', **stats}],
             },
             'backbone': {'type': 'CENResNet', 'depth': 18, 'norm_cfg': norm, 'norm_eval': False},
             'decode_head': fcn,

@@ -41,7 +41,7 @@ def make_ours(streams):
             'type': 'CENEncoderDecoder',
             'data_preprocessor': {
                 'type': 'CENDataPreprocessor',
-                'modalities': {name: {'mean': [0.0] * 3, 'std': [1.0] * 3} for name in names},
+                'modalities': [{'name': n, 'mean': [0.0] * 3, 'std': [1.0] * 3} for n in names],
             },
             'backbone': {
                 'type': 'CENResNet',
