@@ -10,8 +10,8 @@ from mmseg.structures import SegDataSample
 
 from mmcen.layers import PerTask, fusion_losses
 from mmcen.layers.fusion import Fusion
-from tools.paper_tables.experiments import load
-from tools.paper_tables.rows import PUBLISHED, TABLES
+from projects.paper.experiments import load
+from projects.paper.rows import PUBLISHED, TABLES
 
 PARAMS = yaml.safe_load(PUBLISHED.read_text())['tables']['table2']['params']
 # the paper prints 272.3, 1.1 M less than two encoders, one decoder and its own 112.8 M
