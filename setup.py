@@ -92,6 +92,7 @@ setup(
         'dev': DEV,
         'all': SEGMENTATION + TRANSLATION + EFFICIENTNET + ONNX + DEV,
     },
+    entry_points={'console_scripts': ['mmcen = mmcen.cli:main']},
     cmdclass={'build_py': BuildWithMim},
     zip_safe=False,
 )

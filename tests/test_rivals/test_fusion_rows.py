@@ -3,10 +3,10 @@
 import pytest
 import torch
 from mmengine.registry import MODELS
-
-from projects.paper.rivals.fusion import Fusion
 from tools.paper_tables.experiments import load
 from tools.paper_tables.rows import TABLES
+
+from projects.paper.rivals.fusion import Fusion
 
 ROWS_THAT_FUSE = [
     (run, dataset)
