@@ -1,7 +1,7 @@
 # Table 2, "concat", all stages, in the setting of CEN: every stream goes on.
 # It starts as the stream's own features: ImageNet's do not survive a random convolution.
 _base_ = 'nyud_lwrefinenet_efflite0.py'
-custom_imports = dict(imports=['projects.paper.rivals'])
+custom_imports = dict(imports=['mmcen', 'projects.paper.rivals'])
 model = dict(
     type='FusionEncoderDecoder',
     exchange=dict(_delete_=True),

@@ -1,6 +1,8 @@
 # Table 7, CEN-dec with X-TC: decoders exchange, and predicted tasks must agree.
 _base_ = './taskonomy_normal_to_depth-shade.py'
+custom_imports = dict(imports=['mmcen', 'projects.paper.rivals'])
 model = dict(
+    type='XTCTranslator',
     consistency=dict(type='CrossTaskConsistency', network=dict(base_channels=16), weight=100.0),
 )
 optim_wrapper = dict(

@@ -40,6 +40,11 @@ HOMES = {
 }
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
+# names of the parts of a backbone that are its four stages
+STAGES = {
+    'CENResNet': [f'layer{i}' for i in (1, 2, 3, 4)],
+    'CENTIMMBackbone': [f'timm_model.blocks.{i}' for i in (1, 2, 4, 6)],  # of EfficientNet
+}
 SCHEDULE = ('param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'default_hooks')
 FEATURE_METRICS = {'FID', 'KID'}
 
@@ -116,31 +121,36 @@ def load(run: Run, dataset: str, extractor: str | None = None) -> Config:
     for hook in cfg.custom_hooks:
         if hook['type'] == 'SparsityHook':
             hook['coefficient'] *= run.times.get('lambda', 1)
-    norm_cfg = (cfg.model.get('backbone') or cfg.model.network).norm_cfg
     if 'theta' in run.times:
-        norm_cfg.threshold *= run.times['theta']
+        options = cfg.model.exchange if 'backbone' in cfg.model else cfg.model.network.norm_cfg
+        options.threshold *= run.times['theta']
     cfg.merge_from_dict(dict(run.options))
+    cfg.custom_imports = dict(imports=['mmcen', 'projects.paper.rivals'])
     return cfg
 
 
 def _fuse(cfg: Config, fusion: Fusion) -> None:
     """Fuse after stages 2, 3, 4 of a ResNet or layers 1, 4, 8 of a U-Net-256, or after all."""
-    if 'backbone' in cfg.model:
-        places = dict(early=(2,), middle=(3,), late=(4,), all=(1, 2, 3, 4))
-        owner, encoder = cfg.model, cfg.model.backbone
-        encoder.norm_cfg.exchange = False
+    model = cfg.model
+    if 'backbone' in model:
+        stages = STAGES[model.backbone.type]
+        number = dict(early=(2,), middle=(3,), late=(4,), all=(1, 2, 3, 4))[fusion.stage]
+        after: Any = [stages[i - 1] for i in number]
+        owner, model.type = model, 'FusionEncoderDecoder'
+        model.exchange = {}
     else:
-        owner = cfg.model.network
+        owner = model.network
         last = owner.get('downs', 8)
         places = dict(early=(1,), middle=(last // 2,), late=(last,), all=tuple(range(1, last + 1)))
-        owner.setdefault('encoder', {})  # what it returns is not what it keeps
-        encoder = owner.encoder
-        encoder['exchange'] = False
+        after = places[fusion.stage]
+        model.type, owner.type = 'FusionTranslator', 'FusionUNet'
     merge = fusion.merge
     if fusion.type == 'AlignFusion' and merge:  # keeps two whole networks
         owner['convs'], merge = 'private', False
-    made = dict(type=fusion.type, after=places[fusion.stage], merge=merge)
-    encoder['fusion'] = {**encoder.get('fusion', {}), **made}
+    owner['fusion'] = {
+        **owner.get('fusion', {}),
+        **dict(type=fusion.type, after=after, merge=merge),
+    }
 
 
 def _small_segmenter(cfg: Config, small: Config) -> Config:
@@ -148,7 +158,8 @@ def _small_segmenter(cfg: Config, small: Config) -> Config:
     lent = {spec.name: spec for spec in small.model.data_preprocessor.modalities}
     kept = [lent[spec.name] for spec in cfg.model.data_preprocessor.modalities]
     small.model.data_preprocessor.modalities = kept
-    small.model.backbone.norm_cfg = cfg.model.backbone.norm_cfg
+    if 'fusion' not in small.model:
+        small.model.exchange = cfg.model.exchange
     return small
 
 

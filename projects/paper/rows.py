@@ -17,7 +17,7 @@ from .experiments import DATASETS, Fusion, Run
 
 PUBLISHED = Path(__file__).with_name('published.yaml')
 SEGMENTER = 'nyud_refinenet_r101.py'
-NORM = 'model.backbone.norm_cfg'
+EXCHANGE = 'model.exchange'
 CITED = "others' method: its figures are quoted by the paper, and it is not here"
 FUSIONS = {
     'concat': 'ConcatFusion',
@@ -95,16 +95,17 @@ def of_options(config: str, by_key: Mapping[str, Options]) -> Callable[[str, Pub
     return lambda key, published: Row(published, {'': Run(config, by_key[key])})
 
 
-PRIVATE_CONVS: Options = {'model.convs': 'private'}
-NO_EXCHANGE: Options = {f'{NORM}.exchange': False}
-PENALTY_ALONE: Options = {f'{NORM}.threshold': 0.0}
-ALL_CHANNELS: Options = {f'{NORM}.region': 'all', f'{NORM}.penalty_region': 'all'}
+UNSHARED: Options = {'model.type': 'UnsharedEncoderDecoder'}
+PRIVATE_CONVS: Options = UNSHARED | {'model.convs': 'private'}
+NO_EXCHANGE: Options = {EXCHANGE: dict(_delete_=True, after=None)}
+PENALTY_ALONE: Options = {f'{EXCHANGE}.threshold': 0.0}
+ALL_CHANNELS: Options = {f'{EXCHANGE}.region': 'all', f'{EXCHANGE}.penalty_region': 'all'}
 VERSIONS: dict[str, Options] = {
     'unshared': PRIVATE_CONVS | NO_EXCHANGE,
-    'shared': {'model.norms': 'shared', NORM: dict(_delete_=True, type='BN')},
+    'shared': UNSHARED | {'model.norms': 'shared'},
     'private-norms': NO_EXCHANGE,
-    'fixed': {f'{NORM}.selection': 'fixed'},
-    'random': {f'{NORM}.selection': 'random'},
+    'fixed': {f'{EXCHANGE}.selection': 'fixed'},
+    'random': {f'{EXCHANGE}.selection': 'random'},
     'unshared-all': PRIVATE_CONVS | ALL_CHANNELS | PENALTY_ALONE,
     'unshared-all-exchange': PRIVATE_CONVS | ALL_CHANNELS,
     'shared-all': ALL_CHANNELS | PENALTY_ALONE,
@@ -188,11 +189,18 @@ NETWORK = 'model.network'
 PLAIN: Options = {f'{NETWORK}.encoder': dict(exchange=False)}
 RUNNING: Options = PLAIN | {f'{NETWORK}.norm_cfg.track_running_stats': True}
 SHARING: dict[str, Options] = {
-    'unshared': PLAIN | {f'{NETWORK}.convs': 'private'},
-    'shared': PLAIN | {f'{NETWORK}.norm_cfg': dict(_delete_=True, type='IN2d', affine=True)},
+    'unshared': PLAIN | {f'{NETWORK}.type': 'UnsharedUNet', f'{NETWORK}.convs': 'private'},
+    'shared': PLAIN
+    | {
+        f'{NETWORK}.type': 'UnsharedUNet',
+        f'{NETWORK}.norms': 'shared',
+        f'{NETWORK}.norm_cfg': dict(_delete_=True, type='IN2d', affine=True),
+    },
     'private-norms': PLAIN,
-    'private-statistics': RUNNING | {f'{NETWORK}.norm_cfg.shared': 'affine'},
-    'private-affine': RUNNING | {f'{NETWORK}.norm_cfg.shared': 'statistics'},
+    'private-statistics': RUNNING
+    | {f'{NETWORK}.type': 'AblatedUNet', f'{NETWORK}.shared': 'affine'},
+    'private-affine': RUNNING
+    | {f'{NETWORK}.type': 'AblatedUNet', f'{NETWORK}.shared': 'statistics'},
     'cen': {},
 }
 
@@ -215,7 +223,9 @@ def of_inputs(options: Callable[[str], Options], published: Published, key: str)
 def table12(key: str, published: Published) -> Row:
     def replace(word: str) -> Options:
         word = word.replace('-', '_')
-        return {} if word == 'cen' else {f'{NETWORK}.norm_cfg.replace': word}
+        if word == 'cen':
+            return {}
+        return {f'{NETWORK}.type': 'AblatedUNet', f'{NETWORK}.replace': word}
 
     return of_inputs(replace, published, key)
 
@@ -227,11 +237,11 @@ def table13(key: str, published: Published) -> Row:
 
 def figure9(key: str, published: Published) -> Row:
     kind, how, sweep = key.split('+')
-    config, norm = {
-        'segmentation': (SEGMENTER, NORM),
-        'translation': ('taskonomy_shade-texture_to_rgb.py', f'{NETWORK}.norm_cfg'),
+    config, owner, ablated = {
+        'segmentation': (SEGMENTER, 'model', 'AblatedEncoderDecoder'),
+        'translation': ('taskonomy_shade-texture_to_rgb.py', NETWORK, 'AblatedUNet'),
     }[kind]
-    options = {f'{norm}.replace': 'zero'} if how == 'zero' else {}
+    options = {f'{owner}.type': ablated, f'{owner}.replace': 'zero'} if how == 'zero' else {}
     name, _, factor = sweep.partition('-x')
     times = {name: float(factor)} if factor else {}
     return Row(published, {'': Run(config, options, times=times)})

@@ -389,12 +389,13 @@ def test_complaints(make, message):
 
 
 def test_a_modality_cannot_be_named_ensemble():
+    modalities = modality_list({'ensemble': STATS['rgb']})
     with pytest.raises(ValueError, match="modality 'ensemble' cannot be used as a name"):
         MODELS.build(
             {
                 'type': 'CENEncoderDecoder',
                 'backbone': RESNET,
                 'decode_head': {'num_classes': 5, **FCN},
-                'data_preprocessor': {'modalities': [{'name': 'ensemble'}]},
+                'data_preprocessor': {'type': 'CENDataPreprocessor', 'modalities': modalities},
             }
         )

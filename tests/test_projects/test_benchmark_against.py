@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from projects.paper import benchmark
 from projects.paper.benchmarking import against
-from tests.test_benchmark import CONFIG, ROOT
+from tests.test_projects.test_benchmark import CONFIG, ROOT
 
 EVALUATOR = """
 train_dataloader = dict(batch_size=2)

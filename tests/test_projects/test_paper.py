@@ -93,25 +93,28 @@ def test_rivals_take_the_settings_found_for_their_fusion(fusion):
     rows = TABLES['table2'].rows
     cfg = load(rows[f'{fusion}-all'].runs[''], 'nyuv2-efflite0')
     own = Config.fromfile(CONFIGS / f'nyud_lwrefinenet_efflite0_{fusion}.py')
-    own.model.backbone.fusion['merge'] = False  # addict has a method of this name
+    own.model.fusion['merge'] = False  # addict has a method of this name
     assert cfg.model == own.model
     assert cfg.optim_wrapper == own.optim_wrapper
-    early = load(rows[f'{fusion}-early'].runs['common'], 'nyuv2-efflite0').model.backbone.fusion
-    assert early == {**own.model.backbone.fusion, 'after': (2,), 'merge': True}
+    early = load(rows[f'{fusion}-early'].runs['common'], 'nyuv2-efflite0').model.fusion
+    assert early == {**own.model.fusion, 'after': ['timm_model.blocks.2'], 'merge': True}
 
 
 def test_sweeps_of_figure_9():
     pytest.importorskip('mmagic', reason='image translation needs mmagic')
     rows = TABLES['figure9'].rows
     assert len(rows) == 36
-    for kind, part in (('segmentation', 'backbone'), ('translation', 'network')):
+    for kind in ('segmentation', 'translation'):
         plain, lower, higher = (
             load(rows[f'{kind}+zero+{sweep}'].runs[''], 'synthetic')
             for sweep in ('default', 'theta-x0.1', 'lambda-x10')
         )
-        norms = [cfg.model[part].norm_cfg for cfg in (plain, lower, higher)]
-        assert norms[0].replace == 'zero'
-        assert norms[1].selection.threshold == pytest.approx(0.1 * norms[0].selection.threshold)
+        assert (plain.model if kind == 'segmentation' else plain.model.network)['replace'] == 'zero'
+        norms = [
+            cfg.model.exchange if kind == 'segmentation' else cfg.model.network.norm_cfg
+            for cfg in (plain, lower, higher)
+        ]
+        assert norms[1].threshold == pytest.approx(0.1 * norms[0].threshold)
         assert norms[2] == norms[0]
         coefficients = [
             hook.coefficient
@@ -195,7 +198,7 @@ def read(folder, name):
 def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
     rows = ('--rows', 'fixed', 'cen', '--seeds', '0', '1', '--jobs', '2')
     # a share that the row 'fixed' alone looks at
-    wrong = (*TINY, 'model.backbone.norm_cfg.share=2')
+    wrong = (*TINY, 'model.exchange.share=2')
     first = subprocess.run(
         command(tmp_path, 'run', 'table1', *rows, *wrong), capture_output=True, text=True
     )

@@ -1,6 +1,6 @@
 """Methods that the paper compares CEN with, and ablations of CEN, registered for config files."""
 
-from .ablations import AblatedUNet
+from .ablations import AblatedEncoderDecoder, AblatedUNet
 from .consistency import CrossTaskConsistency
 from .fusion import AlignFusion, AverageFusion, CBNFusion, ConcatFusion, SelfAttentionFusion
 from .generators import AdaShareUNet, FusionUNet, UnsharedUNet
@@ -9,6 +9,7 @@ from .segmentors import FusionEncoderDecoder, UnsharedEncoderDecoder
 from .translators import AdaShareTranslator, FusionTranslator, XTCTranslator
 
 __all__ = [
+    'AblatedEncoderDecoder',
     'AblatedUNet',
     'AdaShareTranslator',
     'AdaShareUNet',

@@ -6,11 +6,27 @@ from typing import Any
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmcen.core import ExchangeNorm, StreamGrid, convert_norm
-from mmcen.models import CENUNetGenerator
+from mmcen.core import ExchangeNorm, StreamGrid, convert_norm, exchange_norms
+from mmcen.models import CENEncoderDecoder, CENUNetGenerator
 
 from .partly_shared import PartlySharedNorm
 from .stand_ins import make_stand_in
+
+
+@MODELS.register_module()
+class AblatedEncoderDecoder(CENEncoderDecoder):
+    """A segmentor whose replaced channels become something else than the mean of the others'.
+
+    Args:
+        args, kwargs: Of :class:`~mmcen.models.CENEncoderDecoder`.
+        replace: A word of :class:`~projects.paper.rivals.stand_ins.StandIn`, or ``'mean'``.
+    """
+
+    def __init__(self, *args: Any, replace: str = 'mean', **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for _, norm in exchange_norms(self):
+            streams = norm.grid.length(norm.axis)
+            norm.replacement = make_stand_in(replace, streams, norm.num_features)
 
 
 @MODELS.register_module()
