@@ -29,7 +29,7 @@ help: ## this list
 env: $(STAMP) ## make .venv from the pinned upstream set (demo and test do it by themselves)
 
 demo: $(STAMP) ## train, evaluate and picture a small CEN on synthetic rooms
-	@$(MEMORY) .venv/bin/python tools/demo.py
+	@$(MEMORY) .venv/bin/python -m mmcen demo
 
 test: $(STAMP) lint ## lint, then the test suite; MMCEN_DATA=... adds the tests on real data
 	@$(TEST_ENV) .venv/bin/python $(PYTEST) $(ARGS)
@@ -49,7 +49,7 @@ test-onedl: $(STAMP_ONEDL) ## the test suite on the OneDL forks, in .venv-onedl
 clean: ## remove the environments, caches and what installing left
 	rm -rf .venv .venv-onedl *.egg-info build dist site .coverage htmlcov
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find mmcen tools tests configs examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find mmcen tools projects tests configs examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): SET := $(UPSTREAM)
 $(STAMP): ALONE := mmagic==1.2.0  # declares much that it does not need here

@@ -4,21 +4,44 @@ The method is in :mod:`mmcen.core` and needs torch alone. Where mmengine is inst
 mmcen registers its types in mmengine's root registries.
 """
 
+import importlib
 import importlib.util
+import multiprocessing
 import sys
+from pathlib import Path
 
 from . import core
 from .core import ExchangeNorm, StreamGrid, convert
 from .version import __version__
 
-__all__ = ['ExchangeNorm', 'StreamGrid', '__version__', 'convert', 'core']
+__all__ = ['ExchangeNorm', 'StreamGrid', '__version__', 'convert', 'core', 'register']
 
-# `python -m mmcen.doctor` looks at environments too, in which nothing else can be imported
-_is_doctor = sys.argv[:1] == ['-m'] and 'mmcen.doctor' in sys.orig_argv
-if importlib.util.find_spec('mmengine') and not _is_doctor:
+_PARTS = ('datasets', 'engine', 'evaluation', 'layers', 'models')
+
+
+def register() -> None:
+    """Register mmcen's types in mmengine's root registries; ``import mmcen`` does this.
+
+    Raises:
+        ImportError: If the installed packages do not work together; the message names the fix.
+    """
     from . import compat
 
     compat.prepare()  # decides whether mmseg can be imported at all
-    from . import datasets, engine, evaluation, layers, models
+    for part in _PARTS:
+        importlib.import_module(f'.{part}', __name__)
 
-    __all__ += ['compat', 'datasets', 'engine', 'evaluation', 'layers', 'models']
+
+def _is_console_script() -> bool:
+    """Whether the console script imports mmcen: it registers later.
+
+    ``mmcen doctor`` must start where OpenMMLab is broken. Worker processes inherit ``sys.argv``
+    and register as usual.
+    """
+    by_module = sys.argv[:1] == ['-m'] and sys.orig_argv[1:3] == ['-m', 'mmcen']
+    by_name = Path(sys.argv[0]).stem == 'mmcen' if sys.argv else False
+    return (by_module or by_name) and multiprocessing.parent_process() is None
+
+
+if importlib.util.find_spec('mmengine') and not _is_console_script():
+    register()

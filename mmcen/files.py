@@ -25,3 +25,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write(path: Path, data: bytes | str) -> None:
+    """Write a file as a whole: an interrupted write leaves nothing under its name."""
+    with whole_file(path) as part:
+        part.write_bytes(data.encode() if isinstance(data, str) else data)

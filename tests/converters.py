@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 import zipfile
 from pathlib import Path
 from uuid import uuid4
@@ -13,21 +11,22 @@ import cv2
 import numpy as np
 import pytest
 
+from mmcen import cli
 from mmcen.datasets.transforms.reading import read_array
 from tests.training import ROOT, load
 
 
-def call(tool: str, *words: str) -> int:
-    """Exit status of a tool below tools/."""
-    path, argv = sys.path[:], sys.argv
-    sys.argv = [tool, *words]
+def call(converter: str, *words: str) -> int:
+    """Exit status of ``mmcen convert-data CONVERTER``."""
+    return command('convert-data', converter, *words)
+
+
+def command(*words: str) -> int:
+    """Exit status of ``mmcen WORDS``."""
     try:
-        runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+        return cli.main(words)
     except SystemExit as stop:
         return int(stop.code or 0)
-    finally:
-        sys.path[:], sys.argv = path, argv
-    return 0
 
 
 def picture(*size: int, seed: int = 0, top: int = 256, dtype: str = 'uint8') -> np.ndarray:
@@ -112,8 +111,8 @@ def train_small(config: str, *options: str) -> dict[str, float]:
     Small because of the options: batch 2, one epoch of 4 frames, an R18 of 8 channels.
     """
     name = str(uuid4())  # mmengine shares logs between trainings of one name in a process
-    assert call(
-        'train.py', str(ROOT / 'configs' / 'cen' / config), '--cfg-options', *options,
+    assert command(
+        'train', str(ROOT / 'configs' / 'cen' / config), '--cfg-options', *options,
         f'experiment_name={name}', f'visualizer.name={name}', 'train_cfg.max_epochs=1',
         'train_cfg.val_interval=1', 'train_dataloader.batch_size=2',
         *(f'{loader}_dataloader.num_workers=0' for loader in ('train', 'val', 'test')),

@@ -91,10 +91,10 @@ TRAIN = {
 }
 CROP = 'train_dataloader.dataset.pipeline'
 SHORT = {
-    'tools/dataset_converters/nyudv2.py': ['--expect-train', '4', '--expect-test', '2'],
-    'tools/dataset_converters/sunrgbd.py': test_sunrgbd_converter.COUNTS,
-    'tools/dataset_converters/cityscapes_rgbd.py': test_cityscapes_converter.COUNTS,
-    'tools/dataset_converters/taskonomy.py': ['--train', '4', '--val', '2'],
+    'nyuv2': ['--expect-train', '4', '--expect-test', '2'],
+    'sunrgbd': test_sunrgbd_converter.COUNTS,
+    'cityscapes': test_cityscapes_converter.COUNTS,
+    'taskonomy': ['--train', '4', '--val', '2'],
     'configs/cen/nyud_refinenet_r101.py': [
         'model.backbone.init_cfg=None',
         'model.data_preprocessor.size=(64, 64)',
@@ -111,7 +111,7 @@ def shortened(line):
     """The arguments of a command, and what makes it small."""
     words = shlex.split(line.split(' #')[0])
     more = [arg for name, args in SHORT.items() if name in words for arg in args]
-    if 'tools/train.py' in words:
+    if words[:2] in (['mmcen', 'train'], ['python', 'tools/train.py']):
         at = words.index('--cfg-options') if '--cfg-options' in words else len(words)
         words[at : at + 1] = ['--cfg-options', *sorted(TRAIN), *more]
         more = []
@@ -122,13 +122,12 @@ def shortened(line):
 def desk(tmp_path_factory):
     """Where a reader types: the repository's folders, the official archives, Taskonomy."""
     folder = tmp_path_factory.mktemp('desk')
-    for name in ('configs', 'tools', 'mmcen'):
+    for name in ('configs', 'tools', 'projects', 'mmcen'):
         (folder / name).symlink_to(ROOT / name)
     for file in write_archives(folder / 'official', 6, 4, 48, 64).iterdir():
         file.rename(folder / file.name)
-    convert = 'tools/dataset_converters/'
-    type_in(folder, f'python {convert}nyudv2.py nyu_depth_v2_labeled.mat')
-    type_in(folder, f'python {convert}derive_domains.py --size 256 256 --out downloads')
+    type_in(folder, 'mmcen convert-data nyuv2 nyu_depth_v2_labeled.mat')
+    type_in(folder, 'mmcen convert-data derive-domains --size 256 256 --out downloads')
     for domain in (path for path in (folder / 'downloads').iterdir() if path.is_dir()):
         for building, frames in (('almena', '[1-4]'), ('darden', '[56]')):
             (domain / building).mkdir()
@@ -152,8 +151,9 @@ def desk(tmp_path_factory):
 
 def type_in(folder, line):
     words = [word if word != 'CONFIG' else 'CONFIG.py' for word in shortened(line)]
+    tool = {'python': [sys.executable], 'mmcen': [sys.executable, '-m', 'mmcen']}[words[0]]
     run = subprocess.run(
-        [sys.executable, *words[1:]],
+        [*tool, *words[1:]],
         cwd=folder,
         env={key: value for key, value in ENV.items() if key != 'MMCEN_DATA'},
         capture_output=True,
@@ -203,11 +203,15 @@ def commands():
         for line in code.replace('\\\n', ' ').splitlines():
             yield name, line.split(' #')[0].strip()
     for page in PAGES:
-        for line in re.findall(r'`((?:MMCEN_DATA=\.\.\. )?python [^`]*)`', page.read_text()):
+        for line in re.findall(
+            r'`((?:MMCEN_DATA=\.\.\. )?(?:python|mmcen) [^`]*)`', page.read_text()
+        ):
             yield page.stem, ' '.join(line.removeprefix('MMCEN_DATA=... ').split())
 
 
-OURS = sorted({line for _, line in commands() if re.match(r'python (tools/|-m mmcen)', line)})
+OURS = sorted(
+    {line for _, line in commands() if re.match(r'python (tools|projects)/|mmcen ', line)}
+)
 
 
 @pytest.fixture(scope='module')
@@ -230,16 +234,16 @@ def helps():
 @pytest.mark.parametrize('line', OURS)
 def test_commands_exist(line, helps):
     """The tool, its options, and the configs that a command names."""
-    words = shlex.split(line)[1:]
-    tool = tuple(words[:2]) if words[0] == '-m' else (words[0],)
-    rest = words[len(tool) :]
-    if rest and rest[0] in ('run', 'show', 'list', 'features', 'exchange', 'scales'):
+    program, first, *rest = shlex.split(line)
+    tool = ('-m', 'mmcen', first) if program == 'mmcen' else (first,)
+    known = ('run', 'show', 'list', 'features', 'exchange', 'scales')
+    if rest and (first == 'convert-data' or rest[0] in known):
         tool, rest = (*tool, rest[0]), rest[1:]
     text = helps(tool)
     for word in rest:
         if word.startswith('--'):
             assert word.split('=')[0] in text, f'{word} is no option of {tool}'
-        elif word.startswith(('configs/', 'tools/')):
+        elif word.startswith(('configs/', 'tools/', 'projects/')):
             assert (ROOT / word).exists(), word
 
 
@@ -247,6 +251,6 @@ def test_files_exist():
     """Paths of the repository between backticks."""
     for page in PAGES:
         for path in re.findall(
-            r'`((?:mmcen|configs|tools|tests|docs|examples)/[\w/.\-]+)`', page.read_text()
+            r'`((?:mmcen|configs|tools|projects|tests|docs|examples)/[\w/.\-]+)`', page.read_text()
         ):
             assert (ROOT / path).exists() or Path(path).suffix == '', (page.name, path)

@@ -40,7 +40,7 @@ def test_the_index_names_every_config(installed):
     assert Config.fromfile(listed[0]).model.type
 
 
-@pytest.mark.parametrize('tool', ['train', 'test', 'predict'])
+@pytest.mark.parametrize('tool', ['train', 'test'])
 def test_tools_run_from_there(installed, tool, tmp_path):
     run = subprocess.run(
         [sys.executable, installed / '.mim' / 'tools' / f'{tool}.py', '--help'],

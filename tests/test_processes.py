@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from rich.console import Console
 
-from tools.dataset_converters.processes import run_in_processes
+from mmcen.converters.processes import run_in_processes
 
 def work(number):
     cv2.cvtColor(np.zeros((300, 300, 3), np.uint8), cv2.COLOR_BGR2Lab)

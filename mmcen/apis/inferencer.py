@@ -52,7 +52,7 @@ class CENInferencer(BaseInferencer):
     """Predict on files or arrays of named modalities, in the manner of mmengine's inferencers.
 
     Args:
-        model: config file, config, a built model, or an ``.onnx`` file of ``tools/export.py``.
+        model: config file, config, a built model, or an ``.onnx`` file of ``mmcen export``.
         weights: checkpoint; an ONNX file has its own, a built model may have.
         device: such as ``'cuda:0'``; by default the best there is.
         apart: take the model apart first, see :func:`~mmcen.deploy.deploy`: the same predictions in

@@ -29,7 +29,7 @@ class CityscapesRGBDDataset(ConvertedDataset):
         'depth': {'dir': 'disparity', 'unit': {'uint16': 1 / 256}},
     }
     HOW_TO_GET = (
-        'make the data set by `python tools/dataset_converters/cityscapes_rgbd.py FOLDER`, which '
+        'make the data set by `mmcen convert-data cityscapes FOLDER`, which '
         'writes data/cityscapes_rgbd, or let the environment variable MMCEN_DATA name the folder '
         'that holds cityscapes_rgbd'
     )

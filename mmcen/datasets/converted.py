@@ -1,4 +1,4 @@
-"""What the converters of ``tools/dataset_converters`` write: colour, depth, label maps, splits."""
+"""What the converters of :mod:`mmcen.converters` write: colour, depth, label maps, splits."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def hold_out(frames: Sequence[str]) -> tuple[list[str], list[str]]:
     if words:
         raise ValueError(
             f'frame {words[0]!r} is no number, by which scenes are told apart: use the names of '
-            'tools/dataset_converters/nyudv2.py, or a split file of your own as ann_file'
+            'mmcen convert-data nyuv2, or a split file of your own as ann_file'
         )
     parts: tuple[list[str], list[str]] = ([], [])
     run, last = -1, None
@@ -101,7 +101,7 @@ class NYUv2Dataset(ConvertedDataset):
         },
     }
     HOW_TO_GET = (
-        'make the data set by `python tools/dataset_converters/nyudv2.py '
+        'make the data set by `mmcen convert-data nyuv2 '
         'nyu_depth_v2_labeled.mat`, which writes data/nyudv2, or let the environment variable '
         'MMCEN_DATA name the folder that holds nyudv2'
     )

@@ -108,7 +108,7 @@ class SaliencyDataset(MultiModalSegDataset):
     HOW_TO_GET = (
         'unpack the sets below data/rgbd_saliency, or let MMCEN_DATA name the folder that holds '
         'rgbd_saliency; pseudo labels are written by `python '
-        'tools/dataset_converters/rgbd_saliency.py`'
+        'mmcen convert-data saliency`'
     )
 
     def __init__(

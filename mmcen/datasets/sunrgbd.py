@@ -30,7 +30,7 @@ class SUNRGBDDataset(ConvertedDataset):
     METAINFO = {'classes': CLASSES, 'palette': colour_map(38)[1:]}
     PLACES = ('sunrgbd',)
     HOW_TO_GET = (
-        'make the data set by `python tools/dataset_converters/sunrgbd.py FOLDER`, which writes '
+        'make the data set by `mmcen convert-data sunrgbd FOLDER`, which writes '
         'data/sunrgbd, or let the environment variable MMCEN_DATA name the folder that holds '
         'sunrgbd'
     )

@@ -38,7 +38,7 @@ class TaskonomyDataset(MultiModalSegDataset):
 
     MODALITIES = {name: {'suffix': f'_domain_{name}.png', 'domain': name} for name in ENCODINGS}
     HOW_TO_GET = (
-        'download Taskonomy and draw its lists by `python tools/dataset_converters/taskonomy.py` '
+        'download Taskonomy and draw its lists by `mmcen convert-data taskonomy` '
         '(or derive its domains from RGB-D by derive_domains.py there), and set data_root, or '
         'MMCEN_DATA to the folder that holds it'
     )

@@ -132,11 +132,11 @@ class OnnxNetwork:
             )
         except Exception as error:  # of many kinds, with no parent of their own
             raise ValueError(
-                f'{path} is no ONNX file that runs here ({error}): write it by tools/export.py'
+                f'{path} is no ONNX file that runs here ({error}): write it by mmcen export'
             ) from error
         written = self._session.get_modelmeta().custom_metadata_map.get(METADATA)
         if written is None:
-            raise ValueError(f'{path} does not say what it is: write it by tools/export.py')
+            raise ValueError(f'{path} does not say what it is: write it by mmcen export')
         self.facts: dict[str, Any] = json.loads(written)
         self.inputs: dict[str, int] = self.facts['inputs']
         self.outputs, self.images = tuple(self.facts['outputs']), tuple(self.facts['images'])

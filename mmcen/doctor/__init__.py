@@ -1,1 +1,1 @@
-"""What works here, and what a config will train: ``python -m mmcen.doctor [CONFIG]``."""
+"""Checks of an environment and of a config: ``mmcen doctor [CONFIG]``."""

@@ -12,7 +12,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from .. import compat
+from .. import compat, register
 
 OK, ABSENT, BROKEN = 'works', 'absent', 'broken'
 PACKAGES = (
@@ -83,12 +83,6 @@ def say(what: str) -> None:
     print(f'{what} ...', file=sys.stderr, flush=True)
 
 
-def tool(name: str) -> str:
-    """The command of a tool, from the current folder: a clone's, or that of an installed wheel."""
-    clone = (CLONE / 'setup.py').is_file()
-    return f'python {_shown((CLONE if clone else PACKAGE / ".mim") / "tools" / name)}'
-
-
 def _install(extra: str, pinned: str) -> str:
     """The command for a set of packages: a clone has the releases that are tested."""
     file = CLONE / 'requirements' / f'{pinned}.txt'
@@ -117,7 +111,7 @@ def _segment() -> str:
     import torch
     from mmengine.registry import MODELS, init_default_scope
 
-    import_all()
+    register()
     init_default_scope('mmseg')
     norm = dict(type='CENBN')
     modalities = [dict(name=name, mean=[0.0], std=[1.0]) for name in ('rgb', 'depth')]
@@ -166,7 +160,7 @@ def translation() -> Finding:
 def _translate() -> str:
     if find_spec('mmagic') is None:
         raise Absent('mmagic is not installed')
-    import_all()
+    register()
     import_mmagic = importlib.import_module('mmcen.models.translators.cen_translator').import_mmagic
     import_mmagic()
     return "mmagic's discriminator and losses import"
@@ -228,7 +222,7 @@ def nyuv2() -> Finding:
         'NYUv2',
         look,
         'with nyu_depth_v2_labeled.mat, splits.mat and classMapping40.mat in this folder: '
-        f'{tool("dataset_converters/nyudv2.py")} nyu_depth_v2_labeled.mat',
+        'mmcen convert-data nyuv2 nyu_depth_v2_labeled.mat',
     )
 
 
@@ -242,13 +236,6 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     'gpu': gpus,
     'data': nyuv2,
 }
-
-
-def import_all() -> None:
-    """What ``import mmcen`` does elsewhere."""
-    compat.prepare()
-    for room in ('datasets', 'engine', 'evaluation', 'layers', 'models'):
-        importlib.import_module(f'mmcen.{room}')
 
 
 def _try(name: str, work: Callable[[], str], fix: str) -> Finding:

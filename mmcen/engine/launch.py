@@ -1,4 +1,4 @@
-"""From a command line to a runner: what ``tools/train.py`` and ``tools/test.py`` are made of.
+"""From a command line to a runner: the parts of ``mmcen train`` and ``mmcen test``.
 
 Where a user's input is at fault, ``parser.error`` ends the program with one sentence.
 """
@@ -26,9 +26,9 @@ from ..models.checkpoint_names import CheckpointError
 from .hooks import CheckClassesHook
 
 
-def common_parser(description: str) -> ArgumentParser:
+def common_parser(description: str, prog: str) -> ArgumentParser:
     """The arguments that training and testing share, under the names that mmseg gives them."""
-    parser = ArgumentParser(description=description)
+    parser = ArgumentParser(prog=prog, description=description)
     parser.add_argument('config', help='config file, for example one of configs/cen/')
     parser.add_argument(
         '--work-dir', help='where logs and checkpoints go; by default work_dirs/<name of config>'
@@ -62,7 +62,7 @@ def load_config(args: argparse.Namespace, parser: ArgumentParser) -> Config:
     if args.launcher == 'pytorch' and 'WORLD_SIZE' not in os.environ:
         parser.error(
             '--launcher pytorch is for processes that torchrun starts: '
-            'use torchrun --nproc_per_node N tools/..., or leave it out'
+            'use torchrun --nproc_per_node N tools/train.py, or leave it out'
         )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
@@ -79,7 +79,7 @@ def load_config(args: argparse.Namespace, parser: ArgumentParser) -> Config:
 def load_checkpoint(cfg: Config, checkpoint: str, parser: ArgumentParser) -> None:
     """Test this checkpoint, a file or anything with a scheme that mmengine can load."""
     if '://' not in checkpoint and not Path(checkpoint).is_file():
-        parser.error(f'checkpoint {checkpoint} does not exist: train one with tools/train.py')
+        parser.error(f'checkpoint {checkpoint} does not exist: train one with `mmcen train`')
     cfg.load_from = checkpoint
 
 
@@ -187,7 +187,7 @@ def report_training(runner: Runner, config: str) -> None:
     lines += [f'  log              {runner.log_dir}']
     checkpoints = [*best, last] if last else best
     if checkpoints:
-        lines += [f'  test it          python tools/test.py {config} {checkpoints[0]}']
+        lines += [f'  test it          mmcen test {config} {checkpoints[0]}']
     runner.logger.info('\n'.join(lines))
 
 

@@ -19,6 +19,7 @@ from mmcen.apis import CENInferencer
 from mmcen.apis.frames import find_frames
 from mmcen.datasets import SyntheticRooms
 from mmcen.layers import ExchangeNorm
+from tests.converters import command
 from tests.training import ROOT
 
 SIZE = (60, 80)
@@ -254,14 +255,8 @@ def test_one_logit_of_two_classes(folder):
 
 
 def predict(monkeypatch, capsys, *args):
-    """tools/predict.py in this process: its status and what it printed."""
-    from tools import predict as tool
-
-    monkeypatch.setattr(sys, 'argv', ['predict.py', *args])
-    try:
-        status = tool.main()
-    except SystemExit as error:
-        status = error.code
+    """``mmcen predict`` in this process: its status and what it printed."""
+    status = command('predict', *args)
     printed = capsys.readouterr()
     return status, printed.out + printed.err
 
@@ -400,13 +395,10 @@ def test_slide_inference_is_refused(folder):
 
 def test_export(folder, monkeypatch, capsys):
     """ONNX Runtime predicts what PyTorch does, from a file that says all that is needed."""
-    from tools import export as tool
-
     pytest.importorskip('onnxruntime')
 
     def export(*args):
-        monkeypatch.setattr(sys, 'argv', ['export.py', *args])
-        status = tool.main()
+        status = command('export', *args)
         printed = capsys.readouterr()
         return status, printed.out + printed.err
 
@@ -467,11 +459,8 @@ def test_export(folder, monkeypatch, capsys):
 
 
 def test_a_missing_extra_is_named(folder, monkeypatch, capsys):
-    from tools import export as tool
-
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
-    monkeypatch.setattr(sys, 'argv', ['export.py', 'seg.py', 'seg.pth'])
-    assert tool.main() == 1
+    assert command('export', 'seg.py', 'seg.pth') == 1
     assert 'error: onnxruntime is not installed, which ONNX needs: pip install' in (
         capsys.readouterr().err
     )

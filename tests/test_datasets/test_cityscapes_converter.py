@@ -21,7 +21,7 @@ from tests.converters import (
     zip_folder,
 )
 
-TOOL = 'dataset_converters/cityscapes_rgbd.py'
+TOOL = 'cityscapes'
 SIZE = (48, 64)
 FRAMES = {
     'aachen_000000_000019': 'train', 'aachen_000001_000019': 'train',

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import signal
 import subprocess
 import sys
@@ -16,9 +15,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from mmcen import cli
 from mmcen.datasets import NYUv2Dataset, data_place
 
-TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'nyudv2.py'
+TOOL = [sys.executable, '-m', 'mmcen', 'convert-data', 'nyuv2']
 TRAIN, TEST = 5, 3
 Fails = Callable[..., None]
 
@@ -53,7 +53,7 @@ def write_archives(
 
 
 def command(folder: Path, *more: str) -> list[str]:
-    words = [sys.executable, str(TOOL), str(folder / 'nyu_depth_v2_labeled.mat')]
+    words = [*TOOL, str(folder / 'nyu_depth_v2_labeled.mat')]
     words += ['--out', str(folder / 'out'), '--workers', '1']
     return [*words, '--expect-train', str(TRAIN), '--expect-test', str(TEST), *more]
 
@@ -71,14 +71,11 @@ def edit(folder: Path, name: str, index: tuple, value: float) -> float:
 
 
 @pytest.fixture
-def fails(archives: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Fails:
+def fails(archives: Path, capsys: pytest.CaptureFixture) -> Fails:
     """Runs the tool in this process, which is quicker, and expects an error and no splits."""
 
     def run(text: str, *more: str) -> None:
-        monkeypatch.setattr(sys, 'argv', command(archives, *more)[1:])
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(TOOL), run_name='__main__')
-        assert stop.value.code == 1
+        assert cli.main(command(archives, *more)[3:]) == 1
         assert text in capsys.readouterr().err
         assert not (archives / 'out' / 'splits' / 'train.txt').exists()
 
@@ -231,7 +228,7 @@ def test_splits_and_mapping(archives: Path, fails: Fails) -> None:
 
 
 def test_help_says_what_it_takes_and_writes() -> None:
-    words = [sys.executable, str(TOOL), '--help']
+    words = [*TOOL, '--help']
     text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     for word in ('splits.mat', 'classMapping40.mat', 'millimetres', '--overwrite', 'interrupted'):
         assert word in text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import signal
 import subprocess
 import sys
@@ -15,8 +14,9 @@ import pytest
 
 from mmcen.datasets import NYUv2Dataset, TaskonomyDataset
 from mmcen.datasets.domains import euclidean_depth, pixel_rays
+from tests.converters import command
 
-TOOL = Path(__file__).parents[2] / 'tools' / 'dataset_converters' / 'derive_domains.py'
+TOOL = [sys.executable, '-m', 'mmcen', 'convert-data', 'derive-domains']
 SIZE = (48, 64)
 CAMERA = np.array([[60.0, 0, 31.0], [0, 60.0, 24.0], [0, 0, 1]])
 NORMAL = np.array([0.4, 0.2, -np.sqrt(1 - 0.2)])
@@ -59,7 +59,7 @@ def of_set(config: Path, *more: str) -> list[str]:
     camera = [CAMERA[0, 0], CAMERA[1, 1], CAMERA[0, 2], CAMERA[1, 2]]
     words = ['--config', str(config), '--out', str(config.parent / 'out'), '--intrinsics']
     words += [*map(str, camera), '--intrinsics-size', str(SIZE[1]), str(SIZE[0])]
-    return [sys.executable, str(TOOL), *words, '--workers', '1', *more]
+    return [*TOOL, *words, '--workers', '1', *more]
 
 
 def run(words: list[str]) -> str:
@@ -99,7 +99,7 @@ def test_a_wall(tmp_path: Path) -> None:
 def test_real_frames(data_root: Path, tmp_path: Path) -> None:
     """What is the set's own arrives resized, what follows from it is of sense, and read again."""
     out, sheet = tmp_path / 'out', tmp_path / 'sheet.png'
-    words = [sys.executable, str(TOOL), '--data-root', str(data_root), '--out', str(out)]
+    words = [*TOOL, '--data-root', str(data_root), '--out', str(out)]
     words += ['--size', '60', '80', '--limit', '1', '--workers', '2', '--sheet', str(sheet)]
     assert '2 frames of 9 domains' in run(words)
     assert cv2.imread(str(sheet)).std() > 10
@@ -153,11 +153,8 @@ def test_stopped_and_gone_on_with(tmp_path: Path, how: signal.Signals) -> None:
 
 def fails(words: list[str], monkeypatch: pytest.MonkeyPatch, code: int = 1) -> None:
     """In this process, which is quicker; no worker is started before an error."""
-    monkeypatch.setattr(sys, 'argv', words[1:])
     monkeypatch.setattr(signal, 'signal', lambda *_: None)
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(TOOL), run_name='__main__')
-    assert stop.value.code == code
+    assert command(*words[3:]) == code
 
 
 def test_errors(
@@ -169,7 +166,7 @@ def test_errors(
     other = write_set(tmp_path / 'b', 3, depth_name='distance')
     empty = tmp_path / 'empty.py'
     empty.write_text('model = dict()')
-    nyu = [sys.executable, str(TOOL), '--data-root', str(tmp_path)]
+    nyu = [*TOOL, '--data-root', str(tmp_path)]
     for words, code, text in (
         (of_set(config), 1, 'was made by other settings'),
         (of_set(config, '--domains', 'segment_semantic'), 1, 'but the set has no labels'),

@@ -223,7 +223,7 @@ def test_absent_set_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(dataset.metainfo['classes']) == 40
     with pytest.raises(FileNotFoundError, match=r'nyudv2/splits/train\.txt') as raised:
         dataset.full_init()
-    for word in ('tools/dataset_converters/nyudv2.py', 'MMCEN_DATA'):
+    for word in ('mmcen convert-data nyuv2', 'MMCEN_DATA'):
         assert word in str(raised.value)
 
 

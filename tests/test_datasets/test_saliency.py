@@ -1,7 +1,6 @@
 """The four sets as they are distributed: through the tool, the data set, a training, evaluation."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import cv2
@@ -16,8 +15,8 @@ from mmengine.runner import Runner
 from mmcen.datasets import LoadMask, RelativeDepth, SaliencyDataset, SalientRooms, SyntheticRooms
 from mmcen.datasets.saliency import SETS
 from mmcen.saliency import handmade_saliency, nearness
+from tests.converters import command
 from tests.training import ROOT
-from tools.dataset_converters import rgbd_saliency
 
 SIZE = (40, 48)
 PACKAGE = ('RGB', 'depth', 'GT')
@@ -73,8 +72,8 @@ def copy(archives, tmp_path):
 
 def call(monkeypatch, capsys, root, *words):
     """The tool; gives exit status and what it says."""
-    monkeypatch.setattr(sys, 'argv', ['tool', '--data-root', str(root), '--workers', '1', *words])
-    status = rgbd_saliency.main()
+    given = ('--data-root', str(root), '--workers', '1', *words)
+    status = command('convert-data', 'saliency', *given)
     out = capsys.readouterr()
     return status, out.out + out.err
 

@@ -23,7 +23,7 @@ from tests.converters import (
     zip_folder,
 )
 
-TOOL = 'dataset_converters/sunrgbd.py'
+TOOL = 'sunrgbd'
 DISK = '/n/fs/sun3d/data/SUNRGBD/'  # of the authors, in all of their files
 FOLDERS = (
     'kv1/NYUdata/NYU0001', 'kv2/kinect2data/000002_2014-05-26_14-23-37_rgbf000103-resize',

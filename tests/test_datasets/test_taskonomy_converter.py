@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
-import sys
 from pathlib import Path
 
 import cv2
@@ -13,10 +11,9 @@ import numpy as np
 import pytest
 
 from mmcen.datasets import TaskonomyDataset
-from tests.converters import contents
-from tests.training import ROOT, two_steps
+from tests.converters import command, contents
+from tests.training import two_steps
 
-TOOL = ROOT / 'tools' / 'dataset_converters' / 'taskonomy.py'
 DOMAINS = dict(rgb=3, depth_euclidean=1, normal=3, reshading=1, segment_semantic=1)
 LAYOUTS = {
     'sample': '{domain}',
@@ -47,16 +44,13 @@ def write_frames(root: Path, layout: str, building: str, count: int = 4) -> None
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(capsys):
     """The tool in this process: what it printed, or its error."""
 
     def run(*words, fails=False) -> str:
-        monkeypatch.setattr(sys, 'argv', ['taskonomy.py', *map(str, words), '--workers', '2'])
-        monkeypatch.setattr(sys, 'path', [*sys.path])
-        with pytest.raises(SystemExit) as stop:
-            runpy.run_path(str(TOOL), run_name='__main__')
+        status = command('convert-data', 'taskonomy', *map(str, words), '--workers', '2')
         printed = capsys.readouterr()
-        assert bool(stop.value.code) == fails, printed
+        assert bool(status) == fails, printed
         return printed.err if fails else printed.out
 
     return run

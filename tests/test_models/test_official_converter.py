@@ -1,4 +1,4 @@
-"""tools/model_converters/official_cen.py: the converted model is the official one, or an error."""
+"""mmcen convert-data official-segmenter: the converted model is the official one, or an error."""
 
 import json
 import re
@@ -11,10 +11,12 @@ from mmengine.registry import MODELS
 from mmseg.models.backbones.resnet import Bottleneck
 from torch import nn
 
+from mmcen import cli
+from mmcen.converters.official_segmenter import convert
 from mmcen.core import exchanged_shares
 from mmcen.models.backbones import CENResNet
+from tests.converters import call
 from tests.official import OfficialSegmenter, randomised
-from tools.model_converters.official_cen import convert, main
 
 NAMES = Path(__file__).parents[1] / 'data' / 'official_seg_r50_keys.json'
 WIDTH = 4
@@ -157,7 +159,7 @@ def test_command_writes_a_checkpoint(legacy, tiny, tmp_path, capsys):
     torch.save(
         {'segmenter': state, 'epoch_start': 7, 'best_val': np.float64(0.5)}, source, **legacy
     )
-    assert main([str(source), str(destination)]) == 0
+    assert call('official-segmenter', str(source), str(destination)) == 0
     assert 'ResNet-50, 2 streams, 5 classes' in capsys.readouterr().out
     checkpoint = torch.load(destination, weights_only=True)
     assert checkpoint['meta']['depth'] == 50
@@ -183,7 +185,7 @@ def test_best_score_of_any_numpy_loads(name, tiny, tmp_path):
     content = source.read_bytes()
     assert content.count(b'numpy.core.') + content.count(b'numpy._core.') == 1
     source.write_bytes(re.sub(rb'numpy\._?core\.', name, content))
-    assert main([str(source), str(destination)]) == 0
+    assert call('official-segmenter', str(source), str(destination)) == 0
 
 
 @pytest.mark.parametrize(
@@ -205,14 +207,14 @@ def test_unusable_files_are_named_and_nothing_is_written(prepare, message, tmp_p
     source, destination = tmp_path / 'source.pth', tmp_path / 'ours.pth'
     destination.write_text('older')
     prepare(source)
-    assert main([str(source), str(destination)]) == 1
+    assert call('official-segmenter', str(source), str(destination)) == 1
     error = capsys.readouterr().err
-    assert error.startswith(str(source))
+    assert error.startswith(f'error: {source}: ')
     assert message in error
     assert destination.read_text() == 'older'
 
 
-def test_failed_write_leaves_nothing_behind(tiny, tmp_path, monkeypatch):
+def test_failed_write_leaves_nothing_behind(tiny, tmp_path, monkeypatch, capsys):
     source, destination = tmp_path / 'official.pth', tmp_path / 'ours.pth'
     torch.save({'segmenter': make_official().state_dict()}, source)
 
@@ -221,13 +223,13 @@ def test_failed_write_leaves_nothing_behind(tiny, tmp_path, monkeypatch):
         raise OSError('disk full')
 
     monkeypatch.setattr(torch, 'save', fail)
-    with pytest.raises(OSError, match='disk full'):
-        main([str(source), str(destination)])
+    assert call('official-segmenter', str(source), str(destination)) == 1
+    assert 'error: disk full' in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ['official.pth']
 
 
 def test_help_tells_what_it_does(capsys):
     with pytest.raises(SystemExit) as stop:
-        main(['--help'])
+        cli.main(['convert-data', 'official-segmenter', '--help'])
     assert stop.value.code == 0
     assert 'checkpoint of the official CEN segmenter' in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""tools/model_converters/official_cen_generator.py: the official outputs, or an error."""
+"""mmcen convert-data official-generator: the official outputs, or an error."""
 
 import json
 from pathlib import Path
@@ -9,9 +9,10 @@ from mmengine.registry import MODELS
 from mmengine.runner import load_checkpoint
 from torch import nn
 
+from mmcen.converters.official_generator import convert
 from mmcen.core import exchanged_shares
+from tests.converters import call
 from tests.official import OfficialGenerator
-from tools.model_converters.official_cen_generator import convert, main
 
 NAMES = Path(__file__).parents[1] / 'data' / 'official_i2i_gen_keys.json'
 WIDTH = 4
@@ -52,7 +53,10 @@ def test_oracle_has_the_official_names_and_shapes():
 def test_converted_generator_gives_the_official_outputs(streams, tmp_path, capsys):
     official, ours = make_official(streams), make_ours(streams)
     torch.save(official.state_dict(), tmp_path / 'checkpoint-gen.pkl')
-    assert main([str(tmp_path / 'checkpoint-gen.pkl'), str(tmp_path / 'ours.pth')]) == 0
+    assert (
+        call('official-generator', str(tmp_path / 'checkpoint-gen.pkl'), str(tmp_path / 'ours.pth'))
+        == 0
+    )
     assert f'generator of {streams} streams' in capsys.readouterr().out
     load_checkpoint(ours, str(tmp_path / 'ours.pth'), strict=True)
     ours.eval()
@@ -83,7 +87,7 @@ def test_what_is_no_official_generator(message, tmp_path, capsys):
     state = make_official().state_dict()
     ERRORS[message](state)
     torch.save(state, tmp_path / 'gen.pkl')
-    assert main([str(tmp_path / 'gen.pkl'), str(tmp_path / 'ours.pth')]) == 1
+    assert call('official-generator', str(tmp_path / 'gen.pkl'), str(tmp_path / 'ours.pth')) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / 'ours.pth').exists()
 

@@ -11,11 +11,11 @@ from mmseg.structures import SegDataSample
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmcen.converters.official_segmenter import HEAD_MODULES
 from mmcen.models.backbones import CENResNet
 from mmcen.models.decode_heads import RefineNetHead
 from tests.official import OfficialSegmenter
 from tests.streams import resnet
-from tools.model_converters.official_cen import HEAD_MODULES
 
 WIDTH = 4
 CHANNELS = [WIDTH * 4 * 2**i for i in range(4)]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
+from projects.paper.experiments import load
 from projects.paper.rivals.fusion import Fusion
-from tools.paper_tables.experiments import load
-from tools.paper_tables.rows import TABLES
+from projects.paper.rows import TABLES
 
 ROWS_THAT_FUSE = [
     (run, dataset)

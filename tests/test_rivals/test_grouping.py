@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from projects.paper.rivals.grouping import best_grouping
 
-TOOL = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'task_grouping.py'
+TOOL = Path(__file__).parents[2] / 'projects' / 'paper' / 'task_grouping.py'
 NAMES = ('normal', 'depth', 'semseg')
 # Depth helps normal, not the other way; classes suffer from both.
 LOSSES = {

@@ -13,11 +13,13 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from PIL import Image
 
+from mmcen.cli import report
 from mmcen.visualization import sheet
 from mmcen.visualization.figures import curves, scale_proportions
 from mmcen.visualization.run_log import RunLog
+from projects.paper import figures
+from tests.converters import command
 from tests.training import ENV, ROOT, train
-from tools.analysis_tools import figures, report
 
 CONFIG = f"""
 _base_ = '{ROOT}/configs/cen/rooms_lwrefinenet_r18.py'
@@ -142,7 +144,7 @@ def test_sensitivity(draw, trained):
     assert draw('sensitivity', 'figure9.csv')[0] == 0
     status, printed = draw('sensitivity', 'figure9.csv', '--metric', 'FID')
     assert status == 1
-    assert 'has no figure of FID: run tools/paper.py run figure9 first' in printed
+    assert 'has no figure of FID: run projects/paper/run.py run figure9 first' in printed
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_another_table_is_no_sweep(draw, trained, text):
     (trained / 'other.csv').write_text(text)
     assert draw('sensitivity', 'other.csv') == (
         1,
-        'error: other.csv is not the figure9.csv that tools/paper.py run figure9 writes: '
+        'error: other.csv is not the figure9.csv that projects/paper/run.py run figure9 writes: '
         'give that\n',
     )
 
@@ -371,8 +373,8 @@ def test_a_broken_stack_takes_one_line(tmp_path):
     (tmp_path / 'mmengine/__init__.py').touch()
     (tmp_path / 'mmengine/version.py').write_text("__version__ = '0.9.0'")
     run = subprocess.run(
-        [sys.executable, ROOT / 'tools/analysis_tools/report.py', tmp_path],
-        env={**ENV, 'PYTHONPATH': str(tmp_path)},
+        [sys.executable, '-m', 'mmcen', 'report', tmp_path],
+        env={**ENV, 'PYTHONPATH': f'{tmp_path}:{ROOT}'},
         capture_output=True,
         text=True,
     )
@@ -381,9 +383,8 @@ def test_a_broken_stack_takes_one_line(tmp_path):
     assert 'Traceback' not in run.stderr
 
 
-def test_no_training(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(sys, 'argv', ['report.py', str(tmp_path)])
-    assert report.main() == 1
+def test_no_training(capsys, tmp_path):
+    assert command('report', str(tmp_path)) == 1
     assert 'error: ' in capsys.readouterr().err
     assert not (tmp_path / 'report.html').exists()
     assert Path(tmp_path).is_dir()

@@ -1,4 +1,4 @@
-# Domains derived from NYUv2 by tools/dataset_converters/derive_domains.py, for two CPU cores, half
+# Domains derived from NYUv2 by mmcen convert-data derive-domains, for two CPU cores, half
 # of pix2pix's resolution: resize 144, crop 128, flip.
 _base_ = './taskonomy.py'
 load = [dict(type='LoadModalities'), dict(type='LoadLabel', optional=True)]

@@ -20,7 +20,7 @@ test_pipeline = [
     dict(type='LoadMask'),
     dict(type='PackModalities', meta_keys=('img_path', 'ori_shape', 'img_shape', 'dataset')),
 ]
-# pseudo labels: by tools/dataset_converters/rgbd_saliency.py, or any other method's in its folder
+# pseudo labels: by mmcen convert-data saliency, or any other method's in its folder
 train_set = dict(
     type='SaliencyDataset',
     modalities=modalities,

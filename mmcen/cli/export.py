@@ -1,0 +1,90 @@
+"""Write a trained model for ONNX Runtime, checked against PyTorch: `mmcen export CONFIG
+CHECKPOINT`. Batch, height and width are free. The model is simplified first: the norms' statistics
+are folded into the convolutions, exchange becomes a fixed choice of channels, and unused parts are
+removed."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='mmcen export', description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint')
+    parser.add_argument('--out', type=Path, help='default: the checkpoint, ending in .onnx')
+    parser.add_argument(
+        '--outputs',
+        nargs='+',
+        metavar='NAME',
+        help='ensemble, a modality, or TASK/ensemble, TASK/MODALITY; default: the ensembles. One '
+        'stream alone needs less of the others',
+    )
+    parser.add_argument('--streams', action='store_true', help='all outputs')
+    parser.add_argument(
+        '--size',
+        nargs=2,
+        type=int,
+        default=[256, 256],
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the frames to compare on and to count for; the file takes any (default 256 256)',
+    )
+    parser.add_argument(
+        '--whole',
+        action='store_true',
+        help='leave the model as it is: for fusion layers and other parts that cannot be taken '
+        'apart',
+    )
+    return parser.parse_args(argv)
+
+
+def export(args: argparse.Namespace) -> None:
+    import torch
+
+    from ..apis import CENInferencer
+    from ..core import exchange_norms
+    from ..deploy import as_it_is, deploy, export_onnx
+    from ..deploy.onnx import import_onnx
+
+    import_onnx()  # before the work
+    inferencer = CENInferencer(args.config, args.checkpoint, device='cpu', streams=args.streams)
+    model, outputs = inferencer.model, args.outputs or inferencer.outputs
+    out = args.out or Path(args.checkpoint).with_suffix('.onnx')
+    norms = [norm for _, norm in exchange_norms(model)]
+    if norms:
+        exchanged = sum(int(norm.exchange_mask().sum()) for norm in norms)
+        channels = sum(norm.exchangeable.numel() for norm in norms)
+        print(f'{exchanged / channels:.0%} of the channels of {len(norms)} norms are exchanged')
+    size = (args.size[0], args.size[1])
+    whole = as_it_is(model, outputs)
+    whole.check_size(size)
+    frames = tuple(torch.zeros(1, channels, *size) for channels in whole.inputs.values())
+    before = multiply_adds(whole, frames)
+    if not args.whole:
+        with torch.no_grad():
+            after = multiply_adds(deploy(model, outputs), frames)
+        print(
+            f'multiply-adds of a frame of {size[0]}x{size[1]}: {before / 1e9:.2f} G, taken apart '
+            f'{after / 1e9:.2f} G ({after / before - 1:+.1%})'
+        )
+    print('writing the file, and comparing', flush=True)  # most of a minute
+    worst = export_onnx(model, out, outputs, size, args.whole, inferencer.about())
+    print(f'ONNX Runtime and PyTorch differ by {worst:.1e} of the largest output at most')
+    print(f'written: {out} ({out.stat().st_size / 2**20:.1f} MiB), outputs {", ".join(outputs)}')
+    files = ' '.join(f'{name}={name}.png' for name in inferencer.modalities)
+    print(f'predict: mmcen predict {out} --input {files}')
+
+
+def multiply_adds(network: Any, frames: tuple[Any, ...]) -> int:
+    """Count the multiply-adds of a network on frames."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.requires_grad_(False)(*frames)
+    return counter.get_total_flops() // 2
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    export(parse_args(argv))

@@ -1,0 +1,174 @@
+"""Write one self-contained HTML page about a training: `mmcen report WORK_DIR`. It has scores,
+curves, exchange by layer over time, scores by class, pictures and the configuration."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import html
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from ..files import write
+
+if TYPE_CHECKING:
+    from ..visualization.run_log import RunLog, Series
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+       color: #222; }
+h2 { border-bottom: 1px solid #ccc; margin-top: 2.5rem; }
+table { border-collapse: collapse; }
+th, td { padding: .15rem .8rem; text-align: right; border-bottom: 1px solid #eee; }
+th:first-child, td:first-child { text-align: left; }
+td.best { font-weight: bold; }
+img { max-width: 100%; }
+pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 12px; }
+"""
+SHEETS = 3
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='mmcen report', description=__doc__)
+    parser.add_argument('work_dir', type=Path, help='of a training')
+    parser.add_argument('--out', type=Path, help='default: WORK_DIR/report.html')
+    return parser.parse_args(argv)
+
+
+def page(run: RunLog) -> str:
+    """The whole page."""
+    title = html.escape(run.work_dir.resolve().name)
+    body = '\n'.join(
+        f'<h2 id="{name}">{heading}</h2>\n{content}'
+        for name, heading, content in sections(run)
+        if content
+    )
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n{body}\n</body></html>\n'
+    )
+
+
+def sections(run: RunLog) -> Iterator[tuple[str, str, str]]:
+    from ..visualization.figures import curves, exchange_by_layer
+
+    yield 'scores', 'Scores', scores(run)
+    yield (
+        'curves',
+        'Curves',
+        ''.join(
+            image(curves(group, step), heading)
+            for heading, step, group in (
+                ('training', 'iteration', training_groups(run)),
+                ('validation', 'epoch', validation_groups(run)),
+            )
+            if group
+        ),
+    )
+    yield (
+        'exchange',
+        'Exchange by layer',
+        image(exchange_by_layer(run.exchange), 'exchange by layer') if run.exchange else '',
+    )
+    yield 'classes', 'Classes', classes(run)
+    yield 'pictures', 'Pictures', pictures(run)
+    if run.config is not None:
+        text = html.escape(run.config.read_text())
+        yield (
+            'configuration',
+            'Configuration',
+            f'<details><summary>{run.config.name}</summary><pre>{text}</pre></details>',
+        )
+
+
+def scores(run: RunLog) -> str:
+    """Metrics of the last validation and the best ones."""
+    rows = [
+        (name, f'{y[-1]:.2f}', f'{x[-1]:g}', f'{y.min():.2f}', f'{y.max():.2f}')
+        for name, (x, y) in sorted(run.validation.items())
+    ]
+    return table(('metric', 'last', 'at epoch', 'lowest', 'highest'), rows) if rows else ''
+
+
+def training_groups(run: RunLog) -> dict[str, dict[str, Series]]:
+    """Panels: losses, the share of exchanged channels, the ensemble's scores, rates."""
+    found = run.training
+    chosen = {
+        'loss': [n for n in found if n == 'loss' or '.loss' in n or n.startswith('loss')],
+        'exchanged share': [n for n in found if n.startswith('exchanged/')],
+        'decision scores': [n for n in found if n.startswith('alpha/')],
+        'learning rate': [n for n in found if n.endswith('lr')],
+    }
+    return {title: {n: found[n] for n in names} for title, names in chosen.items() if names}
+
+
+def validation_groups(run: RunLog) -> dict[str, dict[str, Series]]:
+    """Panels: each metric with its ensemble and streams."""
+    groups: dict[str, dict[str, Series]] = {}
+    for name, series in sorted(run.validation.items()):
+        if len(series[0]) < 2:  # a point is no curve
+            continue
+        groups.setdefault(name.rsplit('/', 1)[-1], {})[name] = series
+    return groups
+
+
+def classes(run: RunLog) -> str:
+    """IoU of each class, of each stream."""
+    found = run.classes
+    if not found:
+        return ''
+    rows = []
+    for name in next(iter(found.values())):
+        values = [by_class[name][0] for by_class in found.values()]
+        rows.append((name, *(f'{value:.2f}' for value in values)))
+    return table(('IoU of class, %', *found), rows, best=True)
+
+
+def pictures(run: RunLog) -> str:
+    """The last sheets, newest first."""
+    return ''.join(
+        f'<p>{path.name}</p>{picture(path.read_bytes(), path.name)}'
+        for path in reversed(run.sheets[-SHEETS:])
+    )
+
+
+def table(head: tuple, rows: list[tuple], best: bool = False) -> str:
+    def cells(row: tuple) -> str:
+        top = max(row[1:], key=float) if best else None
+        return ''.join(
+            f'<td{" class=best" * (i > 0 and cell == top)}>{html.escape(cell)}</td>'
+            for i, cell in enumerate(row)
+        )
+
+    heads = ''.join(f'<th>{html.escape(cell)}</th>' for cell in head)
+    body = ''.join(f'<tr>{cells(row)}</tr>' for row in rows)
+    return f'<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def image(figure: Figure, what: str) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110, format='png')
+    return picture(buffer.getvalue(), what)
+
+
+def picture(data: bytes, what: str) -> str:
+    encoded = base64.b64encode(data).decode()
+    return f'<img alt="{html.escape(what)}" src="data:image/png;base64,{encoded}">\n'
+
+
+def report(args: argparse.Namespace) -> None:
+    print(f'drawing {args.work_dir} ...', file=sys.stderr, flush=True)
+    from ..visualization.run_log import RunLog
+
+    out = args.out or args.work_dir / 'report.html'
+    write(out, page(RunLog(args.work_dir)))
+    print(f'written: {out}')
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    report(parse_args(argv))

@@ -1,0 +1,27 @@
+"""``mmcen train CONFIG``: train a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..engine import launch
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
+    parser = launch.common_parser('Train a model.', prog or 'mmcen train')
+    parser.add_argument(
+        '--resume', action='store_true', help='continue from the last checkpoint in the work dir'
+    )
+    parser.add_argument(
+        '--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU'
+    )
+    args = parser.parse_args(argv)
+    cfg = launch.load_config(args, parser)
+    cfg.resume = args.resume
+    if args.amp:
+        launch.enable_amp(cfg, parser)
+    with launch.in_a_sentence(parser):
+        runner = launch.build_runner(cfg)
+        runner.train()
+    launch.report_training(runner, args.config)
+    launch.finish()

@@ -1,0 +1,1 @@
+"""Original archives and official checkpoints to ours: ``mmcen convert-data``."""

@@ -1,0 +1,97 @@
+"""What converters of official checkpoints share: files, complaints, streams."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..files import whole_file
+from .common import command_parser
+
+
+def read(path: Path) -> Any:
+    """What torch.save wrote, tensors and numbers alone.
+
+    Raises:
+        OSError: if the file cannot be opened.
+        ValueError: if it is no checkpoint.
+    """
+    # the official code saves its best score as a numpy scalar, which mmcen has declared safe
+    with path.open('rb') as file:
+        try:
+            return torch.load(file, map_location='cpu', weights_only=True)
+        except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            raise ValueError(f'not a complete PyTorch checkpoint of tensors: {error}') from error
+
+
+def is_state_dict(value: Any) -> bool:
+    """Whether it maps names to tensors."""
+    return isinstance(value, Mapping) and all(isinstance(v, Tensor) for v in value.values())
+
+
+def outline(value: Any) -> Any:
+    """The first names of a mapping, or the type, for errors."""
+    return [*value][:3] if isinstance(value, Mapping) else type(value).__name__
+
+
+def save(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a file whole or not at all."""
+    with whole_file(path) as part:
+        torch.save(checkpoint, part)
+
+
+def join_streams(tensors: dict[str, Tensor]) -> Tensor:
+    """One tensor of the model from those of the streams, stream-major: (T*M*C,).
+
+    Raises:
+        ValueError: the streams differ in shape.
+    """
+    first, *others = tensors.values()
+    if any(other.shape != first.shape for other in others):
+        raise ValueError(
+            f'streams differ in shape: { {k: tuple(v.shape) for k, v in tensors.items()} }'
+        )
+    return torch.cat([first, *others]) if others else first
+
+
+def count(names: Iterable[str], pattern: str) -> int:
+    """One more than the highest index among the names that start with the pattern."""
+    return 1 + max((int(m[1]) for name in names if (m := re.match(pattern, name))), default=-1)
+
+
+def complain(what: str, names: list[str]) -> None:
+    """Raise ValueError if there are names."""
+    if names:
+        more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+        raise ValueError(f'{what}: {", ".join(names[:3])}{more}')
+
+
+def convert(
+    name: str,
+    about: str | None,
+    convert_file: Callable[[Path], tuple[dict[str, Tensor], dict[str, Any], str]],
+    argv: Sequence[str] | None,
+) -> None:
+    """Run the command line of a converter.
+
+    Args:
+        name: Name of the converter.
+        about: Text of its help.
+        convert_file: Turns a file into a state dict, facts about it to store, and a few words.
+        argv: Arguments of the command line.
+    """
+    parser = command_parser(name, about)
+    parser.add_argument('source', type=Path, help='official checkpoint')
+    parser.add_argument('destination', type=Path, help='checkpoint to write, as mmengine loads it')
+    args = parser.parse_args(argv)
+    try:
+        state_dict, meta, words = convert_file(args.source)
+    except ValueError as error:
+        raise ValueError(f'{args.source}: {error}') from error
+    meta = dict(converted_from=args.source.name, **meta)
+    save({'state_dict': state_dict, 'meta': meta}, args.destination)
+    print(f'{args.destination}: {words}, {len(state_dict)} tensors')

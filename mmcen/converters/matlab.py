@@ -1,0 +1,55 @@
+"""Files of MATLAB; one that is missing or damaged is named."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+try:
+    import h5py
+    from scipy.io import loadmat
+except ImportError as missing:
+    raise ImportError(f'the converter needs {missing.name}: pip install h5py scipy') from missing
+
+
+def read_mat(path: Path, keys: Sequence[str], data: bytes | None = None) -> dict[str, np.ndarray]:
+    """A file of MATLAB 5 with all of ``keys``.
+
+    Args:
+        path: of the file.
+        keys: names of arrays.
+        data: what stands in it, where it is part of an archive.
+    """
+    if data is None and not path.is_file():
+        raise ValueError(f'{path} is missing: put it there, or name its place (see --help)')
+    try:
+        content = loadmat(path if data is None else io.BytesIO(data))
+    except Exception as error:  # scipy raises what its parser stumbles over
+        raise ValueError(f'{path} cannot be read ({error}): fetch it again') from error
+    for key in keys:
+        if key not in content:
+            raise ValueError(f'{path} has no {key}: it is another file, take the official one')
+    return content
+
+
+@contextmanager
+def open_mat73(path: Path, part: str = '', data: bytes | None = None) -> Iterator[h5py.File]:
+    """A file of MATLAB 7.3, which is HDF5: arrays are transposed there.
+
+    Args:
+        path: of the file.
+        part: what is read of it, for errors.
+        data: what stands in it, where it is part of an archive.
+    """
+    if data is None and not path.is_file():
+        raise ValueError(f'{path} is missing: download {path.name} first')
+    try:
+        with h5py.File(path if data is None else io.BytesIO(data)) as source:
+            yield source
+    except (OSError, RuntimeError) as error:
+        whole = f'{path}: {part}' if part else path
+        raise ValueError(f'{whole} cannot be read ({error}): download it again') from error

@@ -1,0 +1,250 @@
+"""Taskonomy, extracted, to the lists of frames and the folders that TaskonomyDataset reads.
+
+Finds the frames in any of the layouts that Taskonomy comes in,
+
+    SOURCE/{domain}/point_{p}_view_{v}_domain_{domain}.png       the official sample set
+    SOURCE/{building}/{domain}/point_...                         tars of one building together
+    SOURCE/{building}_{domain}/point_...                         tars one by one
+    SOURCE/{building}_{domain}/{domain}/point_...
+    SOURCE/{domain}/{building}/point_...                         as TaskonomyDataset reads it
+    SOURCE/{domain}/taskonomy/{building}/point_...               the omnidata tools
+
+draws, of the frames that have all domains, the paper's 1,000 to train and 500 to validate, and
+15,000 to train (its appendix), of which the 1,000 are part, checks all of their files, and writes
+
+    OUT/splits/train.txt, val.txt, train_15000.txt   and test.txt, if there is a split of buildings
+    OUT/{domain}/{building}/point_...                links to the files (none where they are there)
+    OUT/source.json                                  seed, domains and numbers that it was drawn by
+
+Frames are drawn in the order of a hash of the seed and their names: everybody who has the same
+files and seed has the same lists. Some official files are damaged: their frames give way to the
+next ones, and source.json says which they are. The list of 15,000 is left out where there are not
+as many, as in the sample set of one building, about 9,460 frames.
+
+With --split-csv, buildings belong where the official train_val_test_*.csv (columns id, train, val,
+test) has them. Without, no building has frames in two lists; nor has a point, where there is but
+one building. The paper's own lists were not published. It may be interrupted at any time: run the
+same command again.
+
+Examples:
+    mmcen convert-data taskonomy downloads --split-csv train_val_test_tiny.csv
+    mmcen convert-data taskonomy sample
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from ..datasets import LoadModalities, TaskonomyDataset
+from ..datasets.encodings import ENCODINGS
+from ..files import write
+from ..modalities import ModalitySpec
+from .common import command_parser, lists_in, made_from, make_folders, run_all
+from .taskonomy_frames import (
+    COLUMNS,
+    Frame,
+    divide,
+    domains_there,
+    find_file,
+    find_folders,
+    find_frames,
+    read_split,
+    shuffled,
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What checking and linking a frame has to know."""
+
+    out: Path
+    folders: dict[str, dict[str, Path]]  # by domain, by building
+
+    def link(self, domain: str, frame: Frame) -> Path:
+        """Where TaskonomyDataset looks for it."""
+        return self.out / domain / f'{frame.name}_domain_{domain}.png'
+
+    def finished(self, frame: Frame) -> bool:
+        """Whether a former run has checked it, which is whether all of its links are there."""
+        links = [self.link(domain, frame) for domain in self.folders]
+        return all(link.is_symlink() and link.exists() for link in links)
+
+
+def make_pools(frames: Sequence[Frame], args: argparse.Namespace) -> dict[str, list[Frame]]:
+    """The frames that each split may be drawn from."""
+    if args.split_csv is None:
+        return divide(frames, args.val, args.seed)
+    splits = read_split(args.split_csv)
+    pools: dict[str, list[Frame]] = {name: [] for name in COLUMNS}
+    for frame in frames:
+        if frame.building in splits:
+            pools[splits[frame.building]].append(frame)
+    if not any(pools.values()):
+        raise ValueError(f'{args.split_csv} knows none of the buildings in {args.source}')
+    return pools
+
+
+def draw(
+    pools: dict[str, list[Frame]], args: argparse.Namespace
+) -> tuple[dict[str, list[Frame]], list[str]]:
+    """The lists by file name, and what to say of those that are left out: the paper's tables are
+    made without them."""
+    wanted = {
+        'train': ('train', args.train),
+        'val': ('val', args.val),
+        'test': ('test', args.test if 'test' in pools else 0),
+        f'train_{args.large}': ('train', args.large),
+    }
+    lists, left_out = {}, []
+    for name, (pool, count) in wanted.items():
+        by_name = {frame.name: frame for frame in pools.get(pool, ())}
+        if len(by_name) >= count > 0:
+            lists[name] = [by_name[key] for key in shuffled(by_name, args.seed)[:count]]
+        elif name in ('train', 'val'):
+            raise ValueError(
+                f'{name} is to have {count} frames, but {args.source} has {len(by_name)} for it: '
+                f'fetch more buildings, or say --{name}'
+            )
+        elif count:
+            left_out.append(f'no {name}.txt: there are {len(by_name)} frames of {count}')
+    return lists, left_out
+
+
+def place(job: Job, frame: Frame) -> str:
+    """Read a frame's files as in training and link them, or say what is wrong with them."""
+    files = {domain: find_file(folders, domain, frame) for domain, folders in job.folders.items()}
+    info = {name: ModalitySpec(name, **TaskonomyDataset.MODALITIES[name]) for name in files}
+    paths = {domain: str(file) for domain, file in files.items()}
+    try:
+        LoadModalities()({'modality_paths': paths, 'modality_info': info})
+    except (FileNotFoundError, ValueError) as error:
+        return str(error)
+    for domain, file in files.items():
+        make_link(job.link(domain, frame), file)
+    return ''
+
+
+def draw_and_place(
+    job: Job,
+    frames: Sequence[Frame],
+    bad: dict[str, str],
+    args: argparse.Namespace,
+    console: Console,
+) -> dict[str, list[Frame]]:
+    """The lists, of frames that are checked and linked. In the official tars some files are
+    damaged: their frames give way to the next ones of the order.
+
+    Args:
+        job: what to check.
+        frames: that there are.
+        bad: what is wrong with frames, by their names; grows.
+        args: the command line.
+        console: where to tell of it.
+    """
+    while True:
+        good = [frame for frame in frames if frame.name not in bad]
+        lists, left_out = draw(make_pools(good, args), args)
+        chosen = list(dict.fromkeys(frame for of_list in lists.values() for frame in of_list))
+        left = [frame for frame in chosen if not job.finished(frame)]
+        console.print(
+            f'{len(chosen)} frames are drawn, {len(chosen) - len(left)} are finished already'
+        )
+        faults = run_all(ThreadPoolExecutor(args.workers), partial(place, job), left, console)
+        new = {frame.name: fault for frame, fault in zip(left, faults, strict=True) if fault}
+        if not new:
+            break
+        bad |= new
+        console.print(
+            f'{len(new)} of them give way to others, the first: {next(iter(new.values()))}'
+        )
+    for line in left_out:
+        console.print(line)
+    return lists
+
+
+def make_link(link: Path, file: Path) -> None:
+    """A relative symbolic link, in one step; none if the file is there, itself or linked."""
+    if link.exists() and link.samefile(file):
+        return
+    if link.exists() and not link.is_symlink():
+        raise ValueError(f'{link} is a file of another set: choose another --out')
+    link.parent.mkdir(parents=True, exist_ok=True)
+    part = link.with_name(f'.{link.name}.part')
+    part.unlink(missing_ok=True)
+    part.symlink_to(os.path.relpath(file.resolve(), link.parent.resolve()))
+    os.replace(part, link)
+
+
+def links_in(job: Job) -> list[Path]:
+    """Links in the folder that are not the source's own."""
+    own = {folder.resolve() for of in job.folders.values() for folder in of.values()}
+    links = (path for domain in job.folders for path in (job.out / domain).rglob('*.png'))
+    return [path for path in links if path.is_symlink() and path.parent.resolve() not in own]
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = command_parser('taskonomy', __doc__)
+    add = parser.add_argument
+    add('source', type=Path, help='folder of what was extracted')
+    add('--out', type=Path, default=Path('data/taskonomy'), help='default: %(default)s')
+    add('--split-csv', type=Path, help='official train_val_test_*.csv')
+    add(
+        '--domains', nargs='+', choices=ENCODINGS, metavar='DOMAIN',
+        help=f'that a frame must have, of {", ".join(ENCODINGS)}; default: those that are there',
+    )  # fmt: skip
+    add('--seed', type=int, default=0, help='default: %(default)s')
+    counts = {'train': 1000, 'val': 500, 'test': 500, 'large': 15000}
+    for name, count in counts.items():
+        add(f'--{name}', type=int, default=count, help='frames, default: %(default)s')
+    add('--workers', type=int, default=min(8, os.cpu_count() or 1))
+    add('--overwrite', action='store_true', help='draw and check again what is there')
+    args = parser.parse_args(argv)
+    for name, least in {'train': 1, 'val': 1, 'test': 0, 'large': 0, 'workers': 1}.items():
+        if getattr(args, name) < least:
+            parser.error(f'--{name} {getattr(args, name)} is below {least}')
+    return args
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    names = list(dict.fromkeys(args.domains or domains_there(args.source)))
+    job = Job(args.out, {name: find_folders(args.source, name) for name in names})
+    there = find_frames(job.folders)
+    frames = sorted(set.intersection(*there.values()), key=lambda frame: frame.name)
+    if any(len(of_domain) > len(frames) for of_domain in there.values()):
+        counts = ', '.join(f'{len(of_domain)} {domain}' for domain, of_domain in there.items())
+        console.print(f'{len(frames)} frames have all domains, of {counts}')
+    pools = make_pools(frames, args)
+    settings = {
+        'source': str(args.source.resolve()),
+        'seed': args.seed,
+        'split_csv': args.split_csv and args.split_csv.name,
+        'domains': list(job.folders),
+        'wanted': [args.train, args.val, args.test, args.large],
+        'from': {
+            name: f'{len(pool)} frames of {len({frame.building for frame in pool})} buildings'
+            for name, pool in pools.items()
+        },
+    }
+    make_folders(job.out, (*job.folders, 'splits'))
+    links = links_in(job) if args.overwrite else ()
+    with made_from(args.out, settings, lists_in(args.out), args.overwrite, links) as note:
+        lists = draw_and_place(job, frames, note.setdefault('unreadable', {}), args, console)
+        note['drawn'] = {name: len(of_list) for name, of_list in lists.items()}
+        for name, of_list in lists.items():  # last, because they say that the set is whole
+            lines = ''.join(f'{frame.name}\n' for frame in of_list)
+            write(args.out / 'splits' / f'{name}.txt', lines)
+    counts = ', '.join(f'{len(of_list)} {name}' for name, of_list in lists.items())
+    used = {frame for of_list in lists.values() for frame in of_list}
+    console.print(f'{counts}: {len(job.folders)} domains of {len(used)} frames in {args.out}')
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    run(parse_args(argv), Console(highlight=False, soft_wrap=True))

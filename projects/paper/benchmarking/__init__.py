@@ -1,0 +1,1 @@
+"""Parts of ``projects/paper/benchmark.py``."""

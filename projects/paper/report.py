@@ -1,0 +1,158 @@
+"""Finished runs beside the published figures: Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmcen.files import write
+
+COSTS = {'parameters': 'params M', 'fusion_parameters': 'fusion M', 'multiply_adds': 'GMAC'}
+UNITS = {'parameters': 1e6, 'fusion_parameters': 1e6, 'multiply_adds': 1e9}
+
+
+@dataclass
+class Line:
+    """A row of a table, as it stands.
+
+    Args:
+        name: of the row.
+        published: by column, None where the paper has nothing.
+        measured: by column, a value for each finished seed; empty where nothing was run.
+        costs: by key of :data:`COSTS`.
+        note: what is not there, or how many seeds are.
+        command: that runs this row.
+    """
+
+    name: str
+    published: dict[str, float | None]
+    measured: dict[str, list[float]] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
+    note: str = ''
+    command: str = ''
+
+
+def columns_of(lines: Sequence[Line]) -> list[str]:
+    """Published columns first, then what was measured besides."""
+    return list(
+        dict.fromkeys(
+            [name for line in lines for name in line.published]
+            + [name for line in lines for name in line.measured]
+        )
+    )
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """Over seeds; the deviation is the sample's, None for a single seed."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def cell(line: Line, column: str, plus_minus: str = ' ± ') -> str:
+    """``measured ± deviation (published)``, as far as there is something."""
+    parts = []
+    if values := line.measured.get(column):
+        mean, deviation = mean_and_deviation(values)
+        digits = 2 if mean >= 1 else 3  # errors within 0..1 are printed so
+        spread = f'{plus_minus}{deviation:.{digits}f}' if deviation else ''
+        parts.append(f'{mean:.{digits}f}{spread}')
+    if (published := line.published.get(column)) is not None:
+        parts.append(f'({published})')
+    return ' '.join(parts)
+
+
+def _rows(lines: Sequence[Line], plus_minus: str) -> tuple[list[str], list[list[str]]]:
+    columns = columns_of(lines)
+    costs = [key for key in COSTS if any(key in line.costs for line in lines)]
+    head = ['row', *columns, *(COSTS[key] for key in costs), 'note']
+    body = [
+        [
+            line.name,
+            *(cell(line, column, plus_minus) for column in columns),
+            *(f'{line.costs[k] / UNITS[k]:.2f}' if k in line.costs else '' for k in costs),
+            line.note,
+        ]
+        for line in lines
+    ]
+    return head, body
+
+
+def markdown(title: str, lines: Sequence[Line]) -> str:
+    head, body = _rows(lines, ' ± ')
+    table = [head, ['---'] * len(head), *body]
+    commands = [f'- {line.name}: `{line.command}`' for line in lines if line.command]
+    return '\n'.join(
+        [
+            f'# {title}',
+            '',
+            'Measured mean ± deviation over seeds, and in brackets what the paper prints.',
+            '',
+            *('| ' + ' | '.join(row) + ' |' for row in table),
+            '',
+            *(['Commands:', '', *commands] if commands else []),
+            '',
+        ]
+    )
+
+
+def latex(title: str, lines: Sequence[Line]) -> str:
+    head, body = _rows(lines, r' $\pm$ ')
+    rows = [' & '.join(_escape(word) for word in row) + r' \\' for row in (head, *body)]
+    return '\n'.join(
+        [
+            f'% {title}; in brackets what the paper prints',
+            rf'\begin{{tabular}}{{l{"r" * (len(head) - 2)}l}}',
+            r'\toprule',
+            rows[0],
+            r'\midrule',
+            *rows[1:],
+            r'\bottomrule',
+            r'\end{tabular}',
+            '',
+        ]
+    )
+
+
+def _escape(word: str) -> str:
+    for char in '%_&#':
+        word = word.replace(char, '\\' + char)
+    return word
+
+
+def comma_separated(title: str, lines: Sequence[Line]) -> str:
+    """For programs: every figure in a cell of its own, unrounded."""
+    columns = columns_of(lines)
+    head = ['row']
+    for column in columns:
+        head += [f'{column} mean', f'{column} deviation', f'{column} published']
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator='\n')
+    writer.writerow([*head, *COSTS, 'seeds', 'note', 'command'])
+    for line in lines:
+        row: list[object] = [line.name]
+        for column in columns:
+            values = line.measured.get(column)
+            row += mean_and_deviation(values) if values else (None, None)
+            row.append(line.published.get(column))
+        seeds = max((len(values) for values in line.measured.values()), default=0)
+        writer.writerow([*row, *(line.costs.get(k) for k in COSTS), seeds, line.note, line.command])
+    return out.getvalue()
+
+
+FORMATS: dict[str, Callable[[str, Sequence[Line]], str]] = {
+    'md': markdown,
+    'csv': comma_separated,
+    'tex': latex,
+}
+
+
+def write_all(out: Path, name: str, title: str, lines: Sequence[Line]) -> list[Path]:
+    """Write all formats; the files."""
+    out.mkdir(parents=True, exist_ok=True)
+    paths = [out / f'{name}.{ending}' for ending in FORMATS]
+    for path, render in zip(paths, FORMATS.values(), strict=True):
+        write(path, render(title, lines))
+    return paths

@@ -1,0 +1,217 @@
+#!/usr/bin/env python
+"""The paper's tables: list them, show one, train its rows, write it.
+
+    python projects/paper/run.py list
+    python projects/paper/run.py show table2
+    python projects/paper/run.py run table2 --rows cen concat-late --dataset synthetic --seeds 0 1 2
+
+``run`` trains each row with the ordinary runner, in a folder of its own below --work-dir, and goes
+on where it stopped. A row that fails does not stop the others. The tables hold what was run, by
+earlier commands with the same options too, and nothing else, beside what the paper prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+# A clone runs without being installed, and runs its own package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmengine.config import DictAction
+from rich.console import Console
+from rich.table import Column
+from rich.table import Table as Grid
+
+from mmcen.cli.common import exit_status
+from projects.paper import report, running
+from projects.paper.experiments import DATASETS
+from projects.paper.plan import Plan, Settings
+from projects.paper.rows import TABLES, Row, Table
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest='command', required=True)
+    commands.add_parser('list', help='all tables and how many of their rows can be run')
+    show = commands.add_parser('show', help='a table: published figures, and what was run of it')
+    run = commands.add_parser('run', help='train rows of a table and write it')
+    for command in (show, run):
+        add = command.add_argument
+        add('table', help='table1 to table14, or figure9')
+        add('--rows', nargs='+', metavar='ROW', help='names of rows; default all that can be run')
+        add('--dataset', choices=DATASETS, default='synthetic', help='default: %(default)s')
+        add('--epochs', type=int, help="default: the data set's own schedule")
+        add('--seeds', nargs='+', type=int, default=[0], help='default: 0')
+        add('--extractor', metavar='FILE', help='Inception weights, for FID and KID')
+        add('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+            help='settings of all rows to change')  # fmt: skip
+        add('--metrics', nargs='+', default=[], metavar='NAME',
+            help='more figures to show, such as mAcc rgb/mAcc')  # fmt: skip
+        add('--work-dir', type=Path, default=Path('work_dirs/paper'), help='default: %(default)s')
+    run.add_argument('--without', nargs='+', default=[], metavar='PART',
+        help='parts of rows not to train: prefixes of their columns, such as common')  # fmt: skip
+    run.add_argument('--jobs', type=int, default=1, help='trainings at a time; default: 1')
+    run.add_argument('--out', type=Path, help='folder of the tables; default: the work dir')
+    args = parser.parse_args()
+    if args.command != 'list':
+        if args.table not in TABLES:
+            parser.error(f'no table {args.table}: there are {", ".join(TABLES)}')
+        unknown = [name for name in args.rows or () if name not in TABLES[args.table].rows]
+        if unknown:
+            parser.error(
+                f'{args.table} has no row {unknown[0]}: it has {", ".join(TABLES[args.table].rows)}'
+            )
+        if args.epochs is not None and args.epochs < 2:
+            parser.error('--epochs is at least 2: the first of some schedules warms up')
+    if args.command == 'run':
+        if args.jobs < 1:
+            parser.error('--jobs is at least 1')
+        parts = {part for row in TABLES[args.table].rows.values() for part in row.runs if part}
+        if unknown := [part for part in args.without if part not in parts]:
+            known = ', '.join(sorted(parts)) or 'none'
+            parser.error(f'{args.table} has no part {unknown[0]}: it has {known}')
+    return args
+
+
+def list_tables(console: Console) -> None:
+    grid = Grid('table', 'page', 'title', 'rows', 'can be run on')
+    for name, table in TABLES.items():
+        kinds = {kind for row in table.rows.values() for kind in row.datasets()}
+        runnable = sum(bool(row.runs) for row in table.rows.values())
+        where = ', '.join(d for d in DATASETS if d in kinds) or '-'
+        grid.add_row(name, str(table.page), table.title, f'{runnable} of {len(table.rows)}', where)
+    console.print(grid)
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    return Settings(
+        args.dataset, args.epochs, tuple(args.seeds), args.extractor, args.cfg_options,
+        args.work_dir, tuple(args.metrics),
+    )  # fmt: skip
+
+
+def chosen_rows(table: Table, names: list[str] | None) -> dict[str, Row]:
+    return {name: row for name, row in table.rows.items() if not names or name in names}
+
+
+def command_of(args: argparse.Namespace, row: str) -> str:
+    """The command that runs one row as now."""
+    words = [
+        'python',
+        'projects/paper/run.py',
+        'run',
+        args.table,
+        '--rows',
+        row,
+        '--dataset',
+        args.dataset,
+    ]
+    if args.epochs:
+        words += ['--epochs', str(args.epochs)]
+    words += ['--seeds', *map(str, args.seeds)]
+    if args.extractor:
+        words += ['--extractor', args.extractor]
+    if args.cfg_options:
+        words += ['--cfg-options', *(f'{k}={v}' for k, v in args.cfg_options.items())]
+    if args.metrics:
+        words += ['--metrics', *args.metrics]
+    if getattr(args, 'without', ()):
+        words += ['--without', *args.without]
+    return shlex.join(words)
+
+
+def lines_of(args: argparse.Namespace, plan: Plan, earlier: bool = False) -> list[report.Line]:
+    """Of the rows asked for and, if wanted, of those that ``earlier`` commands finished."""
+    asked = chosen_rows(plan.table, args.rows)
+    lines = []
+    for name, row in (plan.table.rows if earlier else asked).items():
+        try:
+            lines.append(plan.line(name, row, command_of(args, name)))
+        except ValueError:  # --cfg-options do not fit it
+            if name in asked:
+                raise
+    return [line for line in lines if line.name in asked or line.measured]
+
+
+def wide(lines: list[report.Line], title: str) -> Grid:
+    """As the paper prints it."""
+    columns = report.columns_of(lines)
+    whole = (Column(name, no_wrap=True) for name in ('row', *columns))
+    grid = Grid(*whole, 'state', title=title)
+    for line in lines:
+        grid.add_row(line.name, *(report.cell(line, column) for column in columns), line.note)
+    return grid
+
+
+def long(lines: list[report.Line], title: str) -> Grid:
+    """A figure a line, for a table that is wider than the terminal."""
+    grid = Grid('row', 'state, figures', title=title)
+    for line in lines:
+        grid.add_row(line.name, line.note, style='bold')
+        for column in report.columns_of([line]):
+            if cell := report.cell(line, column):
+                grid.add_row(f'  {column}', cell)
+        grid.add_section()
+    return grid
+
+
+def show(args: argparse.Namespace, console: Console) -> None:
+    table = TABLES[args.table]
+    plan = Plan(table, settings_of(args))
+    lines = lines_of(args, plan)
+    title = f'{args.table}, page {table.page}: {table.title} (in brackets: published)'
+    grid = wide(lines, title)
+    wanted = console.measure(grid, options=console.options.update(width=10_000)).minimum
+    console.print(grid if wanted <= console.width else long(lines, title))
+    trained = [name for name, row in chosen_rows(table, args.rows).items() if plan.runs(row)]
+    if trained:
+        console.print(f'a row: {command_of(args, trained[0])}', soft_wrap=True)
+
+
+def run(args: argparse.Namespace, console: Console) -> int:
+    """Train what is not finished and write the tables; 1 if something failed."""
+    table = TABLES[args.table]
+    plan = Plan(table, settings_of(args))
+    rows = chosen_rows(table, args.rows)
+    folders = {}
+    for name, row in rows.items():
+        for why in plan.missing(row):
+            console.print(f'{name}: {why}', soft_wrap=True)
+        folders |= {folder.path: folder for folder in plan.folders(name, row, args.without)}
+    if not folders:
+        raise ValueError('nothing to train: choose other --rows or another --dataset')
+    out = args.out or args.work_dir / args.dataset
+    title = f'{args.table}: {table.title}, on {args.dataset}'
+    with running.lock(args.work_dir):
+        try:
+            running.run_all(list(folders.values()), args.jobs, console)
+        finally:
+            paths = report.write_all(out, args.table, title, lines_of(args, plan, earlier=True))
+            console.print('written: ' + ', '.join(map(str, paths)), soft_wrap=True)
+    failed = [folder for folder in folders.values() if folder.state == 'failed']
+    for folder in failed:
+        console.print(f'failed: {folder.path}: {folder.why}', soft_wrap=True)
+    if failed:
+        console.print('run the same command again to retry what failed')
+    return 1 if failed else 0
+
+
+def work(args: argparse.Namespace, console: Console) -> int | None:
+    if args.command == 'list':
+        return list_tables(console)
+    return show(args, console) if args.command == 'show' else run(args, console)
+
+
+def main() -> int:
+    args = parse_args()
+    # a bracket in a run's last words is no markup
+    return exit_status(lambda: work(args, Console(highlight=False, markup=False)))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,310 @@
+"""projects/paper/run.py: every row is listed and builds; runs, failures, kills and tables."""
+
+import csv
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from projects.paper import run as paper
+from projects.paper import running
+from projects.paper.experiments import CONFIGS, TRANSLATION, load
+from projects.paper.rows import TABLES
+
+ROOT = Path(__file__).parents[2]
+ROWS = [(name, key) for name, table in TABLES.items() for key in table.rows]
+TINY = (
+    '--epochs', '2', '--cfg-options', 'train_dataloader.dataset.length=16',
+    'val_dataloader.dataset.length=8',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(('table', 'key'), ROWS)
+def test_every_row_builds_or_says_why_not(table, key):
+    row = TABLES[table].rows[key]
+    assert row.runs or row.why
+    if any(run.kind == TRANSLATION for run in row.runs.values()):
+        pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    for dataset in row.datasets():
+        for run in row.runs_on(dataset).values():
+            with torch.device('meta'):
+                model = MODELS.build(load(run, dataset).model)
+            assert sum(p.numel() for p in model.parameters()) > 1e5
+
+
+def test_published_figures():
+    published = {name: table.rows for name, table in TABLES.items()}
+    names = [f'table{i}' for i in range(1, 14)]
+    assert list(published) == [*names, 'figure9', 'table14']
+    counts = [len(published[name]) for name in [*names, 'table14']]
+    assert counts == [13, 15, 18, 85, 7, 20, 25, 15, 16, 12, 8, 10, 2, 12]
+    cen = {'rgb/mIoU': 49.7, 'depth/mIoU': 45.1, 'mIoU': 51.1}
+    assert published['table1']['cen'].published == cen
+    assert published['table2']['cen'].published['mIoU'] == 51.1
+    assert published['table3']['cen-pspnet-r152'].published['nyudv2/mIoU'] == 52.5
+    both = ('shade-texture_to_rgb+cen', 'depth-normal-texture-shade')
+    assert published['table4'][both[0]].published['rgb/FID'] == 62.63
+    assert published['table5'][both[1]].published['rgb/FID'] == 57.19
+    for rows in published.values():
+        for row in rows.values():
+            for column, value in row.published.items():
+                assert value is None or 0 < value < (150 if 'FID' in column else 100)
+                kid = row.published.get(column[:-3] + 'KID')
+                if column.endswith('/FID') and value is not None and kid is not None:
+                    assert 5 < 10 * kid < value
+                if column.endswith('/MAE') and row.published.get(column[:-3] + 'RMSE'):
+                    assert value < row.published[column[:-3] + 'RMSE']
+
+
+def test_table_3_is_trained_on_both_data_sets():
+    """Each column on its own data: classes, epochs and network are those of the config there."""
+    rows = TABLES['table3'].rows
+    for dataset, classes, epochs in (('nyuv2', 40, (300, 450)), ('sunrgbd', 37, (60, 60))):
+        found = {}
+        for key, row in rows.items():
+            for part, run in row.runs_on(dataset).items():
+                found[key] = cfg = load(run, dataset)
+                assert part == {'nyuv2': 'nyudv2', 'sunrgbd': 'sunrgbd'}[dataset]
+                assert row.published[f'{part}/mIoU'] is not None
+                assert cfg.model.decode_head.num_classes == classes
+                deep = cfg.model.backbone.depth == 152
+                assert cfg.train_cfg.max_epochs == epochs[deep]
+        assert list(found) == [
+            'refinenet-r101-rgb', 'ssma-r101', 'cbn-r101', 'cen-refinenet-r101-single',
+            'cen-refinenet-r152-single', 'cen-pspnet-r152',
+        ]  # fmt: skip
+        assert found['cen-pspnet-r152'].model.decode_head.type == 'PSPHead'
+    assert not TABLES['table1'].rows['cen'].runs_on('sunrgbd')
+    with pytest.raises(ValueError, match='sunrgbd does not serve the segmentation of nyud_'):
+        load(TABLES['table1'].rows['cen'].runs[''], 'sunrgbd')
+
+
+@pytest.mark.parametrize('fusion', ['concat', 'selfatt'])
+def test_rivals_take_the_settings_found_for_their_fusion(fusion):
+    rows = TABLES['table2'].rows
+    cfg = load(rows[f'{fusion}-all'].runs[''], 'nyuv2-efflite0')
+    own = Config.fromfile(CONFIGS / f'nyud_lwrefinenet_efflite0_{fusion}.py')
+    own.model.backbone.fusion['merge'] = False  # addict has a method of this name
+    assert cfg.model == own.model
+    assert cfg.optim_wrapper == own.optim_wrapper
+    early = load(rows[f'{fusion}-early'].runs['common'], 'nyuv2-efflite0').model.backbone.fusion
+    assert early == {**own.model.backbone.fusion, 'after': (2,), 'merge': True}
+
+
+def test_sweeps_of_figure_9():
+    pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    rows = TABLES['figure9'].rows
+    assert len(rows) == 36
+    for kind, part in (('segmentation', 'backbone'), ('translation', 'network')):
+        plain, lower, higher = (
+            load(rows[f'{kind}+zero+{sweep}'].runs[''], 'synthetic')
+            for sweep in ('default', 'theta-x0.1', 'lambda-x10')
+        )
+        norms = [cfg.model[part].norm_cfg for cfg in (plain, lower, higher)]
+        assert norms[0].replace == 'zero'
+        assert norms[1].selection.threshold == pytest.approx(0.1 * norms[0].selection.threshold)
+        assert norms[2] == norms[0]
+        coefficients = [
+            hook.coefficient
+            for cfg in (plain, lower, higher)
+            for hook in cfg.custom_hooks
+            if hook.type == 'SparsityHook'
+        ]
+        assert coefficients == pytest.approx([coefficients[0]] * 2 + [10 * coefficients[0]])
+
+
+def call(monkeypatch, *words):
+    monkeypatch.setattr(sys, 'argv', ['paper.py', *words])
+    return paper.main()
+
+
+def test_list_and_show(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv('COLUMNS', '200')
+    assert call(monkeypatch, 'list') == 0
+    out = capsys.readouterr().out
+    assert 'versions of CEN' in out
+    assert '1 of 12' in out  # saliency
+    assert call(monkeypatch, 'show', 'table3', '--work-dir', str(tmp_path)) == 0
+    out = capsys.readouterr().out
+    assert 'needs --dataset nyuv2, sunrgbd, not synthetic' in out
+    assert '(52.5)' in out
+    assert call(monkeypatch, 'show', 'table1', '--rows', 'cen', '--work-dir', str(tmp_path)) == 0
+    out = capsys.readouterr().out
+    assert '1 not run' in out
+    assert 'a row: python projects/paper/run.py run table1 --rows cen --dataset synthetic' in out
+    # too wide for this terminal: a figure a line, none cut
+    monkeypatch.setenv('COLUMNS', '100')
+    words = ('show', 'table6', '--rows', 'rgb-depth-normal+cycle', '--work-dir', str(tmp_path))
+    assert call(monkeypatch, *words) == 0
+    lines = [line.strip('│ ').split() for line in capsys.readouterr().out.splitlines()]
+    assert ['depth_euclidean/RMSE', '│', '(4.45)'] in lines
+
+
+@pytest.mark.parametrize(
+    ('words', 'text'),
+    [
+        (('show', 'table99'), 'no table table99: there are table1, table2'),
+        (('run', 'table1', '--rows', 'best'), 'table1 has no row best: it has unshared, shared'),
+        (('run', 'table1', '--dataset', 'imagenet'), "invalid choice: 'imagenet'"),
+        (('run', 'table1', '--epochs', '1'), '--epochs is at least 2: the first of some'),
+        (('run', 'table1', '--jobs', '0'), '--jobs is at least 1'),
+        (('run', 'table2', '--without', 'best'), 'table2 has no part best: it has common'),
+        (('run', 'table1', '--without', 'common'), 'table1 has no part common: it has none'),
+    ],
+)
+def test_wrong_names(monkeypatch, capsys, words, text):
+    with pytest.raises(SystemExit, match='2'):
+        call(monkeypatch, *words)
+    assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('words', 'text'),
+    [
+        (('table2', '--rows', 'cen', '--dataset', 'taskonomy'), 'nothing to train: choose other'),
+        (
+            ('table2', '--rows', 'cen', '--cfg-options', 'custom_hooks.9.coefficient=1'),
+            '--cfg-options do not fit nyud_refinenet_r101.py: Index 9 exceeds the length of list',
+        ),
+    ],
+)
+def test_what_cannot_be_trained(monkeypatch, capsys, tmp_path, words, text):
+    assert call(monkeypatch, 'run', *words, '--work-dir', str(tmp_path)) == 1
+    assert text in capsys.readouterr().err
+
+
+def command(folder, *words):
+    tool = [sys.executable, '-W', 'ignore', str(ROOT / 'projects' / 'paper' / 'run.py')]
+    return [*tool, *words, '--work-dir', str(folder)]
+
+
+def read(folder, name):
+    with (folder / 'synthetic' / f'{name}.csv').open() as file:
+        return {row['row']: row for row in csv.DictReader(file)}
+
+
+def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
+    rows = ('--rows', 'fixed', 'cen', '--seeds', '0', '1', '--jobs', '2')
+    # a share that the row 'fixed' alone looks at
+    wrong = (*TINY, 'model.backbone.norm_cfg.share=2')
+    first = subprocess.run(
+        command(tmp_path, 'run', 'table1', *rows, *wrong), capture_output=True, text=True
+    )
+    assert first.returncode == 1
+    assert 'share must be within 0..1, got 2' in first.stdout
+    assert 'run the same command again to retry what failed' in first.stdout
+    table = read(tmp_path, 'table1')
+    assert set(table) == {'fixed', 'cen'}
+    assert table['fixed']['mIoU mean'] == ''
+    assert '2 failed' in table['fixed']['note']
+    assert table['fixed']['mIoU published'] == '47.2'
+    results = [json.loads(f.read_text()) for f in tmp_path.rglob('*_cen_*/result.json')]
+    for config in tmp_path.rglob('*_cen_*/config.py'):  # its checkpoint serves the config it is of
+        assert Config.fromfile(config).model.data_preprocessor.order == ['rgb', 'depth']
+    assert len(results) == 2
+    scores = [result['metrics']['mIoU'] for result in results]
+    assert float(table['cen']['mIoU mean']) == pytest.approx(statistics.fmean(scores))
+    assert float(table['cen']['mIoU deviation']) == pytest.approx(statistics.stdev(scores))
+    assert scores[0] != scores[1]
+    assert table['cen']['seeds'] == '2'
+    assert float(table['cen']['parameters']) == results[0]['parameters'] > 1e6
+    # at a quarter of the frame's size at most, every weight of a convolution is used several times
+    assert results[0]['multiply_adds'] > 3 * results[0]['parameters']
+    assert '--rows cen --dataset synthetic --epochs 2 --seeds 0 1' in table['cen']['command']
+    text = (tmp_path / 'synthetic' / 'table1.md').read_text()
+    mean, deviation = statistics.fmean(scores), statistics.stdev(scores)
+    assert f'| {mean:.2f} ± {deviation:.2f} (51.1) |' in text
+    assert r'\begin{tabular}' in (tmp_path / 'synthetic' / 'table1.tex').read_text()
+    # the same training under the name of another table, and nothing is done twice
+    stamps = {f: f.stat().st_mtime_ns for f in tmp_path.rglob('result.json')}
+    again = ('run', 'table2', '--rows', 'cen', '--seeds', '0', '1', *wrong, '--metrics', 'mAcc')
+    assert subprocess.run(command(tmp_path, *again)).returncode == 0
+    assert stamps == {f: f.stat().st_mtime_ns for f in tmp_path.rglob('result.json')}
+    found = read(tmp_path, 'table2')['cen']
+    assert float(found['mIoU mean']) == pytest.approx(mean)
+    accuracies = [result['metrics']['mAcc'] for result in results]
+    assert float(found['mAcc mean']) == pytest.approx(statistics.fmean(accuracies))
+    assert 'mAcc mean' not in table['cen']
+    assert found['command'].endswith('--metrics mAcc')
+    # a command for another row keeps the figures that are there
+    (tmp_path / 'synthetic' / 'table1.csv').unlink()
+    words = ('run', 'table1', '--rows', 'fixed', '--seeds', '0', '1', *wrong)
+    assert subprocess.run(command(tmp_path, *words)).returncode == 1
+    assert read(tmp_path, 'table1')['cen'] == table['cen']
+    assert set(read(tmp_path, 'table1')) == {'fixed', 'cen'}
+
+
+def test_the_reason_of_a_failure_is_printed_as_it_is(tmp_path):
+    words = ('run', 'table1', '--rows', 'cen', *TINY, 'model.backbone.exchange_stages=(9,)')
+    done = subprocess.run(command(tmp_path, *words), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert 'exchange in stage [9]: give numbers of 1 to 4' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('ends', 'text'),
+    [
+        ("raise RuntimeError('no [/data] there')", 'RuntimeError: no [/data] there'),
+        (
+            'import os, signal; os.kill(os.getpid(), signal.SIGKILL)',
+            'killed, most likely as memory',
+        ),
+    ],
+)
+def test_how_a_run_ends_is_told(monkeypatch, capsys, tmp_path, ends, text):
+    (tmp_path / 'run.py').write_text(ends)
+    monkeypatch.setattr(running, 'SCRIPT', tmp_path / 'run.py')
+    words = ('run', 'table1', '--rows', 'fixed', 'cen', '--work-dir', str(tmp_path))
+    assert call(monkeypatch, *words) == 1
+    assert capsys.readouterr().out.count(text) == 4  # of two runs: when it ends, and at the end
+
+
+def test_killed_and_taken_up_again(tmp_path, monkeypatch, capsys):
+    words = ('run', 'table1', '--rows', 'cen', *TINY, 'train_dataloader.dataset.length=48')
+    with subprocess.Popen(
+        command(tmp_path, *words), start_new_session=True, stdout=subprocess.PIPE
+    ) as process:
+        while not list(tmp_path.rglob('last_checkpoint')):
+            assert process.poll() is None
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGSTOP)  # at work, however slowly the second one starts
+        second = subprocess.run(command(tmp_path, *words), capture_output=True, text=True)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert 'another projects/paper/run.py works in' in second.stderr
+    monkeypatch.setenv('COLUMNS', '200')
+    assert call(monkeypatch, *command(tmp_path, 'show', *words[1:])[4:]) == 0
+    assert '1 half-finished' in capsys.readouterr().out
+    assert subprocess.run(command(tmp_path, *words)).returncode == 0
+    (log,) = tmp_path.rglob('log.txt')
+    assert 'resumed epoch: 1' in log.read_text() or 'resumed epoch: 2' in log.read_text()
+    assert read(tmp_path, 'table1')['cen']['mIoU mean']
+
+
+def test_a_part_of_a_row_is_left_out(tmp_path):
+    words = ('run', 'table2', '--rows', 'concat-late', *TINY, '--without', 'common')
+    assert subprocess.run(command(tmp_path, *words)).returncode == 0
+    (trained,) = tmp_path.rglob('result.json')
+    row = read(tmp_path, 'table2')['concat-late']
+    assert float(row['mIoU mean']) == json.loads(trained.read_text())['metrics']['mIoU']
+    assert row['common/mIoU mean'] == ''
+    assert row['note'] == '1 not run, 1 finished'
+    assert row['command'].endswith('--without common')
+
+
+def test_a_translated_row_shows_what_can_be_measured(tmp_path):
+    pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    words = ('run', 'table5', '--rows', 'depth-normal', *TINY, 'model.network.base_channels=8')
+    assert subprocess.run(command(tmp_path, *words)).returncode == 0
+    row = read(tmp_path, 'table5')['depth-normal']
+    assert float(row['rgb/RMSE mean']) > float(row['rgb/MAE mean']) > 0
+    assert row['rgb/FID mean'] == ''  # no weights were named
+    assert float(row['rgb/FID published']) == 84.33
