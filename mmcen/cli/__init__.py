@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import register
-from .common import exit_status
+from .common import CLONE, exit_status
 
 COMMANDS = {
     'demo': 'train and evaluate a small CEN on rendered rooms: no data needed',
@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, argv: Sequence[str]) -> int | None:
+    if (CLONE / 'projects').is_dir():  # configs may import modules of projects/
+        sys.path.append(str(CLONE))
     if name != 'doctor':  # it also examines environments in which registering fails
         register()
     return importlib.import_module(f'.{name.replace("-", "_")}', __name__).main(argv)

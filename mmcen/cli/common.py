@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 UNITS = {'m': 1.0, 'cm': 0.01, 'mm': 0.001}
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).resolve().parents[1]
+CLONE = PACKAGE.parent
 
 
 def exit_status(work: Callable[[], int | None]) -> int:
@@ -47,5 +48,5 @@ def unit(text: str) -> float:
 
 def shipped_config(name: str) -> Path:
     """Find a config of this clone or of the installed wheel."""
-    clone = PACKAGE.parent / 'configs' / 'cen' / name
+    clone = CLONE / 'configs' / 'cen' / name
     return clone if clone.is_file() else PACKAGE / '.mim' / 'configs' / 'cen' / name

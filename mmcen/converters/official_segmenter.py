@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..core import convert as make_multi_stream
+from .. import convert as convert_network
 from ..models.backbones import CENResNet
 from ..models.decode_heads import RefineNetHead
 from . import checkpoints
@@ -114,7 +114,7 @@ def target_shapes(arch: Architecture) -> dict[str, torch.Size]:
     """Names and shapes of the model's tensors; takes no memory."""
     with torch.device('meta'):
         backbone = CENResNet(arch.depth, stem_channels=arch.width, base_channels=arch.width)
-        make_multi_stream(backbone, modalities=arch.streams, exchange=None)
+        convert_network(backbone, modalities=arch.streams, exchange=None)
         head = RefineNetHead(
             [arch.width * 4 * 2**i for i in range(STAGES)],
             arch.channels,

@@ -80,7 +80,7 @@ def test_help_names_every_option_of_mmseg(run, capsys, tool, options):
         (
             'test',
             ['toy.py', 'no.pth'],
-            'checkpoint no.pth does not exist: train one with tools/train.py',
+            'checkpoint no.pth does not exist: train one with `mmcen train`',
         ),
         (
             'test',
