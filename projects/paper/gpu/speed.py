@@ -3,8 +3,8 @@
 The lines come in order of worth; whoever started it ends it when the time is over. Variants of a
 model alternate, in one process. Data and weights are random.
 
-Job: ``device``, ``shape``, ``batch``, ``rounds``, ``warmup`` (rounds before them), ``matrix`` (side of
-the product that measures the peak), ``models`` (names of :data:`CONFIGS`, or null for all).
+Job: ``device``, ``shape``, ``batch``, ``rounds``, ``warmup`` (rounds before them), ``matrix``
+(side of the product that measures the peak), ``models`` (names of :data:`CONFIGS`, or null for all).
 """
 
 from __future__ import annotations
