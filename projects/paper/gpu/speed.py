@@ -4,7 +4,8 @@ The lines come in order of worth; whoever started it ends it when the time is ov
 model alternate, in one process. Data and weights are random.
 
 Job: ``device``, ``shape``, ``batch``, ``rounds``, ``warmup`` (rounds before them), ``matrix``
-(side of the product that measures the peak), ``models`` (names of :data:`CONFIGS`, or null for all).
+(side of the product that measures the peak), ``models`` (of
+:data:`CONFIGS`, or null for all).
 """
 
 from __future__ import annotations
