@@ -21,7 +21,7 @@ MEMORY := GLIBC_TUNABLES=$(MALLOC).mmap_max=0:$(MALLOC).trim_threshold=171798691
 TEST_ENV := $(MEMORY) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint docs test-onedl clean
+.PHONY: help env demo test lint docs test-onedl bundle clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,6 +45,9 @@ docs: $(STAMP) ## the pages of docs/ as HTML in site/
 
 test-onedl: $(STAMP_ONEDL) ## the test suite on the OneDL forks, in .venv-onedl
 	@$(TEST_ENV) .venv-onedl/bin/python $(PYTEST) $(ARGS)
+
+bundle: $(STAMP) ## what a GPU without network needs, in build/bundle; MMCEN_DATA=... has nyuv2
+	@.venv/bin/python projects/paper/bundle.py --data $(or $(MMCEN_DATA),data)/nyuv2
 
 clean: ## remove the environments, caches and what installing left
 	rm -rf .venv .venv-onedl *.egg-info build dist site .coverage htmlcov

@@ -13,6 +13,15 @@ from mmengine.registry import init_default_scope
 from mmcen.datasets.multimodal import data_place
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        '--gpu-tests-on',
+        choices=('cuda', 'cpu'),
+        default='cuda',
+        help='where the tests marked gpu run; they are skipped where there is no CUDA',
+    )
+
+
 @pytest.fixture(scope='session', autouse=True)
 def one_thread() -> None:
     """Small tensors are fastest on one thread, and sums come out the same in every run."""
