@@ -152,6 +152,7 @@ class ModalitySpec:
 
 
 KEYS = [field.name for field in fields(ModalitySpec)]
+NUMBERS = ('mean', 'std', 'pad', 'interpolation')  # what does not depend on files
 
 
 def read_specs(

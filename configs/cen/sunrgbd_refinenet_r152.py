@@ -7,6 +7,7 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 model = dict(
+    data_preprocessor=dict(modalities={{_base_.modalities}}),
     backbone=dict(
         depth=152, init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet152')
     ),

@@ -7,7 +7,7 @@ import numpy as np
 from mmengine.registry import DATASETS
 from mmseg.datasets import BaseSegDataset
 
-from ..modalities import read_specs
+from ..modalities import NUMBERS, read_specs
 from .rooms.scene import CLASSES
 from .rooms.sensor import Sensor
 from .rooms.shot import ALIASES, DOMAINS, Shot
@@ -25,6 +25,7 @@ PALETTE = [
     [188, 189, 34],
 ]
 SPLITS = ('train', 'val', 'test')
+DECLARED = {name: {'domain': name} for name in (*DOMAINS, *ALIASES)}
 
 
 @DATASETS.register_module()
@@ -39,9 +40,9 @@ class SyntheticRooms(BaseSegDataset):
     (H, W) uint8 and the usual names; it is complete, the pipeline needs no loading.
 
     Args:
-        modalities: List of Taskonomy's domains, by name or as dicts with a name and other arguments
-            of :class:`~mmcen.modalities.ModalitySpec`; ``rooms.shot`` gives their units and
-            ranges. 'depth' is short for 'depth_zbuffer'.
+        modalities: List of Taskonomy's domains, by name or as dicts of the arguments of
+            :class:`~mmcen.modalities.ModalitySpec`, of which those about files have no effect;
+            ``rooms.shot`` gives their units and ranges. 'depth' is short for 'depth_zbuffer'.
         size: (H, W) of the frames.
         length: number of scenes.
         seed: another seed gives other scenes.
@@ -71,7 +72,10 @@ class SyntheticRooms(BaseSegDataset):
         cache_mb: float = 256,
         **kwargs: Any,
     ) -> None:
-        specs = read_specs(modalities, {name: {'domain': name} for name in (*DOMAINS, *ALIASES)})
+        specs = read_specs(modalities, DECLARED, keys=('domain', *NUMBERS))
+        unknown = [spec.name for spec in specs if spec.name not in DECLARED]
+        if unknown:
+            raise ValueError(f'modality {unknown[0]!r} is unknown: choose one of {list(DECLARED)}')
         if split not in SPLITS:
             raise ValueError(f'split must be one of {", ".join(SPLITS)}, got {split!r}')
         if len(size) != 2 or min(size) < 1 or length < 1:

@@ -257,13 +257,26 @@ def test_scenes_hold_every_kind_of_thing() -> None:
     assert sample_scene(np.random.default_rng(0)).items
 
 
+def test_takes_the_list_of_a_set_of_files():
+    """Keys about files have no effect; the others arrive in the sample."""
+    listed = [
+        dict(name='rgb', suffix='.jpg', interpolation='bicubic'),
+        dict(name='depth', dir='d', unit='mm', mean=[2.8], std=[1.6]),
+    ]
+    sample = SyntheticRooms(listed, size=(8, 8), length=1)[0]
+    rgb, depth = sample['modality_info'].values()
+    assert (rgb.interpolation, depth.interpolation, depth.mean) == ('bicubic', 'nearest', (2.8,))
+    assert sample['modalities']['depth'].max() < 20  # metres
+
+
 @pytest.mark.parametrize(
     ('options', 'error', 'text'),
     [
-        ({'modalities': ['rgb', 'sonar']}, ValueError, r"unknown \['sonar'\], known are \['rgb'"),
-        ({'modalities': []}, ValueError, r'modalities \[\]'),
-        ({'modalities': ['rgb', 'rgb']}, ValueError, 'repeat a name'),
-        ({'modalities': 'rgb'}, TypeError, "sequence of names, got 'rgb'"),
+        ({'modalities': ['rgb', 'sonar']}, ValueError, r"'sonar' is unknown: choose one of \['rgb'"),
+        ({'modalities': [{'name': 'sonar', 'dir': 's'}]}, ValueError, r"'sonar' is unknown: choose"),
+        ({'modalities': []}, ValueError, 'there is no modality'),
+        ({'modalities': ['rgb', 'rgb']}, ValueError, "'rgb' is listed twice"),
+        ({'modalities': 'rgb'}, TypeError, "modalities is a str, 'rgb'"),
         ({'split': 'trian'}, ValueError, "one of train, val, test, got 'trian'"),
         ({'length': 0}, ValueError, 'must be positive'),
         ({'size': (0, 8)}, ValueError, r'must be positive, got \(0, 8\)'),

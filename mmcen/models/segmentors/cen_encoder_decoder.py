@@ -63,8 +63,8 @@ class CENEncoderDecoder(EncoderDecoder):
     Input: ``(B, M*C, H, W)``, modality-major.
 
     Raises:
-        ValueError: If a modality is named 'ensemble', a part has a norm that cannot be converted,
-            or an input has no multiple of M channels.
+        ValueError: If a part has a norm that cannot be converted, or an input has no multiple of M
+            channels.
     """
 
     def __init__(
@@ -89,8 +89,6 @@ class CENEncoderDecoder(EncoderDecoder):
             **kwargs,
         )
         self.streams: tuple[str, ...] = tuple(self.data_preprocessor.modalities)
-        if ENSEMBLE in self.streams:
-            raise ValueError(f"a modality cannot be named '{ENSEMBLE}': rename it")
         self.grid = StreamGrid(tasks=1, modalities=len(self.streams))  # of the heads
         self._make_multi_stream(exchange)
         self.channels_last = channels_last
