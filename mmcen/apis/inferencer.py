@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,14 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from ..deploy import DeployedNetwork, OnnxNetwork, as_it_is, deploy
+from ..deploy.facts import check_pipeline
 from ..files import whole_file
 from ..models.multitask import CENMultiTask
 from ..models.segmentors import CENEncoderDecoder
 from ..outputs import ENSEMBLE
 from ..visualization.sheet import class_colours, draw_sheet, picture
 from .frames import Frame, find_frames
-from .loading import find_loading, find_test_set
+from .loading import find_loading, find_test_set, without_loaders
 from .weights import load_checkpoint, load_weights
 
 
@@ -104,6 +106,8 @@ class CENInferencer(BaseInferencer):
             if weights or apart:
                 raise ValueError(f'{cfg} has its own weights and is apart: leave out the others')
             self._given = OnnxNetwork(cfg, threads)
+            if 'config' not in self._given.facts:
+                raise ValueError(f'{cfg} does not say how files are read: export it again')
             cfg = Config(dict(self._given.facts['config'], model=dict()))
             device = 'cpu'
         elif isinstance(cfg, nn.Module):
@@ -167,10 +171,18 @@ class CENInferencer(BaseInferencer):
         return meta if threshold is None else meta | {'threshold': threshold}
 
     def about(self) -> dict[str, Any]:
-        """What an ONNX file has to say of the model to be predicted with: JSON."""
+        """What an ONNX file has to say of the model to be predicted with: JSON.
+
+        A pipeline with transforms that may not come from a file is left out with a warning.
+        """
         dataset = Config(find_test_set(self.cfg)).to_dict()
-        kept = {'default_scope': self.cfg.get('default_scope', 'mmseg')}
-        return self.meta | {'config': kept | {'test_dataloader': {'dataset': dataset}}}
+        dataset['pipeline'] = without_loaders(dataset.get('pipeline'))
+        try:
+            check_pipeline(dataset['pipeline'])
+        except ValueError as error:
+            warnings.warn(f'the file will not predict on files: {error}', stacklevel=2)
+            return self.meta
+        return self.meta | {'config': {'test_dataloader': {'dataset': dataset}}}
 
     def _init_visualizer(self, cfg: Any) -> None:
         return None
