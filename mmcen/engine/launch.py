@@ -6,6 +6,7 @@ Where a user's input is at fault, ``parser.error`` ends the program with one sen
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -24,6 +25,13 @@ from mmengine.runner import Runner
 
 from ..models.checkpoint_names import CheckpointError
 from .hooks import CheckClassesHook
+from ..checkpoints import find_checkpoint
+from .hooks.safe_checkpoint_hook import another_model, resume_command
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where a work directory is not locked
+    fcntl = None  # type: ignore[assignment]
 
 
 def common_parser(description: str) -> ArgumentParser:
@@ -83,6 +91,79 @@ def load_checkpoint(cfg: Config, checkpoint: str, parser: ArgumentParser) -> Non
     cfg.load_from = checkpoint
 
 
+def resume(cfg: Config) -> None:
+    """Resume from the last checkpoint in the work directory that can be read, and say which."""
+    cfg.resume = True
+    if cfg.get('load_from') is None:
+        path, faults = find_checkpoint(cfg.work_dir)
+        for fault in faults:
+            _say(f'not resumed: {fault}')
+        _say(f'resuming from {path}' if path else f'no checkpoint in {cfg.work_dir}: starting anew')
+        cfg.load_from = None if path is None else str(path)
+        cfg.resume = path is not None
+
+
+@master_only
+def _say(text: str) -> None:
+    sys.stderr.write(f'{text}\n')
+
+
+def lock_work_dir(folder: str) -> None:
+    """Keep a second training out of a work directory until this process ends.
+
+    Raises:
+        OSError: Another training is at work there.
+    """
+    if fcntl is None or int(os.environ.get('RANK', 0)) > 0:
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    lock = os.open(Path(folder, '.lock'), os.O_CREAT | os.O_RDWR, 0o666)  # open until the end
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process, not of its workers
+    except OSError as error:
+        os.close(lock)
+        raise OSError(
+            error.errno,
+            f'another training is at work in {folder}: wait for it, or give another --work-dir',
+        ) from error
+
+
+def protect(cfg: Config) -> None:
+    """Put what makes a training safe in place of mmengine's parts, in place.
+
+    Checkpoints are whole and resumed exactly (``SafeCheckpointHook``, ``ExactEpochLoop``,
+    ``EpochSeedHook``), and a loss that is not finite stops the training (``FiniteLossHook``).
+    Parts of other types stay as they are.
+    """
+    hooks = dict(cfg.get('default_hooks') or {})
+    checkpoint = hooks.get('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
+    if checkpoint and checkpoint.get('type') == 'CheckpointHook':
+        hooks['checkpoint'] = {**checkpoint, 'type': 'SafeCheckpointHook'}
+    cfg.default_hooks = hooks
+    train = cfg.get('train_cfg')
+    if train and train.get('type', 'EpochBasedTrainLoop') == 'EpochBasedTrainLoop':
+        if train.pop('by_epoch', True):
+            train.type = 'ExactEpochLoop'
+        else:
+            train.type = 'IterBasedTrainLoop'
+    custom = list(cfg.get('custom_hooks') or [])
+    present = [hook.get('type') for hook in custom if isinstance(hook, dict)]
+    custom += [{'type': t} for t in ('EpochSeedHook', 'FiniteLossHook') if t not in present]
+    cfg.custom_hooks = custom
+
+
+def load_strictly(runner: Runner, checkpoint: str) -> None:
+    """Load a checkpoint that must be of the runner's model.
+
+    Raises:
+        ValueError: It is of another model.
+    """
+    try:
+        runner.load_checkpoint(checkpoint, strict=True)
+    except RuntimeError as error:
+        raise ValueError(another_model(error)) from error
+
+
 def enable_amp(cfg: Config, parser: ArgumentParser) -> None:
     """Train in mixed precision: float16 with a loss scale, or bfloat16 where there is but a CPU.
 
@@ -136,7 +217,9 @@ def draw_predictions(cfg: Config, show: bool, folder: str | None, wait_time: flo
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner of a config; several processes work without an accelerator, too."""
+    """Build the runner of a config, :func:`protect`-ed; several processes work without an
+    accelerator, too."""
+    protect(cfg)
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         _distribute_on_cpu(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -161,18 +244,26 @@ def _distribute_on_cpu(cfg: Config) -> None:
 
 @contextmanager
 def in_a_sentence(parser: ArgumentParser) -> Iterator[None]:
-    """End the program without a traceback where weights, data or an extra are missing, or a
-    checkpoint is of another model."""
+    """What is wrong with a user's input, files or environment ends the program without a
+    traceback."""
+    logging.raiseExceptions = False  # a full disk is reported once, by what cannot be saved
     try:
         yield
-    except (FileNotFoundError, ImportError, CheckpointError) as error:
-        parser.error(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write(f'\nstopped: go on with {resume_command()}\n')
+        raise SystemExit(130) from None
     except URLError as error:
         parser.error(
             f'cannot fetch the pretrained weights ({error.reason}): name a file by --cfg-options '
             'model.backbone.init_cfg.checkpoint=PATH, or go without by --cfg-options '
             'model.backbone.init_cfg=None model.backbone.norm_eval=False'
         )
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            parser.error(f'{error.strerror}: make room, and go on with {resume_command()}')
+        parser.error(error.strerror if error.filename is None and error.strerror else str(error))
+    except (ValueError, ImportError) as error:
+        parser.error(str(error))
 
 
 @master_only
