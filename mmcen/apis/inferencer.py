@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -237,6 +238,8 @@ class CENInferencer(BaseInferencer):
         frames = find_frames(inputs, self.modalities, skip_incomplete)
         out = None if out_dir is None else Path(out_dir)
         done: list[Frame] = []
+        if out is not None:
+            self._check_out(frames, out, overlay, sheets)
         if out is not None and resume:
             left: list[Frame] = []
             for frame in frames:
@@ -349,6 +352,18 @@ class CENInferencer(BaseInferencer):
         if overlay and 'rgb' in self.modalities:
             paths |= {f'overlay {n}': out / 'overlays' / n / f'{frame}.png' for n in classes}
         return paths | ({'sheet': out / 'sheets' / f'{frame}.png'} if sheets else {})
+
+    def _check_out(self, frames: Sequence[Frame], out: Path, overlay: float, sheets: bool) -> None:
+        """Refuse a folder in which results would take the place of inputs."""
+        files = [file for frame in frames for file in frame.files.values()]
+        given = {os.path.realpath(file) for file in files if isinstance(file, str)}
+        for frame in frames:
+            for path in self._paths(frame.name, out, overlay, sheets).values():
+                if os.path.realpath(path) in given:
+                    raise ValueError(
+                        f'{path} is an input, and the result would overwrite it: choose another '
+                        f'out_dir than {out} (--out-dir)'
+                    )
 
     def _written(self, frame: Frame, out: Path, overlay: float, sheets: bool) -> bool:
         return all(p.is_file() for p in self._paths(frame.name, out, overlay, sheets).values())

@@ -13,20 +13,22 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from urllib.error import URLError
 
 import torch.distributed as dist
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..models.checkpoint_names import CheckpointError
-from .hooks import CheckClassesHook
 from ..checkpoints import find_checkpoint
+from .heartbeat import TIMEOUT, start_heartbeat, stopped_ranks
+from .hooks import CheckClassesHook
 from .hooks.safe_checkpoint_hook import another_model, resume_command
+from .options import Options, read_config
 
 try:
     import fcntl
@@ -44,7 +46,7 @@ def common_parser(description: str) -> ArgumentParser:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Options,
         metavar='KEY=VALUE',
         help='override entries of the config, for example train_dataloader.batch_size=4 or '
         'key="[a,b]": quotation marks as shown, no white space',
@@ -65,18 +67,15 @@ def load_config(args: argparse.Namespace, parser: ArgumentParser) -> Config:
 
     The work directory is the command line's, else the config's, else named after the config.
     """
-    if not Path(args.config).is_file():
-        parser.error(f'config {args.config} does not exist: see configs/cen/ for what there is')
     if args.launcher == 'pytorch' and 'WORLD_SIZE' not in os.environ:
         parser.error(
             '--launcher pytorch is for processes that torchrun starts: '
             'use torchrun --nproc_per_node N tools/..., or leave it out'
         )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    with in_a_sentence(parser):
+        cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -232,7 +231,9 @@ def _distribute_on_cpu(cfg: Config) -> None:
 
     Left alone it calls ``torch.cuda.set_device`` and puts the model on device LOCAL_RANK.
     """
-    dist.init_process_group('gloo')
+    options = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
+    dist.init_process_group('gloo', timeout=timedelta(seconds=options.get('timeout', TIMEOUT)))
+    start_heartbeat()
     wrapper = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,
@@ -252,6 +253,15 @@ def in_a_sentence(parser: ArgumentParser) -> Iterator[None]:
     except KeyboardInterrupt:
         sys.stderr.write(f'\nstopped: go on with {resume_command()}\n')
         raise SystemExit(130) from None
+    except RuntimeError as error:
+        stopped = stopped_ranks() if dist.is_initialized() else []
+        if not stopped:
+            raise
+        parser.error(
+            f'process {" and ".join(map(str, stopped))} of {dist.get_world_size()} has stopped, '
+            f'and the others waited ({str(error).splitlines()[0]}): look at its machine, and go on '
+            f'with {resume_command()}'
+        )
     except URLError as error:
         parser.error(
             f'cannot fetch the pretrained weights ({error.reason}): name a file by --cfg-options '

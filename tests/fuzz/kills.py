@@ -62,13 +62,16 @@ WAYS = {  # how checkpoints are made, and how the training is counted
 class NoisyFrames(Dataset):
     """Frames of two modalities with random noise, as augmentation draws it."""
 
+    def __init__(self, noise: float = 1.0) -> None:
+        self.noise = noise
+
     def __len__(self) -> int:
         return 16
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        frame = (
-            torch.full((2, 8, 8), index / 16) + torch.from_numpy(np.random.rand(2, 8, 8)).float()
-        )
+        frame = torch.full((2, 8, 8), index / 16)
+        if self.noise:
+            frame += self.noise * torch.from_numpy(np.random.rand(2, 8, 8))
         return {'inputs': frame, 'data_samples': torch.tensor(index / 16)}
 
 
@@ -201,6 +204,7 @@ def run(kills: int, seed: int = 0, each: int = 3) -> Counter:
                 status = os.waitpid(child(train, config, folder), 0)[1]
                 good = status == 0 and same(final(folder), wanted)
                 counts['same' if good else f'lost or different ({way}, {status})'] += 1
+                sys.stderr.write(f'{way} {training}: {"same" if good else "LOST OR DIFFERENT"}\n')
                 counts['left over'] += len(list((folder / 'work').glob('.*.part')))
     return counts
 

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -396,6 +397,17 @@ def test_slide_inference_is_refused(folder):
     message = "test_cfg.mode='slide' is not served: set test_cfg.mode='whole'"
     with pytest.raises(ValueError, match=re.escape(message)):
         CENInferencer(cfg, 'seg.pth')
+
+
+@pytest.mark.parametrize('inputs', [dict(rgb='out/rgb', depth='out/depth'), files()])
+def test_results_never_take_the_place_of_inputs(folder, inputs):
+    """The streams' results are called as the modalities are."""
+    shutil.copytree('data', 'out')
+    out = 'out' if inputs['rgb'].startswith('out') else 'data'
+    before = {path: path.read_bytes() for path in Path(out).rglob('*.png')}
+    with pytest.raises(ValueError, match=r'is an input, and the result would overwrite it: choose'):
+        infer(streams=True)(inputs, out_dir=out)
+    assert before == {path: path.read_bytes() for path in Path(out).rglob('*.png')}
 
 
 def test_export(folder, monkeypatch, capsys):

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -251,3 +252,48 @@ def test_protected_parts_and_others():
     launch.protect(cfg)
     assert cfg.train_cfg.type == 'Other'
     assert cfg.default_hooks.checkpoint is None
+
+
+STOPPING = """
+import os, signal
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class StopOne(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 1 and get_rank() == 1:
+            print('stopped:', os.getpid(), flush=True)
+            os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def test_a_process_that_hangs_ends_the_job(config):  # noqa: F811
+    """Within the timeout and some seconds, with its number."""
+    Path('stopping.py').write_text(STOPPING)
+    text = Path(config).read_text().replace("'tests.toy'", "'tests.toy', 'stopping'")
+    Path(config).write_text(
+        f"{text}custom_hooks = [dict(type='StopOne')]\nenv_cfg = dict(dist_cfg=dict(timeout=4))\n"
+    )
+    command = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
+    job = subprocess.Popen(
+        [sys.executable, *command, str(ROOT / 'tools/train.py'), config, '--launcher', 'pytorch'],
+        env={**os.environ, 'PYTHONPATH': f'{ROOT}:.', 'OMP_NUM_THREADS': '1'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said = []
+    for line in job.stdout:
+        said.append(line)
+        if line.startswith('stopped:'):
+            stopped, start = int(line.split()[1]), time.monotonic()
+        if 'process 1 of 2 has stopped' in line:
+            break
+    else:
+        pytest.fail(''.join(said))
+    assert time.monotonic() - start < 60
+    os.kill(stopped, signal.SIGKILL)  # torchrun would do it, after half a minute
+    job.stdout.read()
+    assert job.wait() != 0
