@@ -3,6 +3,7 @@ depth=b.png`. Give folders to predict on all their files, matched by name. No la
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -80,6 +81,11 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='leave out frames of which a folder has no file',
     )
+    parser.add_argument(
+        '--strict',
+        action='store_true',
+        help='refuse depth that can hardly be metres, and grey files as colour, instead of warning',
+    )
     args = parser.parse_args()
     if not args.model.endswith('.onnx') and args.checkpoint is None:
         parser.error('a config needs a checkpoint: give both, or an .onnx file')
@@ -91,7 +97,10 @@ def parse_args() -> argparse.Namespace:
 
 def predict(args: argparse.Namespace) -> None:
     from mmcen.apis import CENInferencer
+    from mmcen.datasets.transforms.plausible import ImplausibleWarning
 
+    if args.strict:
+        warnings.simplefilter('error', ImplausibleWarning)
     inferencer = CENInferencer(
         args.model,
         args.checkpoint,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,7 +99,7 @@ class CENInferencer(BaseInferencer):
             local = isinstance(path, (str, Path)) and '://' not in str(path)
             if local and not Path(str(path)).is_file():
                 raise FileNotFoundError(f'{path} does not exist')
-        if depth_unit is not None and not depth_unit > 0:
+        if depth_unit is not None and not 0 < depth_unit < math.inf:
             raise ValueError(
                 f'depth_unit must be metres per stored unit, above 0, got {depth_unit}'
             )

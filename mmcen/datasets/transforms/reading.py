@@ -15,6 +15,7 @@ from PIL import Image
 
 from ...modalities import ModalitySpec
 from ..encodings import from_file
+from .plausible import check_colour, check_depth
 
 JPEG_START, JPEG_END = b'\xff\xd8\xff', b'\xff\xd9'
 PNG_START = b'\x89PNG\r\n\x1a\n'
@@ -167,6 +168,7 @@ def _as_colour(raw: np.ndarray, info: ModalitySpec, path: str) -> np.ndarray:
         )
     if channels == 3:
         return raw
+    check_colour(channels, path)
     shape = raw.shape[:2]  # grey, grey and opacity, or colour and opacity, which Pillow drops, too
     colour = raw.reshape(*shape, channels)[..., : 3 if channels == 4 else 1]
     return np.ascontiguousarray(np.broadcast_to(colour, (*shape, 3)))
@@ -195,6 +197,7 @@ def _as_depth(raw: np.ndarray, info: ModalitySpec, path: str) -> np.ndarray:
             f'{path} holds a depth of {depth.min():g} m, but depth is not negative: '
             'store 0 where nothing was measured'
         )
+    check_depth(depth, path)
     return depth[..., None]
 
 
