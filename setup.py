@@ -82,7 +82,7 @@ setup(
     keywords=['multimodal fusion', 'multitask learning', 'RGB-D', 'semantic segmentation'],
     packages=find_packages(include=['mmcen', 'mmcen.*']),
     python_requires='>=3.10',
-    install_requires=['matplotlib', 'numpy', 'packaging', 'torch>=2.0'],
+    install_requires=['matplotlib', 'numpy', 'packaging', 'torch>=2.6'],
     extras_require={
         'segmentation': SEGMENTATION,
         'onedl': ONEDL,

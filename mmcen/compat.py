@@ -7,7 +7,8 @@ whether ``mmseg`` can be imported at all:
 2. where mmcv has no compiled operators, a stand-in for ``mmcv._ext`` lets ``mmseg.models`` and
    ``mmagic.models`` import; an operator raises when it is called, not before;
 3. what mmengine writes into its checkpoints is declared safe, so that resuming works with
-   ``torch.load(weights_only=True)``, the default since torch 2.6.
+   ``torch.load(weights_only=True)``, and whatever mmengine loads is verified
+   (:mod:`mmcen.checkpoints`).
 
 Versions are read from the packages' files before any of them is imported.
 """
@@ -27,8 +28,9 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 REQUIRED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmseg')
-# Oldest release of each that the package is written for.
-OLDEST = {'torch': '2.0', 'mmengine': '0.10', 'mmcv': '2.0', 'mmseg': '1.2'}
+# Oldest release of each that the package is written for: since torch 2.6 what is loaded without
+# further arguments cannot execute code.
+OLDEST = {'torch': '2.6', 'mmengine': '0.10', 'mmcv': '2.0', 'mmseg': '1.2'}
 # Upstream mmengine and mmsegmentation ended below these, the OneDL forks start from them.
 FIRST_ONEDL = {'mmengine': '0.10.8', 'mmseg': '1.3'}
 DISTRIBUTION = {
@@ -147,7 +149,7 @@ def allow_own_checkpoints() -> None:
     """Declare as safe to unpickle what mmengine's own checkpoints hold besides tensors.
 
     That is the message hub's log buffers and the numpy arrays and scalars in them, as numpy 1 and
-    numpy 2 name them. Nothing else becomes loadable. Torch before 2.6 has no need for it.
+    numpy 2 name them. Nothing else becomes loadable.
     """
     import numpy as np
     import torch
@@ -189,5 +191,7 @@ def prepare() -> None:
     provide_ops()
     # mmsegmentation says so of itself, at every model: nobody but its authors could follow
     warnings.filterwarnings('ignore', '``build_loss`` would be deprecated')
-    if not _older(found, 'torch', '2.6'):
-        allow_own_checkpoints()
+    allow_own_checkpoints()
+    from .checkpoints import guard_loading
+
+    guard_loading()

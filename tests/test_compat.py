@@ -62,7 +62,7 @@ def test_supported_combinations(found):
             {'mmseg': None},
             "mmcen needs mmseg, which is not installed: pip install 'mmsegmentation==1.2.2'",
         ),
-        ({'torch': '1.13.1'}, "mmcen needs torch >= 2.0, found 1.13.1: pip install 'torch>=2.0'"),
+        ({'torch': '1.13.1'}, "mmcen needs torch >= 2.6, found 1.13.1: pip install 'torch>=2.6'"),
         (
             {'mmcv': '1.7.2'},
             "mmcen needs mmcv >= 2.0, found 1.7.2: pip install 'mmcv-lite==2.1.0'",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +21,14 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from ..deploy import DeployedNetwork, OnnxNetwork, as_it_is, deploy
+from ..deploy.facts import check_pipeline
 from ..files import whole_file
 from ..models.multitask import CENMultiTask
 from ..models.segmentors import CENEncoderDecoder
 from ..outputs import ENSEMBLE
 from ..visualization.sheet import class_colours, draw_sheet, picture
 from .frames import Frame, find_frames
-from .loading import find_loading, find_test_set
+from .loading import find_loading, find_test_set, without_loaders
 from .weights import load_checkpoint, load_weights
 
 
@@ -95,7 +99,7 @@ class CENInferencer(BaseInferencer):
             local = isinstance(path, (str, Path)) and '://' not in str(path)
             if local and not Path(str(path)).is_file():
                 raise FileNotFoundError(f'{path} does not exist')
-        if depth_unit is not None and not depth_unit > 0:
+        if depth_unit is not None and not 0 < depth_unit < math.inf:
             raise ValueError(
                 f'depth_unit must be metres per stored unit, above 0, got {depth_unit}'
             )
@@ -104,6 +108,8 @@ class CENInferencer(BaseInferencer):
             if weights or apart:
                 raise ValueError(f'{cfg} has its own weights and is apart: leave out the others')
             self._given = OnnxNetwork(cfg, threads)
+            if 'config' not in self._given.facts:
+                raise ValueError(f'{cfg} does not say how files are read: export it again')
             cfg = Config(dict(self._given.facts['config'], model=dict()))
             device = 'cpu'
         elif isinstance(cfg, nn.Module):
@@ -167,10 +173,18 @@ class CENInferencer(BaseInferencer):
         return meta if threshold is None else meta | {'threshold': threshold}
 
     def about(self) -> dict[str, Any]:
-        """What an ONNX file has to say of the model to be predicted with: JSON."""
+        """What an ONNX file has to say of the model to be predicted with: JSON.
+
+        A pipeline with transforms that may not come from a file is left out with a warning.
+        """
         dataset = Config(find_test_set(self.cfg)).to_dict()
-        kept = {'default_scope': self.cfg.get('default_scope', 'mmseg')}
-        return self.meta | {'config': kept | {'test_dataloader': {'dataset': dataset}}}
+        dataset['pipeline'] = without_loaders(dataset.get('pipeline'))
+        try:
+            check_pipeline(dataset['pipeline'])
+        except ValueError as error:
+            warnings.warn(f'the file will not predict on files: {error}', stacklevel=2)
+            return self.meta
+        return self.meta | {'config': {'test_dataloader': {'dataset': dataset}}}
 
     def _init_visualizer(self, cfg: Any) -> None:
         return None
@@ -225,6 +239,8 @@ class CENInferencer(BaseInferencer):
         frames = find_frames(inputs, self.modalities, skip_incomplete)
         out = None if out_dir is None else Path(out_dir)
         done: list[Frame] = []
+        if out is not None:
+            self._check_out(frames, out, overlay, sheets)
         if out is not None and resume:
             left: list[Frame] = []
             for frame in frames:
@@ -337,6 +353,18 @@ class CENInferencer(BaseInferencer):
         if overlay and 'rgb' in self.modalities:
             paths |= {f'overlay {n}': out / 'overlays' / n / f'{frame}.png' for n in classes}
         return paths | ({'sheet': out / 'sheets' / f'{frame}.png'} if sheets else {})
+
+    def _check_out(self, frames: Sequence[Frame], out: Path, overlay: float, sheets: bool) -> None:
+        """Refuse a folder in which results would take the place of inputs."""
+        files = [file for frame in frames for file in frame.files.values()]
+        given = {os.path.realpath(file) for file in files if isinstance(file, str)}
+        for frame in frames:
+            for path in self._paths(frame.name, out, overlay, sheets).values():
+                if os.path.realpath(path) in given:
+                    raise ValueError(
+                        f'{path} is an input, and the result would overwrite it: choose another '
+                        f'out_dir than {out} (--out-dir)'
+                    )
 
     def _written(self, frame: Frame, out: Path, overlay: float, sheets: bool) -> bool:
         return all(p.is_file() for p in self._paths(frame.name, out, overlay, sheets).values())

@@ -79,10 +79,7 @@ def find_loading(
         depth_unit: metres per stored unit of depth files; None as the test set declares it.
         size: (height, width) that the model gets; None what it was tested at.
     """
-    stages = [
-        t for t in test_set.get('pipeline') or [dict(type='PackModalities')]
-        if t['type'] not in LOADERS
-    ]  # fmt: skip
+    stages = without_loaders(test_set.get('pipeline'))
     modalities = _to_read(inputs, stages)
     encoded = any(t['type'] == 'EncodeDomains' for t in stages)
     declared = {entry['name']: entry for entry in test_set['modalities']}
@@ -97,6 +94,11 @@ def find_loading(
         load.append(dict(type='ForEachModality', transforms=[resize]))
         info = {name: _for_resizing(spec) for name, spec in info.items()}
     return Loading(modalities, info, Compose([*load, *stages]))
+
+
+def without_loaders(pipeline: Sequence[Mapping] | None) -> list[Mapping]:
+    """A test pipeline without the transforms that load files; packing alone if there is none."""
+    return [t for t in pipeline or [dict(type='PackModalities')] if t['type'] not in LOADERS]
 
 
 def _to_read(inputs: Sequence[str], stages: Sequence[Mapping]) -> list[str]:

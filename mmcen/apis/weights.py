@@ -4,30 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
 from mmengine.runner.checkpoint import _load_checkpoint
 from torch import nn
 
+from ..checkpoints import read_checkpoint
+
 
 def load_checkpoint(path: str | Path) -> Any:
-    """Of a file, or of a place that mmengine fetches from. Nothing but tensors and numbers, and
-    what a training writes beside them, which takes torch 2.6.
+    """Read a checkpoint from a file or from an address that mmengine fetches from.
 
     Raises:
-        ValueError: it is broken, or holds other things.
+        ValueError: As :func:`~mmcen.checkpoints.read_checkpoint`.
     """
     if '://' in str(path):
         return _load_checkpoint(str(path), map_location='cpu')
-    try:
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except (UnpicklingError, EOFError, RuntimeError, OSError) as error:
-        raise ValueError(
-            f'{path} is no checkpoint of tensors and numbers, or not the whole of one: '
-            f'{str(error).splitlines()[0]}'
-        ) from error
+    return read_checkpoint(path)
 
 
 def load_weights(model: nn.Module, checkpoint: Any) -> None:

@@ -7,14 +7,18 @@ import argparse
 import base64
 import io
 import json
+import socket
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
-from threading import Lock
+from threading import BoundedSemaphore, Lock, Timer
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
@@ -22,6 +26,8 @@ from PIL import Image
 from .common import unit
 
 LARGEST = 100 * 2**20  # bytes of a request
+DEADLINE = 60  # seconds until a request must have arrived
+CLIENTS = 16  # connections at once
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>mmcen</title><style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; color: #222; }
@@ -100,45 +106,124 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+class RequestError(ValueError):
+    """A request that is not served.
+
+    Args:
+        status: HTTP status of the answer.
+        text: What is wrong.
+    """
+
+    def __init__(self, status: HTTPStatus, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Server(ThreadingHTTPServer):
+    """Serves a bounded number of connections at once; further ones are closed."""
+
+    daemon_threads = True
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.free = BoundedSemaphore(CLIENTS)
+
+    def process_request(self, request, client_address) -> None:
+        if self.free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request, client_address) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.free.release()
+
+    def handle_error(self, request, client_address) -> None:
+        """Quiet: a client that goes away is no error."""
+
+
 class Handler(BaseHTTPRequestHandler):
-    """The page, and predictions as JSON."""
+    """The page, and predictions as JSON.
+
+    A page of another site that is open in the same browser must not use the model: ``Host`` has to
+    be this machine's name or an address, against rebinding of names, and ``Origin`` this page.
+    """
 
     inferencer: Any
     lock = Lock()  # one prediction at a time
 
+    def handle(self) -> None:
+        with self._deadline():
+            super().handle()
+
+    @contextmanager
+    def _deadline(self):
+        """Close the connection unless the request arrives in time, however it trickles in."""
+
+        def close() -> None:
+            with suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RD)
+
+        self.timer = Timer(DEADLINE, close)
+        self.timer.daemon = True
+        self.timer.start()
+        try:
+            yield
+        finally:
+            self.timer.cancel()
+
     def do_GET(self) -> None:
-        if self.path != '/':
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return
-        page = PAGE.replace('MODALITIES', json.dumps(self.inferencer.modalities))
-        self._answer(HTTPStatus.OK, 'text/html; charset=utf-8', page)
+        def page() -> tuple[str, str]:
+            self._check('/')
+            names = json.dumps(self.inferencer.modalities)
+            return 'text/html; charset=utf-8', PAGE.replace('MODALITIES', names)
+
+        self._answer(page)
 
     def do_POST(self) -> None:
-        if self.path != '/predict':
-            self.send_error(HTTPStatus.NOT_FOUND)
-            return
-        try:
-            result: dict[str, Any] = {'pictures': self._pictures(json.loads(self._body()))}
-            status = HTTPStatus.OK
-        except Exception as error:  # whatever it is, the page has to say it
-            told = isinstance(error, (ValueError, OSError))
-            result = {'error': str(error) if told else f'{type(error).__name__}: {error}'}
-            status = HTTPStatus.BAD_REQUEST
-        self._answer(status, 'application/json', json.dumps(result))
+        def pictures() -> tuple[str, str]:
+            self._check('/predict')
+            files = json.loads(self._body())
+            self.timer.cancel()
+            return 'application/json', json.dumps({'pictures': self._pictures(files)})
+
+        self._answer(pictures)
+
+    def _check(self, path: str) -> None:
+        host, origin = self.headers.get('Host', ''), self.headers.get('Origin')
+        if not is_this_machine(host, self.server.server_address[0]):
+            raise RequestError(HTTPStatus.FORBIDDEN, f'Host {host!r} is not this machine')
+        if origin is not None and urlsplit(origin).netloc != host:
+            raise RequestError(HTTPStatus.FORBIDDEN, f'Origin {origin!r} is not this page')
+        if self.path != path:
+            raise RequestError(HTTPStatus.NOT_FOUND, f'there is no {self.path!r} here')
 
     def _body(self) -> bytes:
-        length = int(self.headers.get('Content-Length') or 0)
-        if length <= LARGEST:
-            return self.rfile.read(length)
-        for start in range(0, length, 2**20):  # a browser listens when it has sent all
-            self.rfile.read(min(2**20, length - start))
-        raise ValueError(
-            f'the files are {length / 2**20:.0f} MB, encoded, and {LARGEST // 2**20} at most are '
-            'taken: give smaller ones, or use `mmcen predict`'
-        )
+        text = self.headers.get('Content-Length') or ''
+        if not text.isdecimal():
+            raise RequestError(HTTPStatus.LENGTH_REQUIRED, 'a request needs a Content-Length')
+        length = int(text)
+        if length > LARGEST:
+            # a browser listens when it has sent all; an endless body ends at the deadline
+            for start in range(0, length, 2**20):
+                if not self.rfile.read(min(2**20, length - start)):
+                    break
+            raise RequestError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                f'the files are {length / 2**20:.0f} MB, encoded, and {LARGEST // 2**20} at most '
+                'are taken: give smaller ones, or use `mmcen predict`',
+            )
+        body = self.rfile.read(length)
+        if len(body) < length:
+            raise RequestError(HTTPStatus.REQUEST_TIMEOUT, 'the request did not arrive in time')
+        return body
 
     def _pictures(self, files: dict) -> dict[str, str]:
         """Outputs by name, base64 PNG, of files by modality."""
+        if not isinstance(files, dict) or not all(map(is_file, files.values())):
+            raise ValueError('a request is {"MODALITY": {"name": "a.png", "data": BASE64}, ...}')
         with tempfile.TemporaryDirectory() as folder:
             given = {}
             for i, (name, file) in enumerate(files.items()):
@@ -157,16 +242,43 @@ class Handler(BaseHTTPRequestHandler):
             (pictures,) = self.inferencer.visualize([], found)
         return {name: encode(picture) for name, picture in pictures.items()}
 
-    def _answer(self, status: HTTPStatus, kind: str, text: str) -> None:
+    def _answer(self, make) -> None:
+        """Send what ``make`` gives; whatever goes wrong, the page has to say it."""
+        status, kind = HTTPStatus.OK, 'application/json'
+        try:
+            kind, text = make()
+        except Exception as error:
+            status = getattr(error, 'status', HTTPStatus.BAD_REQUEST)
+            plain = isinstance(error, (ValueError, OSError))
+            sentence = str(error) if plain else f'{type(error).__name__}: {error}'
+            text = json.dumps({'error': sentence})
         body = text.encode()
         self.send_response(status)
         self.send_header('Content-Type', kind)
         self.send_header('Content-Length', str(len(body)))
+        self.send_header('X-Content-Type-Options', 'nosniff')
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Quiet: the page says what went wrong."""
+
+
+def is_file(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(k), str) for k in ('name', 'data'))
+
+
+def is_this_machine(host: str, bound: str) -> bool:
+    """Whether a Host header is this machine's name, the bound one, or an address.
+
+    Other names may belong to a page that wants to be taken for this one.
+    """
+    try:
+        name = urlsplit(f'//{host}').hostname or ''
+        ip_address(name)
+        return True
+    except ValueError:
+        return name in ('localhost', bound, socket.gethostname().lower())
 
 
 def encode(picture: np.ndarray) -> str:
@@ -175,15 +287,22 @@ def encode(picture: np.ndarray) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def server(args: argparse.Namespace) -> ThreadingHTTPServer:
-    """Ready to serve; the model is loaded."""
+def server(args: argparse.Namespace) -> Server:
+    """Ready to serve; the model is loaded.
+
+    Raises:
+        ValueError: The port is out of range.
+        OSError: The port is in use.
+    """
+    if not 0 <= args.port < 2**16:
+        raise ValueError(f'port {args.port} is out of range: choose one of 1024 to 65535')
     print(f'loading {args.model} ...', file=sys.stderr, flush=True)
     from ..apis import CENInferencer
 
     Handler.inferencer = CENInferencer(
         args.model, args.checkpoint, streams=True, depth_unit=args.depth_unit, show_progress=False
     )
-    return ThreadingHTTPServer((args.host, args.port), Handler)
+    return Server((args.host, args.port), Handler)
 
 
 def serve(args: argparse.Namespace) -> None:

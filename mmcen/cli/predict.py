@@ -2,6 +2,7 @@
 Give folders to predict on all their files, matched by name. No label is needed."""
 
 import argparse
+import warnings
 from collections.abc import Sequence
 
 from .common import pair, unit
@@ -59,6 +60,11 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         action='store_true',
         help='leave out frames of which a folder has no file',
     )
+    parser.add_argument(
+        '--strict',
+        action='store_true',
+        help='refuse depth that can hardly be metres, and grey files as colour, instead of warning',
+    )
     args = parser.parse_args(argv)
     if not args.model.endswith('.onnx') and args.checkpoint is None:
         parser.error('a config needs a checkpoint: give both, or an .onnx file')
@@ -70,7 +76,10 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def predict(args: argparse.Namespace) -> None:
     from ..apis import CENInferencer
+    from ..datasets.transforms.plausible import ImplausibleWarning
 
+    if args.strict:
+        warnings.simplefilter('error', ImplausibleWarning)
     inferencer = CENInferencer(
         args.model,
         args.checkpoint,

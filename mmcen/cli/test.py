@@ -29,5 +29,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     if args.show or args.show_dir is not None:
         launch.draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
     with launch.in_a_sentence(parser):
-        launch.build_runner(cfg).test()
+        runner = launch.build_runner(cfg)
+        launch.load_strictly(runner, args.checkpoint)
+        runner.test()
     launch.finish()

@@ -17,10 +17,12 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     )
     args = parser.parse_args(argv)
     cfg = launch.load_config(args, parser)
-    cfg.resume = args.resume
     if args.amp:
         launch.enable_amp(cfg, parser)
     with launch.in_a_sentence(parser):
+        launch.lock_work_dir(cfg.work_dir)
+        if args.resume:
+            launch.resume(cfg)
         runner = launch.build_runner(cfg)
         runner.train()
     launch.report_training(runner, args.config)

@@ -117,17 +117,14 @@ class MemoryCache(FrameCache):
     """A cache in a folder of its own in shared memory, which goes with the process.
 
     Processes that are started by this one share it. It is removed when this object is, and what a
-    killed process has left, when the next one is made.
+    killed process has left, when mmcen is next imported.
 
     Raises:
         OSError: as :class:`FrameCache`; a container may have little shared memory.
     """
 
     def __init__(self) -> None:
-        shared = os.access(SHARED_MEMORY, os.W_OK)
-        parent = SHARED_MEMORY if shared else Path(tempfile.gettempdir())
-        _remove_abandoned(parent)
-        super().__init__(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        super().__init__(tempfile.mkdtemp(prefix=PREFIX, dir=remove_abandoned()))
         lock = _lock(self.folder)
         self._finalizer = weakref.finalize(self, _remove, self.folder, lock, os.getpid())
 
@@ -185,8 +182,14 @@ def _lock(folder: Path) -> int | None:
     return lock
 
 
-def _remove_abandoned(parent: Path) -> None:
-    """Folders whose process was killed: nobody holds their lock."""
+def remove_abandoned() -> Path:
+    """Remove the caches of killed processes, whose locks nobody holds; ``import mmcen`` does this.
+
+    Returns:
+        The folder of all caches: shared memory, or where there is none, temporary files.
+    """
+    shared = os.access(SHARED_MEMORY, os.W_OK)
+    parent = SHARED_MEMORY if shared else Path(tempfile.gettempdir())
     for path in parent.glob(f'{PREFIX}*/{LOCK}') if fcntl else ():
         try:
             lock = os.open(path, os.O_RDWR)
@@ -199,6 +202,7 @@ def _remove_abandoned(parent: Path) -> None:
             continue
         finally:
             os.close(lock)
+    return parent
 
 
 def _remove(folder: Path, lock: int | None, owner: int) -> None:
@@ -206,3 +210,6 @@ def _remove(folder: Path, lock: int | None, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+remove_abandoned()

@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from ..files import whole_file
 from ..version import __version__
+from .facts import check_facts
 from .network import DeployedNetwork, as_it_is, deploy
 
 TOLERANCE = 1e-4  # of the largest output, or of 1
@@ -56,8 +57,7 @@ def export_onnx(
         network,
         frames,
         input_names=list(network.inputs),
-        # a name stands once in a file
-        output_names=[n + '_out' * (n in network.inputs) for n in network.outputs],
+        output_names=_in_file(network.outputs, network.inputs),
         dynamo=True,
         dynamic_shapes={'modalities': tuple({0: free, 2: free, 3: free} for _ in frames)},
         verbose=False,
@@ -72,6 +72,7 @@ def export_onnx(
         'divisor': divisor,
         **(about or {}),
     }
+    check_facts(json.loads(json.dumps(facts)))
     onnx.helper.set_model_props(proto, {METADATA: json.dumps(facts)})
     with whole_file(path) as part:
         onnx.save(proto, part)
@@ -119,7 +120,7 @@ class OnnxNetwork:
 
     Raises:
         ImportError: onnxruntime is missing.
-        ValueError: the file is no ONNX, or another program wrote it.
+        ValueError: the file is no ONNX, another program wrote it, or its metadata do not hold.
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
@@ -137,14 +138,35 @@ class OnnxNetwork:
         written = self._session.get_modelmeta().custom_metadata_map.get(METADATA)
         if written is None:
             raise ValueError(f'{path} does not say what it is: write it by mmcen export')
-        self.facts: dict[str, Any] = json.loads(written)
-        self.inputs: dict[str, int] = self.facts['inputs']
+        try:
+            self.facts = check_facts(json.loads(written))
+            self.inputs: dict[str, int] = self.facts['inputs']
+            self._check_graph()
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f'the metadata of {path} do not hold ({error}): write it by mmcen export'
+            ) from error
         self.outputs, self.images = tuple(self.facts['outputs']), tuple(self.facts['images'])
         self.divisor: int = self.facts['divisor']
 
+    def _check_graph(self) -> None:
+        """Compare names and channels with those of the graph."""
+        self._names = _in_file(self.facts['outputs'], self.inputs)
+        channels = {one.name: one.shape[1:2] for one in self._session.get_inputs()}
+        if channels != {name: [count] for name, count in self.inputs.items()}:
+            raise ValueError(f'inputs {self.inputs}, but the graph has {channels}')
+        made = [one.name for one in self._session.get_outputs()]
+        if sorted(made) != sorted(self._names):
+            raise ValueError(f'outputs {self._names}, but the graph has {made}')
+
     def __call__(self, *modalities: torch.Tensor) -> tuple[torch.Tensor, ...]:
         fed = {name: x.numpy() for name, x in zip(self.inputs, modalities, strict=True)}
-        return tuple(torch.from_numpy(y) for y in self._session.run(None, fed))
+        return tuple(torch.from_numpy(y) for y in self._session.run(self._names, fed))
+
+
+def _in_file(outputs: Sequence[str], inputs: Container[str]) -> list[str]:
+    """Names of outputs in a file, where no name may stand twice."""
+    return [name + '_out' * (name in inputs) for name in outputs]
 
 
 def _frames(network: DeployedNetwork, batch: int, size: tuple[int, int]) -> tuple:

@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, HOOKS, MODELS, init_default_scope
 
 from ..core import exchange_norms
+from ..engine.options import read_config
 from ..layers import ExchangeNorm
 from ..models.backbones.efficientnet_lite import PREFIX, weights_file
 from ..visualization.sheet import class_colours, draw_sheet, picture
@@ -50,13 +51,7 @@ def examine(path: str, picture_file: Path, options: dict | None = None) -> Repor
         FileNotFoundError: there is no such config.
         ValueError: it cannot be read, or describes no model.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'config {path} does not exist: see configs/cen/ for what there is')
-    try:
-        cfg = Config.fromfile(path)
-        cfg.merge_from_dict(options or {})
-    except Exception as error:  # a config is Python, which may raise anything
-        raise ValueError(f'{path} cannot be read: {_first_line(error)}') from error
+    cfg = read_config(path, options)
     if 'model' not in cfg:
         raise ValueError(f'{path} has no model: give one that trains, such as of configs/cen/')
     init_default_scope(cfg.get('default_scope', 'mmseg'))

@@ -6,24 +6,34 @@ Where a user's input is at fault, ``parser.error`` ends the program with one sen
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from urllib.error import URLError
 
 import torch.distributed as dist
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import master_only
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..models.checkpoint_names import CheckpointError
+from ..checkpoints import find_checkpoint
+from .heartbeat import TIMEOUT, start_heartbeat, stopped_ranks
 from .hooks import CheckClassesHook
+from .hooks.safe_checkpoint_hook import another_model, resume_command
+from .options import Options, read_config
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where a work directory is not locked
+    fcntl = None  # type: ignore[assignment]
 
 
 def common_parser(description: str, prog: str) -> ArgumentParser:
@@ -36,7 +46,7 @@ def common_parser(description: str, prog: str) -> ArgumentParser:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Options,
         metavar='KEY=VALUE',
         help='override entries of the config, for example train_dataloader.batch_size=4 or '
         'key="[a,b]": quotation marks as shown, no white space',
@@ -57,18 +67,15 @@ def load_config(args: argparse.Namespace, parser: ArgumentParser) -> Config:
 
     The work directory is the command line's, else the config's, else named after the config.
     """
-    if not Path(args.config).is_file():
-        parser.error(f'config {args.config} does not exist: see configs/cen/ for what there is')
     if args.launcher == 'pytorch' and 'WORLD_SIZE' not in os.environ:
         parser.error(
             '--launcher pytorch is for processes that torchrun starts: '
             'use torchrun --nproc_per_node N tools/train.py, or leave it out'
         )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    with in_a_sentence(parser):
+        cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -81,6 +88,79 @@ def load_checkpoint(cfg: Config, checkpoint: str, parser: ArgumentParser) -> Non
     if '://' not in checkpoint and not Path(checkpoint).is_file():
         parser.error(f'checkpoint {checkpoint} does not exist: train one with `mmcen train`')
     cfg.load_from = checkpoint
+
+
+def resume(cfg: Config) -> None:
+    """Resume from the last checkpoint in the work directory that can be read, and say which."""
+    cfg.resume = True
+    if cfg.get('load_from') is None:
+        path, faults = find_checkpoint(cfg.work_dir)
+        for fault in faults:
+            _say(f'not resumed: {fault}')
+        _say(f'resuming from {path}' if path else f'no checkpoint in {cfg.work_dir}: starting anew')
+        cfg.load_from = None if path is None else str(path)
+        cfg.resume = path is not None
+
+
+@master_only
+def _say(text: str) -> None:
+    sys.stderr.write(f'{text}\n')
+
+
+def lock_work_dir(folder: str) -> None:
+    """Keep a second training out of a work directory until this process ends.
+
+    Raises:
+        OSError: Another training is at work there.
+    """
+    if fcntl is None or int(os.environ.get('RANK', 0)) > 0:
+        return
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    lock = os.open(Path(folder, '.lock'), os.O_CREAT | os.O_RDWR, 0o666)  # open until the end
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process, not of its workers
+    except OSError as error:
+        os.close(lock)
+        raise OSError(
+            error.errno,
+            f'another training is at work in {folder}: wait for it, or give another --work-dir',
+        ) from error
+
+
+def protect(cfg: Config) -> None:
+    """Put what makes a training safe in place of mmengine's parts, in place.
+
+    Checkpoints are whole and resumed exactly (``SafeCheckpointHook``, ``ExactEpochLoop``,
+    ``EpochSeedHook``), and a loss that is not finite stops the training (``FiniteLossHook``).
+    Parts of other types stay as they are.
+    """
+    hooks = dict(cfg.get('default_hooks') or {})
+    checkpoint = hooks.get('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
+    if checkpoint and checkpoint.get('type') == 'CheckpointHook':
+        hooks['checkpoint'] = {**checkpoint, 'type': 'SafeCheckpointHook'}
+    cfg.default_hooks = hooks
+    train = cfg.get('train_cfg')
+    if train and train.get('type', 'EpochBasedTrainLoop') == 'EpochBasedTrainLoop':
+        if train.pop('by_epoch', True):
+            train.type = 'ExactEpochLoop'
+        else:
+            train.type = 'IterBasedTrainLoop'
+    custom = list(cfg.get('custom_hooks') or [])
+    present = [hook.get('type') for hook in custom if isinstance(hook, dict)]
+    custom += [{'type': t} for t in ('EpochSeedHook', 'FiniteLossHook') if t not in present]
+    cfg.custom_hooks = custom
+
+
+def load_strictly(runner: Runner, checkpoint: str) -> None:
+    """Load a checkpoint that must be of the runner's model.
+
+    Raises:
+        ValueError: It is of another model.
+    """
+    try:
+        runner.load_checkpoint(checkpoint, strict=True)
+    except RuntimeError as error:
+        raise ValueError(another_model(error)) from error
 
 
 def enable_amp(cfg: Config, parser: ArgumentParser) -> None:
@@ -136,7 +216,9 @@ def draw_predictions(cfg: Config, show: bool, folder: str | None, wait_time: flo
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner of a config; several processes work without an accelerator, too."""
+    """Build the runner of a config, :func:`protect`-ed; several processes work without an
+    accelerator, too."""
+    protect(cfg)
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         _distribute_on_cpu(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -149,7 +231,9 @@ def _distribute_on_cpu(cfg: Config) -> None:
 
     Left alone it calls ``torch.cuda.set_device`` and puts the model on device LOCAL_RANK.
     """
-    dist.init_process_group('gloo')
+    options = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
+    dist.init_process_group('gloo', timeout=timedelta(seconds=options.get('timeout', TIMEOUT)))
+    start_heartbeat()
     wrapper = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,
@@ -161,18 +245,35 @@ def _distribute_on_cpu(cfg: Config) -> None:
 
 @contextmanager
 def in_a_sentence(parser: ArgumentParser) -> Iterator[None]:
-    """End the program without a traceback where weights, data or an extra are missing, or a
-    checkpoint is of another model."""
+    """What is wrong with a user's input, files or environment ends the program without a
+    traceback."""
+    logging.raiseExceptions = False  # a full disk is reported once, by what cannot be saved
     try:
         yield
-    except (FileNotFoundError, ImportError, CheckpointError) as error:
-        parser.error(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write(f'\nstopped: go on with {resume_command()}\n')
+        raise SystemExit(130) from None
+    except RuntimeError as error:
+        stopped = stopped_ranks() if dist.is_initialized() else []
+        if not stopped:
+            raise
+        parser.error(
+            f'process {" and ".join(map(str, stopped))} of {dist.get_world_size()} has stopped, '
+            f'and the others waited ({str(error).splitlines()[0]}): look at its machine, and go on '
+            f'with {resume_command()}'
+        )
     except URLError as error:
         parser.error(
             f'cannot fetch the pretrained weights ({error.reason}): name a file by --cfg-options '
             'model.backbone.init_cfg.checkpoint=PATH, or go without by --cfg-options '
             'model.backbone.init_cfg=None model.backbone.norm_eval=False'
         )
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            parser.error(f'{error.strerror}: make room, and go on with {resume_command()}')
+        parser.error(error.strerror if error.filename is None and error.strerror else str(error))
+    except (ValueError, ImportError) as error:
+        parser.error(str(error))
 
 
 @master_only

@@ -4,8 +4,12 @@ import base64
 import json
 import re
 import shutil
+import socket
 import subprocess
+import threading
+import time
 from argparse import Namespace
+from contextlib import suppress
 from io import BytesIO
 from threading import Thread
 from urllib.error import HTTPError
@@ -84,7 +88,9 @@ def test_predictions_are_those_of_the_inferencer(address):
             "modality 'ir' is none of the model: the model takes rgb=... depth=...",
         ),
         (dict(rgb=dict(name='a.png', data='!'), depth=png(DEPTH)), 'base64'),
-        ([], "'list' object has no attribute 'items'"),
+        ([], 'a request is {"MODALITY": {"name": "a.png", "data": BASE64}, ...}'),
+        (None, 'a request is {"MODALITY"'),
+        (dict(rgb=1, depth=png(DEPTH)), 'a request is {"MODALITY"'),
     ],
 )
 def test_what_is_wrong_is_told(address, files, message):
@@ -107,6 +113,58 @@ def test_too_much_is_told(address, monkeypatch):
         'error': 'the files are 5 MB, encoded, and 1 at most are taken: give smaller ones, or use '
         '`mmcen predict`'
     }
+
+
+def raw(address, request, wait=5.0):
+    """The status that a request gets, as bytes on the wire; None if the connection is closed."""
+    with socket.create_connection(address.removeprefix('http://').split(':'), wait) as connection:
+        connection.sendall(request)
+        first = connection.makefile('rb').readline().split()
+        return int(first[1]) if first else None
+
+
+@pytest.mark.parametrize(
+    'status, headers',
+    [
+        (200, ['Host: 127.0.0.1:7860']),
+        (200, ['Host: localhost', 'Origin: http://localhost']),
+        (200, ['Host: [::1]:80']),
+        (403, ['Host: evil.example']),  # a name that was pointed at this machine
+        (403, ['Host: 127.0.0.1.evil.example']),
+        (403, []),
+        (403, ['Host: localhost', 'Origin: http://evil.example']),
+        (403, ['Host: localhost', 'Origin: null']),
+    ],
+)
+def test_only_its_own_page_may_ask(address, status, headers):
+    request = '\r\n'.join(['GET / HTTP/1.0', *headers, '', '']).encode()
+    assert raw(address[0], request) == status
+
+
+@pytest.mark.parametrize(
+    'status, header', [(411, b'X: 1'), (411, b'Content-Length: -1'), (411, b'Content-Length: 1e3')]
+)
+def test_a_body_needs_a_length(address, status, header):
+    request = b'POST /predict HTTP/1.0\r\nHost: localhost\r\n' + header + b'\r\n\r\n{}'
+    assert raw(address[0], request) == status
+
+
+def test_slow_clients_hold_nothing(address, monkeypatch):
+    monkeypatch.setattr(page, 'DEADLINE', 1.0)
+    place = address[0].removeprefix('http://').split(':')
+    before = threading.active_count()
+    slow = [socket.create_connection(place) for _ in range(30)]
+    for connection in slow:
+        with suppress(OSError):  # closed, because there are too many
+            connection.sendall(b'POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Len')
+    time.sleep(0.3)
+    assert threading.active_count() <= before + 2 * page.CLIENTS  # each with its timer
+    time.sleep(1.5)  # trickling on does not help
+    assert threading.active_count() <= before + 1
+    with urlopen(address[0], timeout=10) as answer:
+        assert answer.status == 200
+    for connection in slow:
+        connection.close()
 
 
 def browse(address, tmp_path):
@@ -139,6 +197,12 @@ def test_the_page_in_a_browser(address, tmp_path):
         urlopen(f'{address[0]}/../secret')
     shown = browse(address[0], tmp_path)
     assert re.findall(r'<label id="field-(\w+)"', shown) == ['rgb', 'depth']
+
+
+def test_a_port_out_of_range(capsys):
+    assert command('page', str(CONFIG), 'a.pth', '--port', '99999') == 1
+    text = 'error: port 99999 is out of range: choose one of 1024 to 65535\n'
+    assert capsys.readouterr().err == text
 
 
 def test_what_is_no_model_takes_one_line(capsys, tmp_path):

@@ -272,8 +272,16 @@ def test_takes_the_list_of_a_set_of_files():
 @pytest.mark.parametrize(
     ('options', 'error', 'text'),
     [
-        ({'modalities': ['rgb', 'sonar']}, ValueError, r"'sonar' is unknown: choose one of \['rgb'"),
-        ({'modalities': [{'name': 'sonar', 'dir': 's'}]}, ValueError, r"'sonar' is unknown: choose"),
+        (
+            {'modalities': ['rgb', 'sonar']},
+            ValueError,
+            r"'sonar' is unknown: choose one of \['rgb'",
+        ),
+        (
+            {'modalities': [{'name': 'sonar', 'dir': 's'}]},
+            ValueError,
+            r"'sonar' is unknown: choose",
+        ),
         ({'modalities': []}, ValueError, 'there is no modality'),
         ({'modalities': ['rgb', 'rgb']}, ValueError, "'rgb' is listed twice"),
         ({'modalities': 'rgb'}, TypeError, "modalities is a str, 'rgb'"),

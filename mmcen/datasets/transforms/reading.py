@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import zlib
+from math import prod
 
 import cv2
 import numpy as np
@@ -12,11 +15,16 @@ from PIL import Image
 
 from ...modalities import ModalitySpec
 from ..encodings import from_file
+from .plausible import check_colour, check_depth
 
 JPEG_START, JPEG_END = b'\xff\xd8\xff', b'\xff\xd9'
 PNG_START = b'\x89PNG\r\n\x1a\n'
 PNG_LAYOUT = slice(24, 26)  # in its header: bits of a sample; 0 grey, 2 colour, 3 palette
 PNG_PLAIN = (b'\x08\x00', b'\x10\x00', b'\x08\x02')
+# A small file may claim a huge picture. The default is where Pillow refuses, 0.5 GiB of colour.
+MAX_PIXELS = int(os.environ.get('MMCEN_MAX_PIXELS', 178_956_970))
+if 'MMCEN_MAX_PIXELS' in os.environ:
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 
 def read_array(path: str, backend_args: dict | None = None, indices: bool = False) -> np.ndarray:
@@ -32,7 +40,8 @@ def read_array(path: str, backend_args: dict | None = None, indices: bool = Fals
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is truncated, or no image.
+        ValueError: it is truncated, damaged or no image, or claims more than ``MAX_PIXELS``, which
+            the environment variable ``MMCEN_MAX_PIXELS`` raises.
     """
     try:
         data = fileio.get(path, backend_args=backend_args)
@@ -42,13 +51,60 @@ def read_array(path: str, backend_args: dict | None = None, indices: bool = Fals
         ) from error
     try:
         if str(path).endswith('.npy'):
-            return np.load(io.BytesIO(data), allow_pickle=False)
+            return _decode_npy(data)
+        _check_size(data)
         return _decode_image(data, indices)
-    except (OSError, ValueError, SyntaxError, EOFError, struct.error, cv2.error) as error:
+    except Exception as error:  # decoders fed with arbitrary bytes may raise anything
         raise ValueError(
-            f'{path} cannot be read ({error}): it is truncated or of another format, '
-            'fetch or convert it again'
+            f'{path} cannot be read ({error or type(error).__name__}): it is truncated or of '
+            'another format, fetch or convert it again'
         ) from error
+
+
+def _decode_npy(data: bytes) -> np.ndarray:
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0
+    shape, _, dtype = (header if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
+    claimed = prod(shape) * dtype.itemsize
+    if dtype.hasobject or claimed != len(data) - file.tell():
+        raise ValueError(
+            f'its header claims {dtype} of shape {shape}, {claimed} bytes, and '
+            f'{len(data) - file.tell()} follow'
+        )
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _check_size(data: bytes) -> None:
+    """Look at the header before memory is taken, and at the checksums of a PNG: Pillow reads some
+    damaged files that OpenCV refuses."""
+    if data.startswith(PNG_START):
+        _verify_png(data)
+        width, height = struct.unpack('>II', data[16:24])
+    else:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f'it claims {width}x{height} pixels, more than {MAX_PIXELS}: set the environment '
+            'variable MMCEN_MAX_PIXELS to take it'
+        )
+
+
+def _verify_png(data: bytes) -> None:
+    """Raise ValueError unless all chunks are there and their checksums hold."""
+    start = len(PNG_START)
+    while True:
+        (length,) = struct.unpack_from('>I', data, start)
+        kind = data[start + 4 : start + 8]
+        end = start + 8 + length
+        (checksum,) = struct.unpack_from('>I', data, end)
+        if zlib.crc32(memoryview(data)[start + 4 : end]) != checksum:
+            raise ValueError(f'the checksum of its part {kind.decode("latin-1")} is wrong')
+        if kind == b'IEND':
+            return
+        start = end + 4
 
 
 def _decode_image(data: bytes, indices: bool) -> np.ndarray:
@@ -97,6 +153,9 @@ def as_modality(raw: np.ndarray, info: ModalitySpec, path: str) -> np.ndarray:
     Raises:
         ValueError: the file is of another type than its modality.
     """
+    if not isinstance(raw, np.ndarray) or raw.size == 0:
+        what = f'of shape {raw.shape}' if isinstance(raw, np.ndarray) else type(raw).__name__
+        raise ValueError(f'{path} holds no values ({what}): give an array (H, W) or (H, W, C)')
     return _FORMS[info.kind](raw, info, path)
 
 
@@ -109,6 +168,7 @@ def _as_colour(raw: np.ndarray, info: ModalitySpec, path: str) -> np.ndarray:
         )
     if channels == 3:
         return raw
+    check_colour(channels, path)
     shape = raw.shape[:2]  # grey, grey and opacity, or colour and opacity, which Pillow drops, too
     colour = raw.reshape(*shape, channels)[..., : 3 if channels == 4 else 1]
     return np.ascontiguousarray(np.broadcast_to(colour, (*shape, 3)))
@@ -137,6 +197,7 @@ def _as_depth(raw: np.ndarray, info: ModalitySpec, path: str) -> np.ndarray:
             f'{path} holds a depth of {depth.min():g} m, but depth is not negative: '
             'store 0 where nothing was measured'
         )
+    check_depth(depth, path)
     return depth[..., None]
 
 

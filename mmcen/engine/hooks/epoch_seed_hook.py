@@ -1,7 +1,8 @@
-"""Randomness that depends on seed and epoch alone, so that a resumed training equals one never
-stopped."""
+"""Randomness that depends on seed, epoch and iteration alone, so that a resumed training equals one
+never stopped."""
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,26 +14,31 @@ from mmengine.runner import Runner
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Seed Python, NumPy and torch anew before every training epoch.
+    """Seed Python, NumPy and torch anew before every training epoch, and torch before every step.
 
     mmengine restores weights, optimizer and schedule, but no random state: dropout and augmentation
-        of a resumed
-    training would differ. Use ``worker_init_fn=dict(type='seed_worker')`` and
+    of a resumed training would differ. Use ``worker_init_fn=dict(type='seed_worker')`` and
     ``persistent_workers=False`` in the dataloader; mmengine's own worker seeds are the same in
     every epoch.
     """
 
     def before_train_epoch(self, runner: Runner) -> None:
-        seed = int(
-            np.random.SeedSequence([runner.seed, runner.epoch, get_rank()]).generate_state(1)[0]
-        )
-        _seed(seed)
+        """Seed what the data loader draws from."""
+        _seed(_draw(runner.seed, runner.epoch, get_rank()))
+
+    def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Seed what the network draws from: validations and resuming draw numbers, too."""
+        torch.manual_seed(_draw(runner.seed, runner.iter, get_rank(), 1))
 
 
 @FUNCTIONS.register_module()
 def seed_worker(worker_id: int) -> None:
     """Seed a dataloader worker from torch's own seed for it, which is new in every epoch."""
     _seed(torch.initial_seed() % 2**32)
+
+
+def _draw(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def _seed(seed: int) -> None:

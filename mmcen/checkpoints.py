@@ -1,0 +1,143 @@
+"""Reading checkpoints that may come from anywhere: verified, and nothing in them is executed."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.runner.checkpoint import CheckpointLoader
+
+
+def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
+    """Read a checkpoint file and verify it.
+
+    Only tensors, numbers, text and mmengine's log buffers are read. The checksums of the file and
+    the weights are verified. The Python text of a config in its ``meta`` is dropped, because
+    mmengine would execute it on resuming.
+
+    Args:
+        path: File to read.
+        map_location: Device of the tensors, as for :func:`torch.load`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is damaged, no checkpoint, holds other objects, or its weights are not
+            finite.
+    """
+    path = os.path.expanduser(path)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'the checkpoint {path} does not exist: check its path')
+    try:
+        _verify_archive(path)
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # an unpickler fed with arbitrary bytes may raise anything
+        lines = str(error).strip().splitlines() or ['it is empty or not complete']
+        raise ValueError(
+            f'{path} is no checkpoint of tensors and numbers, or is damaged '
+            f'({type(error).__name__}: {lines[0]}): use an older one, or copy it again'
+        ) from error
+    return _checked(checkpoint, path)
+
+
+def _verify_archive(path: str) -> None:
+    """Check sizes and checksums: torch reads a damaged archive without a word."""
+    if not zipfile.is_zipfile(path):  # the format of torch before 1.6 has no checksums
+        return
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError('its entries are compressed, which torch never writes')
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f'the checksum of its entry {damaged} is wrong')
+
+
+def _checked(checkpoint: Any, path: str) -> Any:
+    if not isinstance(checkpoint, Mapping):
+        raise ValueError(
+            f'{path} holds a {type(checkpoint).__name__}, but a checkpoint is a dict with the '
+            'weights: save dict(state_dict=model.state_dict())'
+        )
+    state, meta = checkpoint.get('state_dict', {}), checkpoint.get('meta') or {}
+    if not isinstance(state, Mapping) or not isinstance(meta, Mapping):
+        raise ValueError(
+            f'state_dict and meta of {path} must be dicts, but are {type(state).__name__} and '
+            f'{type(meta).__name__}: save dict(state_dict=model.state_dict())'
+        )
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(
+                f"'{name}' in state_dict of {path} is a {type(value).__name__}, but weights are "
+                'tensors: save dict(state_dict=model.state_dict())'
+            )
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ValueError(
+                f"'{name}' in {path} has values that are not finite: use an older checkpoint"
+            )
+    return _without_code(checkpoint)
+
+
+def _without_code(checkpoint: Any) -> Any:
+    """Drop configs in ``meta``: text that mmengine's runner and inferencer would execute."""
+    meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
+    if isinstance(meta, dict):
+        for key in ('config', 'cfg'):
+            meta.pop(key, None)
+    return checkpoint
+
+
+def find_checkpoint(work_dir: str | Path) -> tuple[Path | None, list[str]]:
+    """Find the checkpoint to resume from: the last one, or the newest that can be read.
+
+    Args:
+        work_dir: Folder of a training.
+
+    Returns:
+        The file, or None if there is no checkpoint; and what is wrong with newer ones.
+
+    Raises:
+        ValueError: There are checkpoints, and none of them can be resumed.
+    """
+    folder, faults = Path(work_dir), []
+    named = folder / 'last_checkpoint'
+    name = named.read_text(errors='replace').strip() if named.is_file() else ''
+    first = [Path(name)] if name else []
+    others = [path for path in folder.glob('*.pth') if not path.name.startswith('best_')]
+    others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in dict.fromkeys([*(path.absolute() for path in (*first, *others))]):
+        try:
+            checkpoint = read_checkpoint(path)
+        except (ValueError, FileNotFoundError) as error:
+            faults.append(str(error))
+            continue
+        meta = checkpoint.get('meta') or {}
+        if {'epoch', 'iter'} <= set(meta) and {'optimizer', 'message_hub'} <= set(checkpoint):
+            return path, faults
+        faults.append(f'{path} holds weights and no state of a training')
+    if others:
+        raise ValueError(f'no checkpoint in {work_dir} can be resumed: {"; ".join(faults)}')
+    return None, faults
+
+
+def guard_loading() -> None:
+    """Let everything that mmengine loads pass through this module, whatever config or tool asks."""
+    for prefix, loader in list(CheckpointLoader._schemes.items()):
+        own = load_from_local if prefix == '' else _guarded(loader)
+        CheckpointLoader.register_scheme(prefix, own, force=True)
+
+
+def load_from_local(filename: str, map_location: Any = None) -> Any:
+    """Take the place of mmengine's loader of files, under the name that its log shows."""
+    return read_checkpoint(filename, map_location)
+
+
+def _guarded(loader: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(loader)
+    def load(*args: Any, **kwargs: Any) -> Any:
+        return _without_code(loader(*args, **kwargs))
+
+    return load

@@ -1,0 +1,71 @@
+"""Doubts about files that can be read and are hardly what they should be."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from functools import cache
+
+import numpy as np
+
+NEAREST, FARTHEST = 0.1, 100.0  # metres that the median of a frame's depth lies between
+MISSING = 0.95  # share of a frame without depth
+
+
+class ImplausibleWarning(UserWarning, ValueError):
+    """A file that is hardly what it should be.
+
+    ``warnings.simplefilter('error', ImplausibleWarning)`` makes it an error, which ``--strict`` of
+    the command line does.
+    """
+
+
+def check_depth(depth: np.ndarray, path: str) -> None:
+    """Warn once for each folder if depth cannot be metres, or nearly none was measured.
+
+    Args:
+        depth: (H, W) in metres, 0 where nothing was measured.
+        path: File, for the text.
+    """
+    sample = depth[::8, ::8]  # a few thousand values say enough
+    measured = sample[sample > 0]
+    missing = 1 - measured.size / sample.size
+    if missing > MISSING:
+        _doubt(
+            os.path.dirname(path),
+            'missing',
+            f'{path} has no depth in {missing:.0%} of its pixels: check that it is depth, and '
+            'what stands for not measured (0 or NaN)',
+        )
+    elif not NEAREST <= (median := float(np.median(measured))) <= FARTHEST:
+        _doubt(
+            os.path.dirname(path),
+            'unit',
+            f'{path} has a median depth of {median:.4g} m, not within {NEAREST:g} to '
+            f'{FARTHEST:g}: correct the unit of the modality, or predict with --depth-unit',
+        )
+
+
+def check_colour(channels: int, path: str) -> None:
+    """Warn once for each folder if one channel is given as colour."""
+    if channels < 3:
+        _doubt(
+            os.path.dirname(path),
+            'grey',
+            f'{path} has one channel, but its modality is colour: it is taken as grey; check that '
+            'it is no depth of 8 bits',
+        )
+
+
+def _doubt(source: str, rule: str, text: str) -> None:
+    """Warn of the first file of a source; where warnings are errors, of every file."""
+    told = _told(source, rule)
+    if not told:
+        warnings.warn(text, ImplausibleWarning, stacklevel=4)
+        told.append(text)
+
+
+@cache
+def _told(source: str, rule: str) -> list[str]:
+    """What was said of a source, which is kept for as long as the process lasts."""
+    return []

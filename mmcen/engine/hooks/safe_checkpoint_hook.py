@@ -1,0 +1,232 @@
+"""Checkpoints that survive a kill, and a stop on request."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+
+from ...files import remove_unfinished, whole_file
+from ..loops import ExactEpochLoop
+
+STOPPED = 'stopped.pth'
+
+
+@register_backend('WholeFileBackend')
+class WholeFileBackend(LocalBackend):
+    """Local files that are complete or not there, also after a kill or a power failure."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write a file under another name, and rename it when the disk has it."""
+        with whole_file(filepath, durable=True) as part:
+            part.write_bytes(obj)
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """Save checkpoints so that a training can be killed at any moment and resumed exactly.
+
+    A checkpoint is complete or not there, older ones are deleted after the new one is complete. A
+    checkpoint of another model is refused when resuming. After a checkpoint that was saved before
+    its validation, that validation is run first.
+
+    SIGTERM and Ctrl-C save ``stopped.pth`` after the current step and end the program with the
+    command that resumes it; a second signal ends it at once.
+
+    Args:
+        kwargs: As for mmengine's ``CheckpointHook``.
+
+    Raises:
+        OSError: A checkpoint cannot be written; the last good one stays.
+        ValueError: The resumed checkpoint is of another model.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        if kwargs.get('backend_args') is None and kwargs.get('file_client_args') is None:
+            kwargs['backend_args'] = dict(backend='WholeFileBackend')
+        super().__init__(**kwargs)
+        self._meta: dict[str, Any] = {}
+        self._validated = False
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    # resuming
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Remember where a resumed checkpoint stands, and refuse one of another model."""
+        if not runner._resume:
+            return
+        self._meta = dict(checkpoint['meta'])
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        try:
+            _load_checkpoint_to_model(model, checkpoint, strict=True)
+        except RuntimeError as error:
+            raise ValueError(another_model(error)) from error
+
+    def before_train(self, runner: Runner) -> None:
+        """Take up a resumed training where its checkpoint stands."""
+        super().before_train(runner)
+        if is_main_process() and os.path.isdir(self.out_dir):
+            remove_unfinished(self.out_dir)
+        self._listen()
+        loop, done = runner.train_loop, self._meta.get('batches_done', 0)
+        if isinstance(loop, ExactEpochLoop):
+            loop.batches_done = done
+        elif done and isinstance(loop, EpochBasedTrainLoop):
+            raise ValueError(
+                f'the checkpoint was saved after {done} batches of an epoch, which '
+                f"{type(loop).__name__} cannot resume: set train_cfg.type='ExactEpochLoop'"
+            )
+        if self._meta and not done and self._validation_is_due(runner):
+            runner.val_loop.run()
+
+    def _validation_is_due(self, runner: Runner) -> bool:
+        """Whether the resumed checkpoint was saved right before a validation."""
+        loop = runner.train_loop
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        now, last = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+        return (
+            runner.val_loop is not None
+            and not self._meta.get('validated', False)
+            and now >= loop.val_begin
+            and (now % loop.val_interval == 0 or now == last)
+        )
+
+    # saving
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        meta['validated'] = self._validated
+        if not self.by_epoch:
+            meta |= _batches_done(runner, meta['iter'])
+        with self._deleting_last(), self._in_a_sentence(runner):
+            super()._save_checkpoint_with_step(runner, step, meta)
+        stopped = os.path.join(self.out_dir, STOPPED)
+        if is_main_process() and os.path.isfile(stopped):  # the new one is further
+            os.unlink(stopped)
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        self._validated = True
+        try:
+            with self._deleting_last(), self._in_a_sentence(runner):
+                super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self._validated = False
+
+    @contextmanager
+    def _deleting_last(self) -> Iterator[None]:
+        """Keep what the parent deletes until everything is written."""
+        backend = self.file_backend
+        old: list[str] = []
+        if 'remove' in vars(backend):  # already kept by the caller
+            yield
+            return
+        backend.remove = old.append
+        try:
+            yield
+        finally:
+            del backend.remove
+        for path in old:
+            if os.path.isfile(path):
+                backend.remove(path)
+
+    @contextmanager
+    def _in_a_sentence(self, runner: Runner) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f'a checkpoint cannot be written to {self.out_dir} ({error.strerror}): make room, '
+                f'and go on from the last good one with {resume_command()}',
+            ) from error
+
+    # stopping
+
+    def _listen(self) -> None:
+        """Note the first signal; the second one does what it did before."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def note(number: int, frame: Any) -> None:
+            self._signal = number
+            self._ignore()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # other processes end when the main one does, after it has saved
+            handler = note if is_main_process() else signal.SIG_IGN
+            self._handlers[number] = signal.signal(number, handler)
+
+    def _ignore(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Save by iterations, and stop if a signal came."""
+        super().after_train_iter(runner, *args, **kwargs)
+        if self._signal is not None:
+            iterations = runner.iter + 1
+            done = _batches_done(runner, iterations)
+            self._stop(runner, dict(epoch=runner.epoch, iter=iterations, **done))
+
+    def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Stop a validation if a signal came; it is run anew when resuming."""
+        if self._signal is not None and runner.iter:
+            self._stop(runner, dict(epoch=runner.epoch, iter=runner.iter))
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave signals as they were."""
+        self._ignore()
+        super().after_train(runner)
+
+    def _stop(self, runner: Runner, meta: dict) -> None:
+        iterations = meta['iter']
+        with self._in_a_sentence(runner):
+            runner.save_checkpoint(
+                self.out_dir, STOPPED, meta=meta, by_epoch=False, backend_args=self.backend_args
+            )
+            with whole_file(os.path.join(runner.work_dir, 'last_checkpoint')) as part:
+                part.write_text(os.path.join(self.out_dir, STOPPED))
+        number = int(self._signal or 0)
+        sys.stderr.write(
+            f'\nstopped by {signal.Signals(number).name} after {iterations} iterations, which are '
+            f'saved: go on with {resume_command()}\n'
+        )
+        raise SystemExit(128 + number)
+
+
+def _batches_done(runner: Runner, iterations: int) -> dict[str, int]:
+    """How many batches of the running epoch are done, for training by epochs."""
+    loop = runner.train_loop
+    if not isinstance(loop, EpochBasedTrainLoop):
+        return {}
+    return {'batches_done': iterations - loop.epoch * len(loop.dataloader)}
+
+
+def another_model(error: Exception) -> str:
+    """A sentence for what mmengine says about weights that do not fit."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (
+        f'the checkpoint is of another model ({" ".join(lines[1:])[:200]}): give the config that '
+        'it was trained with'
+    )
+
+
+def resume_command() -> str:
+    """The running command, made to resume."""
+    args = sys.argv if '--resume' in sys.argv else [*sys.argv, '--resume']
+    return shlex.join(['python', *args] if args[0].endswith('.py') else args)

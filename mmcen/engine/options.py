@@ -1,0 +1,98 @@
+"""Configs and their overrides from a command line, with a sentence for what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+# Entries that Runner, our command line and mmsegmentation read, whether a config has them or not.
+KNOWN = {
+    *inspect.signature(Runner.__init__).parameters,
+    *('runner_type', 'tta_pipeline', 'find_unused_parameters', 'sync_bn', 'custom_imports'),
+}
+
+
+class Options(DictAction):
+    """``KEY=VALUE ...`` on a command line, as mmengine's, which ends in a traceback otherwise."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        """Read all of them."""
+        for value in values if isinstance(values, list) else [values]:
+            key, equals, _ = value.partition('=')
+            if not (equals and all(key.split('.'))):
+                raise argparse.ArgumentError(self, f"'{value}' is not KEY=VALUE, such as a.b=1")
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError, RecursionError) as error:
+            raise argparse.ArgumentError(
+                self, f'{values} cannot be read ({str(error)[:80]}): give numbers, words or "[a,b]"'
+            ) from error
+
+
+def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
+    """Read a config file and apply overrides to it.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be read, or an override is of an entry that there is not.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'config {path} does not exist: see configs/cen/ for what there is')
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is Python, which may raise anything
+        lines = str(error).strip().splitlines() or ['']
+        kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+        raise ValueError(
+            f'{path} cannot be read ({kind}{lines[-1].strip()}): correct it'
+        ) from error
+    for key in options or {}:
+        check_key(cfg, key)
+    try:
+        cfg.merge_from_dict(dict(options or {}))
+    except (KeyError, TypeError, AssertionError, AttributeError) as error:
+        raise ValueError(
+            f'--cfg-options {" ".join(options or {})} do not fit the config '
+            f'({str(error).splitlines()[0][:200]}): look at what it has there'
+        ) from error
+    return cfg
+
+
+def check_key(cfg: Any, key: str) -> None:
+    """Refuse an override of an entry that the config has not, and that looks like a slip.
+
+    All but the last part must be there. The last one may be new, unless it is much like another.
+
+    Raises:
+        ValueError: The entry is not there; the text names the nearest.
+    """
+    parts, place = key.split('.'), getattr(cfg, '_cfg_dict', cfg)
+    for depth, part in enumerate(parts):
+        if isinstance(place, Sequence) and not isinstance(place, str):
+            if not part.isdecimal() or int(part) >= len(place):
+                raise ValueError(_unknown(key, depth, map(str, range(len(place)))))
+            place = place[int(part)]
+            continue
+        if not isinstance(place, Mapping):  # a value in place of None or of a number
+            return
+        names = {*place, *(KNOWN if depth == 0 else ())}
+        last = depth == len(parts) - 1
+        slip = get_close_matches(part, names, cutoff=0.8)
+        if part not in names and (slip or not last or depth == 0):
+            raise ValueError(_unknown(key, depth, names))
+        place = place.get(part)
+
+
+def _unknown(key: str, depth: int, names: Any) -> str:
+    parts = key.split('.')
+    nearest = get_close_matches(parts[depth], list(names), n=1, cutoff=0.5)
+    place = '.'.join(parts[:depth]) or 'the config'
+    hint = f', did you mean {nearest[0]!r}?' if nearest else ': look at the config'
+    return f'--cfg-options {key}: {place} has no {parts[depth]!r}{hint}'

@@ -1,0 +1,52 @@
+"""Files that can be read and are hardly what they should be are doubted, once for each folder."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from mmcen.datasets.transforms.plausible import ImplausibleWarning, check_colour, check_depth
+
+ROOM = np.random.default_rng(0).uniform(1, 5, (48, 64)).astype(np.float32)
+
+
+def sparse(share):
+    depth = ROOM.copy()
+    depth[np.random.default_rng(1).uniform(size=depth.shape) > share] = 0
+    return depth
+
+
+@pytest.mark.parametrize('depth', [ROOM, ROOM * 15, ROOM / 10, sparse(0.3)])
+def test_rooms_and_streets_pass(depth, recwarn, tmp_path):
+    check_depth(depth, str(tmp_path / 'a.png'))
+    check_colour(3, str(tmp_path / 'a.png'))
+    assert not recwarn
+
+
+@pytest.mark.parametrize(
+    'check, text',
+    [
+        (lambda path: check_depth(ROOM * 1000, path), 'has a median depth of '),
+        (lambda path: check_depth(ROOM / 1000, path), 'has a median depth of '),
+        (lambda path: check_depth(sparse(0.01), path), 'has no depth in '),
+        (lambda path: check_depth(ROOM * 0, path), 'has no depth in 100% of its pixels'),
+        (lambda path: check_colour(1, path), 'has one channel, but its modality is colour'),
+    ],
+)
+def test_doubts(check, text, tmp_path):
+    first, second, elsewhere = (str(tmp_path / name) for name in ('a.png', 'b.png', 'c/a.png'))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter('always')
+        for path in (first, second, elsewhere):
+            check(path)
+    assert [str(one.message).split()[0] for one in told] == [first, elsewhere]
+    assert all(text in str(one.message) for one in told)
+
+
+def test_strict(tmp_path):
+    """As errors every file is refused, not the first alone."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', ImplausibleWarning)
+        for name in ('a.png', 'b.png'):
+            with pytest.raises(ValueError, match=f'{name} has a median depth of'):
+                check_depth(ROOM * 1000, str(tmp_path / name))
