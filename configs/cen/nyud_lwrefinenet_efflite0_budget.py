@@ -1,7 +1,7 @@
-# Exchange under a budget: 30 % of the channels, those whose exchange lowers the loss most. No
-# penalty, which would act on the scales without need.
+# Exchange under a budget: each stream takes 30 % of its channels from the other one. It needs no
+# penalty, and no scale has to fall below a threshold.
 _base_ = 'nyud_lwrefinenet_efflite0.py'
-model = dict(backbone=dict(norm_cfg=dict(_delete_=True, type='CENBN', budget=0.3)))
+model = dict(exchange=dict(budget=0.3))
 custom_hooks = [
     dict(type='EpochSeedHook'),
     dict(type='ExchangeBudgetHook'),

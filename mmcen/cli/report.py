@@ -1,5 +1,5 @@
 """Write one self-contained HTML page about a training: `mmcen report WORK_DIR`. It has scores,
-curves, exchange by layer over time, scores by class, pictures and the configuration."""
+curves, exchange by layer and channel, scores by class, pictures and the configuration."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ table { border-collapse: collapse; }
 th, td { padding: .15rem .8rem; text-align: right; border-bottom: 1px solid #eee; }
 th:first-child, td:first-child { text-align: left; }
 td.best { font-weight: bold; }
+p.warning { background: #fff3cd; border-left: 4px solid #e0a800; padding: .6rem 1rem; }
 img { max-width: 100%; }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 12px; }
 """
@@ -50,12 +51,27 @@ def page(run: RunLog) -> str:
     )
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n{body}\n</body></html>\n'
+        f'<style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n{warning(run)}{body}\n</body></html>\n'
+    )
+
+
+def warning(run: RunLog) -> str:
+    """A paragraph for a run in which nothing is exchanged."""
+    shares = [y for name, (_, y) in run.training.items() if name.startswith('exchanged/')]
+    shares += [y for layers in run.exchange.values() for _, y in layers.values()]
+    if not shares or any(y[-1] > 0 for y in shares):
+        return ''
+    was = any((y > 0).any() for y in shares)
+    what = 'is exchanged at the end of this run' if was else 'was exchanged in this run'
+    return (
+        f'<p class="warning">Nothing {what}: the ensemble alone fuses its streams. Exchange under '
+        'a budget, or raise the coefficient of SparsityHook, the learning rate of the scales or '
+        'the threshold; see docs/exchange.md.</p>\n'
     )
 
 
 def sections(run: RunLog) -> Iterator[tuple[str, str, str]]:
-    from ..visualization.figures import curves, exchange_by_layer
+    from ..visualization.figures import curves, exchange_by_layer, mask_by_layer
 
     yield 'scores', 'Scores', scores(run)
     yield (
@@ -74,6 +90,13 @@ def sections(run: RunLog) -> Iterator[tuple[str, str, str]]:
         'exchange',
         'Exchange by layer',
         image(exchange_by_layer(run.exchange), 'exchange by layer') if run.exchange else '',
+    )
+    yield (
+        'mask',
+        'Exchanged channels',
+        image(mask_by_layer(run.masks, list(run.exchange)), 'exchanged channels by layer')
+        if run.masks
+        else '',
     )
     yield 'classes', 'Classes', classes(run)
     yield 'pictures', 'Pictures', pictures(run)
@@ -96,11 +119,12 @@ def scores(run: RunLog) -> str:
 
 
 def training_groups(run: RunLog) -> dict[str, dict[str, Series]]:
-    """Panels: losses, the share of exchanged channels, the ensemble's scores, rates."""
+    """Panels: losses, exchanged shares and their budget, churn, the ensemble's scores, rates."""
     found = run.training
     chosen = {
         'loss': [n for n in found if n == 'loss' or '.loss' in n or n.startswith('loss')],
-        'exchanged share': [n for n in found if n.startswith('exchanged/')],
+        'exchanged share': [n for n in found if n.startswith(('exchanged/', 'budget/'))],
+        'churn': [n for n in found if n == 'churn'],
         'decision scores': [n for n in found if n.startswith('alpha/')],
         'learning rate': [n for n in found if n.endswith('lr')],
     }

@@ -14,7 +14,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, HOOKS, MODELS, init_default_scope
 
-from ..core import exchange_norms
+from ..core import Budget, exchange_norms
 from ..engine.options import read_config
 from ..layers import ExchangeNorm
 from ..models.backbones.efficientnet_lite import PREFIX, weights_file
@@ -96,12 +96,7 @@ def _model(cfg: Config, report: Report) -> None:
             f'{type(n).__name__}, along the {n.axis}, {n.selection}' for n in exchanging.values()
         }
         facts['exchange'] += sorted(kinds)
-        hooks = [h for h in cfg.get('custom_hooks') or () if h['type'] == 'SparsityHook']
-        facts['exchange'].append(
-            f'SparsityHook: coefficient {HOOKS.build(hooks[0]).coefficient:g}'
-            if hooks
-            else 'no SparsityHook: no scale is drawn to zero, so that little will be exchanged'
-        )
+        facts['exchange'].append(_choosing(cfg, exchanging.values()))
     facts['parameters'] = [
         f'{name}: {count / 1e6:.3f} M'
         for name, child in model.named_children()
@@ -114,6 +109,19 @@ def _model(cfg: Config, report: Report) -> None:
         for init in inits if isinstance(inits, list) else [inits]:
             if init['type'] == 'Pretrained':
                 _weights(init['checkpoint'], report)
+
+
+def _choosing(cfg: Config, norms: Iterable[ExchangeNorm]) -> str:
+    """What chooses the exchanged channels in a training."""
+    hooks = {h['type']: h for h in cfg.get('custom_hooks') or ()}
+    if all(isinstance(norm.selection, Budget) for norm in norms):
+        if 'ExchangeBudgetHook' in hooks:
+            options = dict(hooks['ExchangeBudgetHook'])
+            return f'{options.pop("type")}: {options or "defaults"}'
+        return 'no ExchangeBudgetHook: the exchanged channels are evenly spread and stay the same'
+    if 'SparsityHook' in hooks:
+        return f'SparsityHook: coefficient {HOOKS.build(hooks["SparsityHook"]).coefficient:g}'
+    return 'no SparsityHook: no scale is drawn to zero, so that little will be exchanged'
 
 
 def _weights(checkpoint: str, report: Report) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from .run_log import Series
 
@@ -33,20 +35,22 @@ def curves(groups: Mapping[str, Mapping[str, Series]], step: str = 'step') -> Fi
 
 
 def exchange_by_layer(exchange: Mapping[str, Mapping[str, Series]]) -> Figure:
-    """Share of exchanged channels, 0..1: a row for each layer, a column for each step, a panel for
-    each stream."""
+    """Share of exchanged channels: a row for each layer, a column for each step, a panel for each
+    stream. The colours end at 0.5, the sub-part of one of two streams, unless a share is higher."""
     layers = list(next(iter(exchange.values())))
     figure = Figure(
         figsize=(max(WIDTH, 3 * len(exchange)), 1.4 + 0.17 * len(layers)), layout='constrained'
     )
     axes = figure.subplots(1, len(exchange), squeeze=False, sharey=True)[0]
+    highest = max(y.max() for by_layer in exchange.values() for _, y in by_layer.values())
+    top = 0.5 if highest <= 0.5 else 1.0
     for axis, (stream, by_layer) in zip(axes, exchange.items(), strict=True):
         steps = sorted({step for x, _ in by_layer.values() for step in x})
         image = np.full((len(layers), len(steps)), np.nan)
         for i, layer in enumerate(layers):
             x, y = by_layer[layer]
             image[i, np.searchsorted(steps, x)] = y
-        shown = axis.imshow(image, aspect='auto', vmin=0, vmax=1, interpolation='nearest')
+        shown = axis.imshow(image, aspect='auto', vmin=0, vmax=top, interpolation='nearest')
         axis.set_title(stream, fontsize=10)
         axis.set_xlabel('step', fontsize=8)
         places = np.linspace(0, len(steps) - 1, min(5, len(steps))).astype(int)
@@ -56,15 +60,49 @@ def exchange_by_layer(exchange: Mapping[str, Mapping[str, Series]]) -> Figure:
     return figure
 
 
+def mask_by_layer(masks: Mapping[str, np.ndarray], streams: Sequence[str]) -> Figure:
+    """Which channels are exchanged: a row for each layer, in it a line for each stream, which has a
+    colour where its channel comes from the others.
+
+    Args:
+        masks: Layer to its mask, boolean (S, C); channels are drawn over the whole width.
+        streams: S names.
+    """
+    colours = np.array([to_rgb(f'C{s % 10}') for s in range(len(streams))])[:, None]  # (S, 1, 3)
+    height = 1.2 + len(masks) * (0.08 + 0.07 * len(streams))
+    figure = Figure(figsize=(WIDTH, height), layout='constrained')
+    axis = figure.subplots()
+    for i, mask in enumerate(masks.values()):
+        image = np.where(mask[..., None], colours, 0.93)  # (S, C, 3)
+        axis.imshow(image, extent=(0, 1, i + 0.42, i - 0.42), aspect='auto')
+    axis.set_xlim(0, 1)
+    axis.set_ylim(len(masks) - 0.5, -0.5)
+    axis.set_xticks([])
+    axis.set_xlabel('channels of a layer, in order', fontsize=8)
+    names = [f'{name} ({mask.shape[1]})' for name, mask in masks.items()]
+    axis.set_yticks(range(len(masks)), names, fontsize=6)
+    patches = [
+        Patch(color=tuple(colour[0]), label=f'{name}: {_share(masks, s):.0%} from the others')
+        for s, (name, colour) in enumerate(zip(streams, colours, strict=True))
+    ]
+    figure.legend(handles=patches, loc='outside upper center', ncols=len(streams), fontsize=8)
+    return figure
+
+
+def _share(masks: Mapping[str, np.ndarray], stream: int) -> float:
+    """Share of a stream's channels, over all layers, that are exchanged."""
+    return float(np.concatenate([mask[stream] for mask in masks.values()]).mean())
+
+
 def scale_proportions(
     layers: Mapping[str, np.ndarray], thresholds: Mapping[str, float], streams: Sequence[str]
 ) -> Figure:
     """Proportion of the scaling factors, Figs. 7 and 12: a bar for each channel, divided as the
-    streams' |gamma|; white where all are below the threshold.
+    streams' |gamma|; white where all are below the threshold, if there is one.
 
     Args:
         layers: layer to |gamma|, (S, C).
-        thresholds: layer to theta.
+        thresholds: layer to theta; 0 where exchange has no threshold.
         streams: S names.
     """
     figure = Figure(figsize=(WIDTH, 1.0 + 0.9 * len(layers)), layout='constrained')
@@ -88,24 +126,29 @@ def scale_proportions(
 
 
 def scales_over_training(
-    steps: Sequence[float], gamma: np.ndarray, penalised: np.ndarray, threshold: float, title: str
+    steps: Sequence[float],
+    gamma: np.ndarray,
+    groups: Mapping[str, np.ndarray],
+    threshold: float | None,
+    title: str,
 ) -> Figure:
-    """Scaling factors of one stream and layer, Fig. 8: a line for each channel, within and beyond
-    the sparsity constraint.
+    """Scaling factors of one stream and layer, Fig. 8: a line for each channel, a panel for each
+    group of channels.
 
     Args:
         steps: N times.
         gamma: (N, C).
-        penalised: boolean (C,).
-        threshold: theta, drawn as a line.
+        groups: Title to the channels of a panel, boolean (C,).
+        threshold: theta, drawn as a line; None for exchange that has no threshold.
+        title: Title of the figure.
     """
     figure = Figure(figsize=(WIDTH, 3.2), layout='constrained')
-    axes = figure.subplots(1, 2, sharey=True)
-    for axis, which, name in zip(axes, (penalised, ~penalised), ('within', 'beyond'), strict=True):
+    axes = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
+    for axis, (name, which) in zip(axes, groups.items(), strict=True):
         axis.plot(steps, gamma[:, which], linewidth=0.6)
-        for sign in (-1, 1):
-            axis.axhline(sign * threshold, color='black', linestyle=':', linewidth=0.8)
-        axis.set_title(f'{name} the sparsity constraint, {which.sum()} channels', fontsize=9)
+        for place in () if threshold is None else (-threshold, threshold):
+            axis.axhline(place, color='black', linestyle=':', linewidth=0.8)
+        axis.set_title(f'{name}, {which.sum()} channels', fontsize=9)
         axis.set_xlabel('epoch', fontsize=8)
         axis.grid(alpha=0.3)
     axes[0].set_ylabel('gamma', fontsize=8)

@@ -73,6 +73,15 @@ class RunLog:
             found.setdefault(stream, {})[layer] = series
         return found
 
+    @property
+    def masks(self) -> dict[str, np.ndarray]:
+        """Layer to the channels that are exchanged after the last epoch, boolean (S, C)."""
+        path = self.work_dir / 'exchange_masks.npz'
+        if not path.is_file():
+            return {}
+        with np.load(path) as file:
+            return dict(file)
+
     @cached_property
     def classes(self) -> dict[str, dict[str, list[float]]]:
         """Stream (or ``ensemble``) to class to its IoU and accuracy in the last validation, %."""

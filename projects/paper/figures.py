@@ -5,6 +5,7 @@ predictions   models side by side on one's own frames (Figs. 4 to 6)
 proportions   scaling factors of the streams, channel by channel, in each layer (Figs. 7 and 12)
 scales        scaling factors of a layer over training, from its checkpoints (Fig. 8)
 exchange      exchanged share of each layer over training, from its log
+mask          which channels of each layer are exchanged
 curves        trainings side by side: losses, scores or shares, from their logs
 sensitivity   a metric by lambda and theta, from the table of `run.py run figure9` (Fig. 9)
 """
@@ -70,6 +71,8 @@ def parse_args() -> argparse.Namespace:
     one.add_argument('work_dir', type=Path, help='with checkpoints epoch_<n>.pth or iter_<n>.pth')
     one.add_argument('--layer', help='name of an exchanging norm; default: one in the middle')
     one.add_argument('--stream', help='default: the first')
+    one = add('mask', 'which channels of each layer are exchanged', True)
+    one.add_argument('--layers', nargs='+', help='names of exchanging norms; default all')
     one = add('exchange', 'exchanged share by layer over training')
     one.add_argument('work_dir', type=Path, help='of a training')
     one = add('curves', 'trainings side by side')
@@ -132,11 +135,14 @@ def draw_features(args) -> Figure:
     layer = args.layer or middle(norms)
     norm = norms_of(inferencer.model, [layer])[layer]
     seen = []
-    handle = norm.norm.register_forward_hook(lambda module, given, y: seen.append(y))
+    # the layer's features as they are before its exchange; an activation may overwrite them
+    norm.exchange = False
+    handle = norm.register_forward_hook(lambda module, given, y: seen.append(y.clone()))
     (frame,) = find_frames(dict(args.input), inferencer.modalities)[:1]
     (found,) = inferencer.predict([frame])
     handle.remove()
-    features = seen[0][0].unflatten(0, (norm.grid.size, -1))  # (S, C, h, w), before the exchange
+    norm.exchange = True
+    features = norm.grid.unfold(seen[0])[0].flatten(0, 1)  # (S, C, h, w)
     mask = norm.exchange_mask().flatten(0, 1)  # (S, C)
     streams = stream_names(inferencer.model)
     kinds = {f'{name} ~ 0': mask[s] for s, name in enumerate(streams)}
@@ -196,8 +202,22 @@ def draw_proportions(args) -> Figure:
     gammas = {
         name: norm.gamma().detach().abs().flatten(0, 1).numpy() for name, norm in norms.items()
     }
-    thresholds = {name: norm.selection.threshold for name, norm in norms.items()}
+    thresholds = {name: threshold_of(norm) or 0.0 for name, norm in norms.items()}
     return scale_proportions(gammas, thresholds, stream_names(model))
+
+
+def threshold_of(norm) -> float | None:
+    """theta, or None where another selection exchanges."""
+    return getattr(norm.selection, 'threshold', None)
+
+
+def draw_mask(args) -> Figure:
+    from mmcen.visualization.figures import mask_by_layer
+
+    model = load(args.config, args.checkpoint).model
+    norms = norms_of(model, args.layers)
+    masks = {name: norm.exchange_mask().flatten(0, 1).numpy() for name, norm in norms.items()}
+    return mask_by_layer(masks, stream_names(model))
 
 
 def draw_scales(args) -> Figure:
@@ -229,13 +249,17 @@ def draw_scales(args) -> Figure:
                 f'{paths[step]} has no {layer}: keep checkpoints of one training in {args.work_dir}'
             )
         gammas.append(state[f'{layer}.norm.weight'].view(-1, norm.num_features)[s].numpy())
-    return scales_over_training(
-        steps,
-        np.stack(gammas),
-        norm.penalised.flatten(0, 1)[s].numpy(),
-        norm.selection.threshold,
-        f'{layer}, {stream}',
-    )
+    threshold = threshold_of(norm)
+    if threshold is None:
+        mask = norm.exchange_mask().flatten(0, 1)[s].numpy()
+        groups = {'exchanged at the end': mask, 'not exchanged': ~mask}
+    else:
+        within = norm.penalised.flatten(0, 1)[s].numpy()
+        groups = {
+            'within the sparsity constraint': within, 'beyond the sparsity constraint': ~within
+        }  # fmt: skip
+    title = f'{layer}, {stream}'
+    return scales_over_training(steps, np.stack(gammas), groups, threshold, title)
 
 
 def draw_exchange(args) -> Figure:
@@ -307,6 +331,7 @@ DRAW = {
     'proportions': draw_proportions,
     'scales': draw_scales,
     'exchange': draw_exchange,
+    'mask': draw_mask,
     'curves': draw_curves,
     'sensitivity': draw_sensitivity,
 }

@@ -176,6 +176,10 @@ ROOMS = f"_base_ = '{ROOT}/configs/cen/rooms_lwrefinenet_r18.py'\n"
         ('val_dataloader = val_cfg = val_evaluator = None', ['train data\n', 'test data\n']),
         ("custom_hooks = [dict(type='SparsityHook')]", ['SparsityHook: coefficient 0.005']),
         ('custom_hooks = None', ['no SparsityHook']),
+        ("model = dict(exchange=dict(budget=0.3))", ['no ExchangeBudgetHook']),
+        ("model = dict(exchange=dict(budget=0.3))\n"
+         "custom_hooks = [dict(type='ExchangeBudgetHook', ramp=0.1)]",
+         ["ExchangeBudgetHook: {'ramp': 0.1}"]),
         ("model = dict(init_cfg=[dict(type='Pretrained', checkpoint='own.py')])",
          ['  starts from own.py']),
         ("optim_wrapper = dict(optimizer=dict(_delete_=True, type='Adadelta'))", ['  Adadelta\n']),

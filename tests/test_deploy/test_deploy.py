@@ -147,6 +147,7 @@ SEGMENTORS = {
     'fixed channels': dict(backbone=dict(RESNET, norm_cfg=dict(type='CENBN', selection='fixed'))),
     'all norms': dict(backbone=MOBILENET, head=ASPP, exchange=dict(after='every')),
     'private parts': dict(exchange=dict(private=['conv1', 'layer2'])),
+    'budget': dict(exchange=dict(budget=0.3)),
     'psp': dict(head=PSP),
     'mobilenet, aspp': dict(backbone=MOBILENET, head=ASPP),
     'hrnet, fcn': dict(backbone=HRNET, head=FCN),

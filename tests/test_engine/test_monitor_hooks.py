@@ -2,18 +2,21 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
 from torch import nn
 
-from mmcen.core.grid import StreamGrid
+from mmcen.core import ExchangeBudget, StreamGrid
 from mmcen.engine import ExchangeMonitorHook, LastAndBestHook
 from mmcen.layers import CENBN, StreamEnsemble
 
+KEYS = ('budget/wanted', 'budget/met', 'churn')
+
 
 @pytest.fixture
-def runner(request):
+def runner(request, tmp_path):
     """Two exchanging norms of 4 and 8 channels over three named streams; nothing exchanged yet."""
     model = nn.Module()
     model.streams = ('a', 'b', 'c')
@@ -31,6 +34,7 @@ def runner(request):
         scalars=scalars,
         iter=49,
         max_iters=100,
+        work_dir=str(tmp_path),
         epoch=1,
     )
 
@@ -66,6 +70,53 @@ def test_shares_and_scores(runner, warnings):
     assert warnings == []
 
 
+def test_the_masks_of_the_last_epoch_are_in_a_file(runner, warnings, tmp_path):
+    with torch.no_grad():
+        runner.model.wide.gamma()[0, 0, :3] = 0.0
+    ExchangeMonitorHook().after_train_epoch(runner)
+    with np.load(tmp_path / 'exchange_masks.npz') as masks:
+        assert set(masks) == {'wide', 'narrow'}
+        assert masks['wide'].shape == (3, 12)
+        assert masks['wide'].nonzero()[1].tolist() == [0, 1, 2]
+
+
+@pytest.fixture
+def budgets(runner):
+    """The runner's norms under a budget of a quarter."""
+    runner.model.wide = CENBN(12, modalities=3, budget=0.25)
+    runner.model.narrow = CENBN(8, modalities=3, budget=0.25)
+    return runner
+
+
+def test_a_budget_and_its_churn(budgets, warnings):
+    options = dict(criterion='gamma', begin=0.2, end=0.6, interval=20, ramp=0.1)
+    budget = ExchangeBudget(budgets.model, **options)
+    budget.start(0, 100)
+    hook = ExchangeMonitorHook(interval=1)
+    seen = []
+    for budgets.iter in range(100):
+        budget.step(budgets.iter + 1, 100)
+        hook.after_train_iter(budgets, batch_idx=0)
+        logged = budgets.message_hub.log_scalars
+        seen.append({k: logged[f'train/{k}'].current() for k in KEYS})
+    assert seen[0]['budget/wanted'] == pytest.approx(0.1)
+    assert seen[0]['budget/met'] == pytest.approx(0.1, abs=0.03)  # 1 of 12 and 1 of 8
+    assert seen[49]['budget/wanted'] == pytest.approx(0.1 + 0.15 * 0.75)
+    assert seen[99]['budget/wanted'] == seen[99]['budget/met'] == pytest.approx(0.25)
+    assert 0 < seen[59]['churn'] == seen[99]['churn'] < 1  # the last choice is after step 60
+    hook.after_train_epoch(budgets)
+    assert budgets.scalars['exchange/narrow/c'] == pytest.approx(0.25)
+    assert warnings == []
+
+
+def test_a_budget_that_leaves_streams_nothing_of_their_own(budgets, warnings):
+    budgets.model.wide = CENBN(12, modalities=3, budget=1 / 3)
+    budgets.model.narrow = CENBN(6, modalities=3, budget=1 / 3)
+    ExchangeMonitorHook().after_train_epoch(budgets)
+    assert warnings[0].startswith('100% of the channels that may be exchanged are')
+    assert warnings[0].endswith('Lower the budget')
+
+
 def test_warns_once_when_nothing_is_exchanged(runner, warnings):
     hook = ExchangeMonitorHook(patience=0.25)
     runner.iter = 10
@@ -76,7 +127,8 @@ def test_warns_once_when_nothing_is_exchanged(runner, warnings):
     hook.after_train_epoch(runner)
     assert len(warnings) == 1
     assert 'nothing is exchanged after 50 iterations: the smallest |gamma| is 1' in warnings[0]
-    assert 'Raise the coefficient of SparsityHook' in warnings[0]
+    assert 'Exchange under a budget' in warnings[0]
+    assert 'raise the coefficient of SparsityHook' in warnings[0]
 
 
 def test_warns_when_everything_is_exchanged(runner, warnings):

@@ -2,34 +2,49 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import nn
 
-from ...core import exchange_norms, exchanged_shares
-from ...core.selection import Threshold
-from ...layers import ExchangeNorm, StreamEnsemble
+from ...core import (
+    Budget,
+    ExchangeNorm,
+    StreamEnsemble,
+    Threshold,
+    exchange_norms,
+    exchanged_share,
+    exchanged_shares,
+)
+from ...files import whole_file
+
+MASKS = 'exchange_masks.npz'  # in the work directory
 
 
 @HOOKS.register_module()
 class ExchangeMonitorHook(Hook):
-    """Log the exchanged share of channels and the ensemble's scores; warn when nothing or
-    everything is exchanged.
+    """Log what is exchanged and the ensemble's scores; warn when too little or too much is.
 
-    The share of each stream over all exchanging norms (``exchanged/rgb``, 0..1 of all their
-    channels) and the decision scores (``alpha/rgb``) go with every log line; the shares of each
-    layer go to the visualizer's backends (JSON, TensorBoard) after every epoch as
-    ``exchange/<layer>/<stream>``.
+    With every log line: the share of each stream over all exchanging norms (``exchanged/rgb``,
+    0..1 of all their channels) and the decision scores (``alpha/rgb``). Under a budget also the
+    share that is wanted and the one that is met (``budget/wanted``, ``budget/met``), and the share
+    of the exchanged channels that changed place in the last choice (``churn``).
+
+    After every epoch: the shares of each layer as ``exchange/<layer>/<stream>``, and the mask of
+    each layer, ``(T*M, C)``, in the file ``exchange_masks.npz`` of the work directory. All backends
+    of the visualizer (JSON, TensorBoard) get the scalars.
 
     Args:
-        interval: iterations between measurements.
-        patience: share of the training, 0..1, after which to warn that nothing has been exchanged.
-        most: warn if more than this share of the channels that may be exchanged are.
+        interval: Iterations between measurements.
+        patience: Share of the training, 0..1, after which to warn that nothing has been exchanged.
+        most: Warn if more than this share of the channels that may be exchanged are.
     """
 
     def __init__(self, interval: int = 50, patience: float = 0.25, most: float = 0.95) -> None:
@@ -42,59 +57,60 @@ class ExchangeMonitorHook(Hook):
         if not self.every_n_train_iters(runner, self.interval):
             return
         model = _unwrap(runner.model)
-        shares = list(exchanged_shares(model).values())
-        if shares:
-            mean = _weighted_mean(model, shares)
-            for name, share in zip(_names(model), mean.flatten().tolist(), strict=True):
-                runner.message_hub.update_scalar(f'train/exchanged/{name}', share)
+        norms = dict(exchange_norms(model))
+        scalars = _of_budget(list(norms.values()))
+        if norms:
+            shares = exchanged_share(model).flatten().tolist()
+            scalars |= _by_stream('exchanged', model, shares)
         for module in model.modules():
             if isinstance(module, StreamEnsemble):
-                for name, score in zip(
-                    _names(model), module.scores().flatten().tolist(), strict=True
-                ):
-                    runner.message_hub.update_scalar(f'train/alpha/{name}', score)
+                scalars |= _by_stream('alpha', model, module.scores().flatten().tolist())
+        for name, value in scalars.items():
+            runner.message_hub.update_scalar(f'train/{name}', value)
 
     def after_train_epoch(self, runner: Runner) -> None:
         model = _unwrap(runner.model)
         norms = dict(exchange_norms(model))
         if not norms:
             return
-        names = _names(model)
-        scalars = {
-            f'exchange/{layer}/{name}': value
-            for layer, share in exchanged_shares(model).items()
-            for name, value in zip(names, share.flatten().tolist(), strict=True)
-        }
+        scalars: dict[str, float] = {}
+        for layer, share in exchanged_shares(model).items():
+            scalars |= _by_stream(f'exchange/{layer}', model, share.flatten().tolist())
         runner.visualizer.add_scalars(scalars, step=runner.iter)
-        # how many a fixed or random choice exchanges is told to it, not learned
-        by_gamma = [n for n in norms.values() if isinstance(n.selection, Threshold)]
-        if by_gamma:
-            self._warn(runner, by_gamma)
+        if is_main_process():
+            masks = {n: norm.exchange_mask().flatten(0, 1).cpu() for n, norm in norms.items()}
+            path = Path(runner.work_dir, MASKS)
+            with whole_file(path) as part, part.open('wb') as file:
+                np.savez_compressed(file, **masks)
+        # how many a fixed or random choice exchanges is given, not learned
+        chosen = [n for n in norms.values() if isinstance(n.selection, (Budget, Threshold))]
+        if chosen and not self._warned:
+            message = self._warning(chosen, runner.iter + 1, runner.max_iters)
+            self._warned = message is not None
+            if message:
+                print_log(message, logger='current', level=logging.WARNING)
 
-    def _warn(self, runner: Runner, norms: Sequence[ExchangeNorm]) -> None:
-        if self._warned:
-            return
+    def _warning(self, norms: Sequence[ExchangeNorm], iteration: int, total: int) -> str | None:
+        """What to warn of, if anything."""
         exchanged = sum(int(norm.exchange_mask().sum()) for norm in norms)
         possible = sum(int(norm.exchangeable.sum()) for norm in norms)
-        if exchanged == 0 and runner.iter + 1 >= self.patience * runner.max_iters:
+        thresholds = [n.selection.threshold for n in norms if isinstance(n.selection, Threshold)]
+        if exchanged == 0 and thresholds and iteration >= self.patience * total:
             gammas = (norm.gamma().detach()[norm.exchangeable] for norm in norms)
             smallest = min(float(gamma.abs().min()) for gamma in gammas)
-            threshold = max(_threshold(norm) for norm in norms)
-            message = (
-                f'nothing is exchanged after {runner.iter + 1} iterations: the smallest |gamma| is '
-                f'{smallest:.3g}, the threshold {threshold:.3g}. Raise the coefficient of '
+            return (
+                f'nothing is exchanged after {iteration} iterations: the smallest |gamma| is '
+                f'{smallest:.3g}, the threshold {max(thresholds):.3g}. Exchange under a budget '
+                "(selection='budget' and ExchangeBudgetHook), or raise the coefficient of "
                 "SparsityHook, the learning rate of the norms' scales, or the threshold"
             )
-        elif exchanged > self.most * possible:
-            message = (
+        if exchanged > self.most * possible:
+            less = 'coefficient of SparsityHook or the threshold' if thresholds else 'budget'
+            return (
                 f'{exchanged / possible:.0%} of the channels that may be exchanged are: the '
-                'streams become alike and the ensemble adds little. Lower the coefficient of '
-                'SparsityHook or the threshold'
+                f'streams become alike and the ensemble adds little. Lower the {less}'
             )
-        else:
-            return
-        self._warned = True
-        print_log(message, logger='current', level=logging.WARNING)
+        return None
 
 
 def _unwrap(model: nn.Module) -> nn.Module:
@@ -110,12 +126,21 @@ def _names(model: nn.Module) -> list[str]:
     return [f't{t}m{m}' for t in range(grid.tasks) for m in range(grid.modalities)]
 
 
-def _threshold(norm: ExchangeNorm) -> float:
-    selection: Any = norm.selection
-    return selection.threshold
+def _by_stream(what: str, model: nn.Module, values: Sequence[float]) -> dict[str, float]:
+    return {f'{what}/{name}': v for name, v in zip(_names(model), values, strict=True)}
 
 
-def _weighted_mean(model: nn.Module, shares: list[Tensor]) -> Tensor:
-    """Share of each stream over all exchanging norms together, (T, M)."""
-    widths = [norm.num_features for _, norm in exchange_norms(model)]
-    return sum(share * width for share, width in zip(shares, widths, strict=True)) / sum(widths)  # type: ignore
+def _of_budget(norms: Sequence[ExchangeNorm]) -> dict[str, float]:
+    """Shares of the norms that exchange under a budget, wanted and met, and their churn."""
+    pairs = [(n, n.selection) for n in norms if isinstance(n.selection, Budget)]
+    channels = sum(norm.exchangeable.numel() for norm, _ in pairs)
+    if not channels:
+        return {}
+    exchanged = sum(int(norm.exchange_mask().sum()) for norm, _ in pairs)
+    wanted = sum(budget.wanted * norm.exchangeable.numel() for norm, budget in pairs)
+    moved = sum(budget.moved for _, budget in pairs)
+    return {
+        'budget/wanted': wanted / channels,
+        'budget/met': exchanged / channels,
+        'churn': moved / max(1, exchanged),
+    }
