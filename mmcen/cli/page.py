@@ -10,7 +10,7 @@ import json
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -124,23 +124,23 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.free = BoundedSemaphore(CLIENTS)
 
-    def process_request(self, request, client_address) -> None:
+    def process_request(self, request: Any, client_address: Any) -> None:
         if self.free.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
 
-    def process_request_thread(self, request, client_address) -> None:
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
             self.free.release()
 
-    def handle_error(self, request, client_address) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Quiet: a client that goes away is no error."""
 
 
@@ -159,7 +159,7 @@ class Handler(BaseHTTPRequestHandler):
             super().handle()
 
     @contextmanager
-    def _deadline(self):
+    def _deadline(self) -> Iterator[None]:
         """Close the connection unless the request arrives in time, however it trickles in."""
 
         def close() -> None:
@@ -193,7 +193,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _check(self, path: str) -> None:
         host, origin = self.headers.get('Host', ''), self.headers.get('Origin')
-        if not is_this_machine(host, self.server.server_address[0]):
+        address: Any = self.server.server_address
+        if not is_this_machine(host, address[0]):
             raise RequestError(HTTPStatus.FORBIDDEN, f'Host {host!r} is not this machine')
         if origin is not None and urlsplit(origin).netloc != host:
             raise RequestError(HTTPStatus.FORBIDDEN, f'Origin {origin!r} is not this page')
@@ -242,7 +243,7 @@ class Handler(BaseHTTPRequestHandler):
             (pictures,) = self.inferencer.visualize([], found)
         return {name: encode(picture) for name, picture in pictures.items()}
 
-    def _answer(self, make) -> None:
+    def _answer(self, make: Callable[[], tuple[str, str]]) -> None:
         """Send what ``make`` gives; whatever goes wrong, the page has to say it."""
         status, kind = HTTPStatus.OK, 'application/json'
         try:

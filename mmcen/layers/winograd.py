@@ -27,7 +27,7 @@ def make_transforms() -> tuple[Tensor, Tensor, Tensor]:
     """Return the matrices of F(3x3, 4x4): of inputs (36, 36), kernels (36, 16), outputs (9, 36).
 
     A convolution is the transpose of a product of polynomials, which is computed from their values
-    at points (Toom and Cook).
+    at points (the Toom-Cook algorithm).
     """
 
     def values(terms: int) -> Tensor:
