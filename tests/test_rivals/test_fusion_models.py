@@ -176,7 +176,7 @@ def translator(fusion=None, tasks=None, **network):
     kind = dict(type='FusionUNet', fusion=fusion) if fusion else dict(type='UnsharedUNet')
     return dict(
         type='FusionTranslator',
-        tasks=tasks or dict(rgb=['reshading', 'edge_texture']),
+        tasks=tasks or [dict(name='rgb', inputs=['reshading', 'edge_texture'])],
         network=dict(kind, **settings),
         head=dict(type='ImageHead', loss=dict(type='mmagic.L1Loss', loss_weight=100.0)),
         discriminator=dict(
