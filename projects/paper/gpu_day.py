@@ -43,8 +43,8 @@ OUTCOME = re.compile(r'^(\S+::\S.*?) (PASSED|FAILED|ERROR|SKIPPED)')
 # the whole, and a rehearsal on any machine
 FULL = dict(
     shape=[480, 640],
-    batch=8,
-    rounds=10,
+    batch=4,
+    rounds=7,
     warmup=2,
     matrix=8192,
     limit=None,

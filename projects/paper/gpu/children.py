@@ -29,7 +29,8 @@ class Children:
     def __init__(
         self, commands: Mapping[str, Sequence[str]], log: IO[str], threads: int = 2
     ) -> None:
-        env = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'PYTHONWARNINGS': 'ignore'}
+        own = {'OMP_NUM_THREADS': str(threads), 'PYTHONUNBUFFERED': '1', 'PYTHONWARNINGS': 'ignore'}
+        env = {**os.environ, **own}
         self.lines: queue.Queue[tuple[str, str | None]] = queue.Queue()
         self.processes = {
             name: subprocess.Popen(

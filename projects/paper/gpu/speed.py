@@ -25,13 +25,13 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from tools.benchmarking import measure, memory
-from tools.benchmarking.translation import TranslationWorkload
-from tools.benchmarking.workload import OURS, TASKS, Variant, Workload, quiet
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmcen.core import exchange_norms
+from projects.paper.benchmarking import measure, memory
+from projects.paper.benchmarking.translation import TranslationWorkload
+from projects.paper.benchmarking.workload import OURS, TASKS, Variant, Workload, quiet
 from projects.paper.gpu.waits import count_waits
 
 ROOT = Path(__file__).resolve().parents[3]

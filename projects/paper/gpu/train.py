@@ -139,7 +139,7 @@ class Training:
 
     @torch.no_grad()
     def test(self) -> dict[str, float]:
-        """Scores on the test split at full size, by the config's metric."""
+        """Scores on the test split at full size, by the config's metric, in fp32."""
         self.model.eval()
         test = self._load('test')
         evaluator = Evaluator([METRICS.build(self.cfg.test_evaluator)])
@@ -149,9 +149,7 @@ class Training:
             samples = [sample_of(one, test.size) for one in test.label[where].long()]
             inputs = {k: list(v) for k, v in test.inputs(where).items()}
             data = {'inputs': inputs, 'data_samples': samples}
-            with self.wrapper.optim_context(self.model):
-                found = self.model.test_step(data)
-            evaluator.process(found, data)
+            evaluator.process(self.model.test_step(data), data)
         return {k: float(v) for k, v in evaluator.evaluate(len(test)).items()}
 
 
