@@ -19,10 +19,13 @@ from torch import Tensor
 
 from .. import convert as convert_network
 from ..models.backbones import CENResNet
+from ..models.checkpoint_names import KEY, encode_names
 from ..models.decode_heads import RefineNetHead
+from ..outputs import SEGMENTATION
 from . import checkpoints
 
 STAGES = 4
+MODALITIES = ('rgb', 'depth')  # of the official training, in its order
 # In decode_head: ours to official. {i} counts stages from the finest, {k} from the coarsest as the
 # official code; blocks and links count from 0 in {j}, from 1 in {n}.
 HEAD_NAMES = {
@@ -166,6 +169,8 @@ def load(path: Path) -> Mapping[str, Tensor]:
 
 def convert_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], str]:
     state_dict, arch = convert(load(path))
+    if arch.streams == len(MODALITIES):
+        state_dict[KEY] = encode_names({SEGMENTATION: MODALITIES}, [arch.num_classes])
     words = f'ResNet-{arch.depth}, {arch.streams} streams, {arch.num_classes} classes'
     return state_dict, arch._asdict(), words
 

@@ -37,26 +37,36 @@ def keep_names(
     Raises:
         CheckpointError: Later, if a checkpoint of other names is loaded.
     """
+    names = encode_names(tasks, channels)
+    model.register_buffer(KEY, names)
+    model._register_load_state_dict_pre_hook(partial(_compare, names.clone()))
+
+
+def encode_names(tasks: Mapping[str, Iterable[str]], channels: Iterable[int]) -> Tensor:
+    """Return the entry :data:`KEY` of a state dict, for a checkpoint that is made by other means.
+
+    Args:
+        tasks, channels: As of :func:`keep_names`.
+    """
     facts = [
         {'task': task, 'inputs': list(inputs), 'channels': count}
         for (task, inputs), count in zip(tasks.items(), channels, strict=True)
     ]
-    model.register_buffer(KEY, _encode(facts))
-    model._register_load_state_dict_pre_hook(partial(_compare, facts))
-
-
-def _encode(facts: Any) -> Tensor:
     with torch.device('cpu'):
         return torch.frombuffer(bytearray(json.dumps(facts).encode()), dtype=torch.uint8)
 
 
-def _compare(own: list[dict], state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+def _decode(names: Tensor) -> list[dict]:
+    return json.loads(bytes(names.tolist()))
+
+
+def _compare(names: Tensor, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
     """Raise CheckpointError unless a state dict has the same names, or none."""
     saved = state_dict.get(prefix + KEY)
     if saved is None:
-        state_dict[prefix + KEY] = _encode(own)  # nothing is missing
+        state_dict[prefix + KEY] = names  # nothing is missing
         return
-    theirs = json.loads(bytes(saved.tolist()))
+    theirs, own = _decode(saved), _decode(names)
     _reject_others('tasks', [one['task'] for one in theirs], [one['task'] for one in own])
     for a, b in zip(theirs, own, strict=True):
         task = f' of task {b["task"]!r}' if len(own) > 1 else ''

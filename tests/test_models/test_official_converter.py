@@ -36,14 +36,15 @@ def make_official(streams=2, seed=0):
     return randomised(model, torch.Generator().manual_seed(seed)).eval()
 
 
-def make_ours(streams):
-    names = [f'm{i}' for i in range(streams)]
+def make_ours(streams, names=('rgb', 'depth', 'normal')):
     return MODELS.build(
         {
             'type': 'CENEncoderDecoder',
             'data_preprocessor': {
                 'type': 'CENDataPreprocessor',
-                'modalities': [{'name': n, 'mean': [0.0] * 3, 'std': [1.0] * 3} for n in names],
+                'modalities': [
+                    {'name': n, 'mean': [0.0] * 3, 'std': [1.0] * 3} for n in names[:streams]
+                ],
             },
             'backbone': {
                 'type': 'CENResNet',
@@ -165,6 +166,8 @@ def test_command_writes_a_checkpoint(legacy, tiny, tmp_path, capsys):
     assert checkpoint['meta']['depth'] == 50
     assert checkpoint['meta']['converted_from'] == 'official.pth.tar'
     make_ours(2).load_state_dict(checkpoint['state_dict'])
+    with pytest.raises(ValueError, match=r"modalities \['rgb', 'depth'\], the model has \['depth'"):
+        make_ours(2, ['depth', 'rgb']).load_state_dict(checkpoint['state_dict'])
     assert sorted(path.name for path in tmp_path.iterdir()) == ['official.pth.tar', 'ours.pth']
 
 
