@@ -49,10 +49,8 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         cfg = Config.fromfile(path)
     except Exception as error:  # a config is Python, which may raise anything
         lines = str(error).strip().splitlines() or ['']
-        kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
-        raise ValueError(
-            f'{path} cannot be read ({kind}{lines[-1].strip()}): correct it'
-        ) from error
+        kind = '' if isinstance(error, (ValueError, OSError)) else f'{type(error).__name__}: '
+        raise ValueError(f'{path} cannot be read: {kind}{lines[0]}') from error
     for key in options or {}:
         check_key(cfg, key)
     try:

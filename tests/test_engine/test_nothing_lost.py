@@ -274,7 +274,7 @@ def test_a_process_that_hangs_ends_the_job(config):  # noqa: F811
     Path('stopping.py').write_text(STOPPING)
     text = Path(config).read_text().replace("'tests.toy'", "'tests.toy', 'stopping'")
     Path(config).write_text(
-        f"{text}custom_hooks = [dict(type='StopOne')]\nenv_cfg = dict(dist_cfg=dict(timeout=4))\n"
+        f"{text}custom_hooks = [dict(type='StopOne')]\nenv_cfg = dict(dist_cfg=dict(timeout=30))\n"
     )
     command = ['-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2']
     job = subprocess.Popen(
@@ -293,7 +293,7 @@ def test_a_process_that_hangs_ends_the_job(config):  # noqa: F811
             break
     else:
         pytest.fail(''.join(said))
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 90
     os.kill(stopped, signal.SIGKILL)  # torchrun would do it, after half a minute
     job.stdout.read()
     assert job.wait() != 0
