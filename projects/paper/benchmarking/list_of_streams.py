@@ -16,7 +16,7 @@ from mmseg.models.backbones.resnet import BasicBlock, Bottleneck
 from mmseg.utils import add_prefix
 from torch import Tensor, nn
 
-from mmcen.layers import ExchangeNorm
+from mmcen.core import ExchangeNorm, PrivateCopies
 from mmcen.models.backbones import CENResNet
 from mmcen.models.segmentors.cen_encoder_decoder import ENSEMBLE, CENEncoderDecoder
 
@@ -189,7 +189,7 @@ def check_mirrors(model: nn.Module) -> None:
     """Complain about a model that :class:`ListOfStreams` cannot mirror.
 
     Raises:
-        ValueError: another segmentor or backbone, plugins, checkpointing, or exchange elsewhere.
+        ValueError: another segmentor or backbone, plugins, checkpointing, or private parts.
     """
     reason = next(_reasons(model), None)
     if reason is not None:
@@ -205,6 +205,6 @@ def _reasons(model: nn.Module) -> Iterator[str]:
     for option in ('plugins', 'with_cp'):
         if getattr(net, option):
             yield f'has no {option}, the backbone has {option}={getattr(net, option)}'
-    for name, norm in model.named_modules():
-        if isinstance(norm, ExchangeNorm) and norm.exchanges and not name.startswith('backbone.'):
-            yield f'exchanges in the backbone alone, the model also at {name}'
+    for name, module in model.named_modules():
+        if isinstance(module, PrivateCopies):
+            yield f'shares all layers but norms, the model has copies of {name}'
