@@ -89,7 +89,7 @@ def test_methods_train_side_by_side(archive, tmp_path):
     methods = ['CEN, budget', 'self-attention']
     rows, log = rehearse(
         tmp_path / 'out', '--parts', 'training', '--frames', archive[1], '--methods', *methods,
-        '--seconds', 'training=300',
+        '--seconds', 'training=1200',
     )  # fmt: skip
     ended = {row['method']: row for row in rows if 'mIoU' in row}
     assert set(ended) == set(methods), log
@@ -110,7 +110,7 @@ def test_a_part_whose_time_is_over_keeps_its_figures(archive, tmp_path):
 def test_speed(tmp_path):
     models = ['EfficientNet-Lite0', 'U-Net', 'SegFormer-B0']
     rows, log = rehearse(
-        tmp_path / 'out', '--parts', 'speed', '--models', *models, '--seconds', 'speed=900'
+        tmp_path / 'out', '--parts', 'speed', '--models', *models, '--seconds', 'speed=1800'
     )
     figures = [row for row in rows if 'figure' in row]
     assert not [row for row in figures if row['figure'] == 'failed'], figures

@@ -36,7 +36,7 @@ METHODS = {
     'concat': 'nyud_lwrefinenet_efflite0_concat.py',
     'self-attention': 'nyud_lwrefinenet_efflite0_selfatt.py',
 }
-CALIBRATION = 0.3  # of the training's time, at most, until its speed is known
+CALIBRATION = 0.5  # of the training's time, at most, until its speed is known
 TEST = 0.15  # of it, for the test
 MARGIN = 0.92
 OUTCOME = re.compile(r'^(\S+::\S.*?) (PASSED|FAILED|ERROR|SKIPPED)')

@@ -201,10 +201,10 @@ def forget_pretrained(cfg: Any) -> None:
 
 def set_streams(preprocessor: dict, streams: int) -> None:
     """Replace the modalities by ``streams`` equal ones with as many channels as theirs have."""
-    modalities = preprocessor['modalities'].values()
+    modalities = preprocessor['modalities']
     channels = math.lcm(*(len(spec['mean']) for spec in modalities))
     spec = {'mean': [0.0] * channels, 'std': [1.0] * channels}
-    preprocessor['modalities'] = {f'stream{i}': spec for i in range(streams)}
+    preprocessor['modalities'] = [dict(name=f'stream{i}', **spec) for i in range(streams)]
 
 
 @torch.no_grad()
