@@ -12,11 +12,12 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from PIL import Image
-from tools.analysis_tools import figures, report
 
+from mmcen.cli import report
 from mmcen.core import exchange_norms, exchanged_share
 from mmcen.deploy import deploy
 from mmcen.visualization.run_log import RunLog
+from projects.paper import figures
 from tests.training import ENV, KILLER, ROOT, load, train
 
 # Nine steps of three epochs; the ramp begins after the first, and its last choice is the eighth.
