@@ -14,7 +14,8 @@ from .functional import spread_channels, top_channels
 from .norm import ExchangeNorm
 from .selection import Budget
 
-CRITERIA = ('fixed', 'gamma', 'ratio', 'movement')
+CRITERIA = ('fixed', 'gamma', 'ratio', 'movement', 'gates')
+COLDEST = 0.1  # temperature of the gates at the end; they start at 1
 SCOPES = ('layer', 'network')
 FIRST = ('fixed', 'gamma', 'none')
 
@@ -30,7 +31,8 @@ class ExchangeBudget:
             ``'gamma'``: the smallest ``|gamma|`` of the layer; ``'ratio'``: the smallest
             ``|gamma|`` relative to the other streams' of the same channel; ``'movement'``: those
             whose exchange lowers the loss most, to first order: minus the sum over pixels of
-            gradient times (others - own), in units of its noise.
+            gradient times (others - own), in units of its noise; ``'gates'``: those with the
+            highest gates, which are trained straight-through with a falling temperature.
         scope: Rank within each ``'layer'``, or over the whole ``'network'``.
         begin, end: Parts of the training, 0..1, between which channels are chosen again. There is
             at least one choice.
@@ -41,6 +43,9 @@ class ExchangeBudget:
         stay: Hysteresis: how much higher the value of a channel outside must be, in standard
             deviations of the layer's values.
         first: The choice before ``begin``: ``'fixed'``, ``'gamma'`` or ``'none'``.
+        shrink: Steps in which the scaling factors of newly chosen channels, and of no others, go to
+            zero before these channels are exchanged; at most ``interval``. It does not depend on
+            the optimizer (a proximal step). Best with ``first='none'``.
 
     Raises:
         ValueError: If an option is unknown or outside its range, or no norm exchanges under a
@@ -60,6 +65,7 @@ class ExchangeBudget:
         ramp: float | None = None,
         stay: float = 0.0,
         first: str = 'fixed',
+        shrink: int = 0,
     ) -> None:
         norms = [m for m in model.modules() if isinstance(m, ExchangeNorm) and m.exchanges]
         self.norms = [norm for norm in norms if isinstance(norm.selection, Budget)]
@@ -69,6 +75,7 @@ class ExchangeBudget:
         self.criterion, self.scope = criterion, scope
         self.begin, self.end, self.interval = begin, end, interval
         self.memory, self.ramp, self.stay, self.first = memory, ramp, stay, first
+        self.shrink = shrink
         self._check()
 
     def _check(self) -> None:
@@ -78,6 +85,10 @@ class ExchangeBudget:
                 raise ValueError(f"{name} must be one of {words}, got '{word}'")
         if not 0 <= self.begin <= self.end <= 1:
             raise ValueError(f'0 <= begin <= end <= 1 must hold, got {self.begin} and {self.end}')
+        if not 0 <= self.shrink <= self.interval:
+            raise ValueError(
+                f'shrink must be within 0..interval={self.interval}, got {self.shrink}'
+            )
         for norm in self.norms:
             _of(norm).check(self.share)
         if not any(round(self.share * norm.num_features) for norm in self.norms):
@@ -151,18 +162,35 @@ class ExchangeBudget:
             total: Steps of the training.
         """
         self._prepare(iteration, total)
-        if iteration not in self.choices(total):
-            return
+        choices = self.choices(total)
+        if iteration in choices:
+            self._choose(self.share_at(iteration, total))
+        if self.shrink and choices and iteration >= choices[0]:
+            last = choices[min(len(choices) - 1, (iteration - choices[0]) // choices.step)]
+            self._shrink(min(self.shrink, total - last) - (iteration - last))
+
+    def _choose(self, share: float) -> None:
         values = [self._values(norm) for norm in self.norms]
-        share = self.share_at(iteration, total)
         masks = _best(values, self.norms, share, self.scope == 'network')
         for mask, norm in zip(masks, self.norms, strict=True):
-            _of(norm).choose(mask)
+            _of(norm).choose(mask, later=self.shrink > 0)
+
+    def _shrink(self, left: int) -> None:
+        """Bring new channels a step nearer to zero, of which ``left`` more follow, and exchange
+        those that have reached it."""
+        for norm in self.norms if left >= 0 else ():
+            budget, gamma = _of(norm), norm.gamma()
+            if left < self.shrink:
+                gamma.copy_(torch.where(budget.leaving, gamma * left / (left + 1), gamma))
+            if left == 0:
+                budget.exchange_leaving()
 
     def _prepare(self, iteration: int, total: int) -> None:
         """Tell the norms what share is wanted, and whether to measure effects in the next step."""
-        watches = self.criterion == 'movement' and iteration <= self.end * total
+        watches = self.criterion in ('movement', 'gates') and iteration <= self.end * total
+        cooling = COLDEST ** min(1.0, iteration / max(1.0, self.end * total))
         for norm in self.norms:
+            _of(norm).temperature = cooling if self.criterion == 'gates' else None
             _of(norm).wanted = self.share_at(iteration, total)
             _of(norm).memory = self.memory if watches else None
 
@@ -175,10 +203,10 @@ class ExchangeBudget:
             dim = norm.grid.dim(norm.axis) - 1
             others = (gamma.sum(dim, keepdim=True) - gamma) / (gamma.shape[dim] - 1)
             values = -gamma / (others + 1e-6)
+        elif self.criterion == 'gates':
+            values = _over_processes(_of(norm).gates)
         else:
-            effects = _of(norm).effects.clone()
-            if dist.is_available() and dist.is_initialized():
-                dist.all_reduce(effects)
+            effects = _over_processes(_of(norm).effects)
             values = -effects[0] / (effects[1].sqrt() + 1e-12)
         spread = values[norm.exchangeable].std()
         return values + self.stay * spread * _of(norm).chosen
@@ -195,6 +223,14 @@ def _best(
     region = torch.cat([norm.exchangeable for norm in norms], -1)
     mask = top_channels(joined, region, share)
     return list(mask.split([value.shape[-1] for value in values], -1))
+
+
+def _over_processes(value: Tensor) -> Tensor:
+    """The sum over all processes, as a copy."""
+    value = value.clone()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(value)
+    return value
 
 
 def _common_share(norms: Sequence[ExchangeNorm]) -> float:

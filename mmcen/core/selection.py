@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from .functional import Watch, spread_channels, sub_parts, top_channels
 from .grid import StreamGrid
 
+GATE_RATE = 0.1  # learning rate of the gates
+GATE_BUDGET = 10.0  # weight of their budget loss; effects have unit variance
+
 
 class Selection(nn.Module):
     """Base of the strategies: a mask of the channels that are replaced.
@@ -165,6 +168,12 @@ class Budget(Fixed):
         self.register_buffer('effects', torch.zeros(2, *self.exchangeable.shape))
         self.effects: Tensor
         self.memory: int | None = None  # steps to average over; None does not watch
+        self.register_buffer('gates', torch.zeros(self.exchangeable.shape))  # logits
+        self.gates: Tensor
+        self.temperature: float | None = None  # of the gates; None does not train them
+        # channels whose scaling factors are on their way to zero, to be exchanged then
+        self.register_buffer('leaving', torch.zeros_like(self.exchangeable))
+        self.leaving: Tensor
 
     def check(self, share: float) -> None:
         """Raise ValueError if a share cannot be met inside the sub-parts."""
@@ -175,10 +184,22 @@ class Budget(Fixed):
                 f'{streams} streams, got {share}'
             )
 
-    def choose(self, mask: Tensor) -> None:
-        """Exchange these channels, boolean ``(T, M, C)``, from now on."""
-        self.moved = int((mask & ~self.chosen).sum())
-        self.chosen.copy_(mask)
+    def choose(self, mask: Tensor, later: bool = False) -> None:
+        """Exchange these channels, boolean ``(T, M, C)``, from now on.
+
+        Args:
+            mask: The channels.
+            later: Leave out new channels until :meth:`exchange_leaving`.
+        """
+        new = mask & ~self.chosen
+        self.moved = int(new.sum())
+        self.leaving.copy_(new & later)
+        self.chosen.copy_(mask & ~self.leaving)
+
+    def exchange_leaving(self) -> None:
+        """Exchange the new channels of the last choice, too."""
+        self.chosen.logical_or_(self.leaving)
+        self.leaving.zero_()
 
     def watch(self) -> Watch | None:
         whole = self.grid.is_whole and self.training and self.memory is not None
@@ -192,6 +213,21 @@ class Budget(Fixed):
         effects = effects.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         step = torch.stack([effects, effects.square()])
         self.effects.lerp_(step, 1 / (self.memory or 1))
+        if self.temperature is not None:
+            self._train_gates(effects, self.temperature)
+
+    def _train_gates(self, effects: Tensor, temperature: float) -> None:
+        """Take a step of gradient descent on the logits of the gates.
+
+        The mask is hard in the forward pass. Its gradient goes straight through to soft gates,
+        because the first-order effect of a channel is the gradient of the loss by its entry in the
+        mask. A quadratic loss draws the mean of the soft gates to the budget.
+        """
+        soft = torch.sigmoid(self.gates / temperature)
+        excess = soft.where(self.exchangeable, 0.0).mean(-1, keepdim=True) - self.wanted
+        gradient = effects / (self.effects[1].sqrt() + 1e-12) + GATE_BUDGET * excess
+        step = GATE_RATE * gradient * soft * (1 - soft) / temperature
+        self.gates.sub_(step.where(self.exchangeable, 0.0))
 
 
 KINDS = {'threshold': Threshold, 'budget': Budget, 'fixed': Fixed, 'random': Random}

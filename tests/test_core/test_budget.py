@@ -53,7 +53,7 @@ def train(model, budget, steps, total, start=0):
         yield i + 1
 
 
-@pytest.mark.parametrize('criterion', ['fixed', 'gamma', 'ratio', 'movement'])
+@pytest.mark.parametrize('criterion', ['fixed', 'gamma', 'ratio', 'movement', 'gates'])
 @pytest.mark.parametrize('streams', [2, 3])
 def test_the_share_is_met_at_every_step(criterion, streams):
     model = network(streams)
@@ -107,13 +107,13 @@ def test_the_share_is_that_of_the_budget_not_of_the_norms(first, ramp):
 @settings(deadline=None)
 @given(
     begin=st.floats(0, 1), length=st.floats(0, 1), interval=st.integers(1, 9),
-    total=st.integers(1, 30), ramp=st.sampled_from([None, 0.05, 0.5]),
+    total=st.integers(1, 30), ramp=st.sampled_from([None, 0.05, 0.5]), shrinks=st.booleans(),
 )  # fmt: skip
-def test_a_training_of_any_length_meets_the_budget(begin, length, interval, total, ramp):
+def test_a_training_of_any_length_meets_the_budget(begin, length, interval, total, ramp, shrinks):
     model = network(budget=0.3)
     end = min(1.0, begin + length)
     options = dict(criterion='gamma', begin=begin, end=end, interval=interval, first='none')
-    budget = ExchangeBudget(model, ramp=ramp, **options)
+    budget = ExchangeBudget(model, ramp=ramp, shrink=interval * shrinks, **options)
     budget.start(0, total)
     for step in range(1, total + 1):
         budget.step(step, total)
@@ -202,8 +202,9 @@ def test_hysteresis_keeps_what_is_chosen(seed, stay):
         assert torch.equal(norm.exchange_mask(), before)
 
 
-def test_a_training_goes_on_from_its_checkpoint():
-    options = dict(begin=0, end=1, interval=2, memory=3)
+@pytest.mark.parametrize('more', [{}, dict(criterion='gates'), dict(shrink=2, first='none')])
+def test_a_training_goes_on_from_its_checkpoint(more):
+    options = dict(begin=0, end=1, interval=2, memory=3, **more)
     whole = network()
     budget = ExchangeBudget(whole, **options)
     budget.start()
@@ -220,7 +221,8 @@ def test_a_training_goes_on_from_its_checkpoint():
     assert any('chosen' in key for key in state)
 
 
-def test_movement_finds_the_channels_whose_exchange_helps():
+@pytest.mark.parametrize('criterion', ['movement', 'gates'])
+def test_channels_whose_exchange_helps_are_found(criterion):
     """Where the target of a stream is the other's channel, exchange lowers the loss."""
     torch.manual_seed(0)
     grid = StreamGrid(1, 2)
@@ -229,7 +231,8 @@ def test_movement_finds_the_channels_whose_exchange_helps():
     (norm,) = norms_of(model)
     wanted = torch.zeros(1, 2, 8, dtype=torch.bool)
     wanted[0, 0, [0, 3]] = wanted[0, 1, [5, 6]] = True
-    budget = ExchangeBudget(model, begin=0, end=1, interval=10, memory=10, stay=0.1)
+    options = dict(begin=0, end=1, interval=10, memory=10, stay=0.1)
+    budget = ExchangeBudget(model, criterion=criterion, **options)
     budget.start()
     for i in range(60):
         x = torch.randn(8, 4, 5, 5)
@@ -245,6 +248,35 @@ def test_movement_finds_the_channels_whose_exchange_helps():
     assert torch.equal(norm.exchange_mask(), wanted)
 
 
+def test_the_soft_gates_keep_to_the_budget():
+    """With effects that are noise, the mean of the soft gates goes to the budget."""
+    (norm,) = norms_of(network(widths=(40,)))
+    norm.selection.memory, norm.selection.temperature = 10, 1.0
+    for _ in range(600):
+        norm.selection.watch()(torch.randn(1, 2, 40))
+    soft = norm.selection.gates.sigmoid().where(norm.exchangeable, 0.0).mean(-1)
+    assert soft.tolist() == [[pytest.approx(0.3, abs=0.03)] * 2]
+    assert not norm.selection.gates[~norm.exchangeable].any()
+
+
+def test_new_channels_shrink_to_zero_before_they_are_exchanged():
+    model = network(widths=(20,))
+    (norm,) = norms_of(model)
+    with torch.no_grad():
+        norm.gamma().copy_(torch.rand(1, 2, 20) + 0.5)
+    start = norm.gamma().detach().clone()
+    wanted = top_channels(-start, norm.exchangeable, 0.3)
+    options = dict(criterion='gamma', begin=0.5, end=0.5, interval=5, shrink=4, first='none')
+    budget = ExchangeBudget(model, **options)
+    budget.start(0, 10)
+    for step, left in zip(range(1, 11), [4, 4, 4, 4, 4, 3, 2, 1, 0, 0], strict=True):
+        budget.step(step, 10)
+        expected = torch.where(wanted, start * left / 4, start)
+        torch.testing.assert_close(norm.gamma(), expected)
+        assert torch.equal(norm.exchange_mask(), wanted & (left == 0))
+    assert (norm.gamma()[wanted] == 0).all()
+
+
 @pytest.mark.parametrize(
     ('call', 'message'),
     [
@@ -256,6 +288,7 @@ def test_movement_finds_the_channels_whose_exchange_helps():
         (lambda: network(budget=0.0), 'above 0 and at most 1/2, the sub-part of .*, got 0.0'),
         (lambda: ExchangeBudget(network(3), 0.4), 'at most 1/3, the sub-part of .*, got 0.4'),
         (lambda: ExchangeBudget(network(), 0.01), 'less than half a channel.* give at least 0.025'),
+        (lambda: ExchangeBudget(network(), shrink=21), 'within 0..interval=20, got 21'),
         (lambda: ExchangeBudget(network(), begin=0.8), '0 <= begin <= end <= 1 must hold, got 0.8'),
         (lambda: ExchangeBudget(network(), criterion='fixed', ramp=0.1), 'never chooses again'),
         (lambda: ExchangeBudget(network(), criterion='fixed', first='none'), 'never chooses again'),
