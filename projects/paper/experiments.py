@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'cen'
+from . import rivals  # noqa: F401  (registers)
+
+OWN = Path(__file__).with_name('configs')
+CONFIGS = OWN.parents[2] / 'configs' / 'cen'
 SEGMENTATION, TRANSLATION, SALIENCY = 'segmentation', 'translation', 'saliency'
 # Config that lends its data, schedule and sizes by kind of run; a run on its home needs none.
 # A fusion baseline takes the one of its fusion where there is one, with what was found for it
 # after all stages.
 DATASETS: dict[str, dict[str, str]] = {
     'synthetic': {
-        SEGMENTATION: '../../projects/paper/configs/rooms_segmentation.py',
-        TRANSLATION: '../../projects/paper/configs/rooms_translation.py',
+        SEGMENTATION: 'rooms_segmentation.py',
+        TRANSLATION: 'rooms_translation.py',
         SALIENCY: 'saliency_rooms_lwrefinenet_r18.py',
     },
     'nyuv2': {TRANSLATION: 'nyuv2_rgb-edge_to_depth.py'},
     'nyuv2-cpu': {SEGMENTATION: 'nyud_lwrefinenet_r18_cpu.py'},
     'nyuv2-efflite0': {
         SEGMENTATION: 'nyud_lwrefinenet_efflite0.py',
-        'ConcatFusion': 'nyud_lwrefinenet_efflite0_concat.py',
-        'SelfAttentionFusion': 'nyud_lwrefinenet_efflite0_selfatt.py',
+        'ConcatFusion': 'efflite0_concat.py',
+        'SelfAttentionFusion': 'efflite0_selfatt.py',
     },
     'sunrgbd': {},
     'taskonomy': {},
@@ -35,16 +39,25 @@ DATASETS: dict[str, dict[str, str]] = {
 HOMES = {
     'nyud': 'nyuv2',
     'sunrgbd': 'sunrgbd',
-    'taskonomy': 'taskonomy',
+    'taskonomy.py': 'taskonomy',
     'saliency': 'rgbd-saliency',
+}
+# Taskonomy's names of the words that the tables use
+DOMAINS = {
+    'depth': 'depth_euclidean',
+    'shade': 'reshading',
+    'texture': 'edge_texture',
+    'edge': 'edge_occlusion',
+    'semseg': 'segment_semantic',
+    'curve': 'principal_curvature',
+}
+# Parts of a backbone that a fusion layer may follow, from the finest
+STAGES = {
+    'CENResNet': [f'layer{i}' for i in (1, 2, 3, 4)],
+    'CENTIMMBackbone': [f'timm_model.blocks.{i}' for i in (1, 2, 4, 6)],
 }
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EVALUATORS = ('val_evaluator', 'test_evaluator')
-# names of the parts of a backbone that are its four stages
-STAGES = {
-    'CENResNet': [f'layer{i}' for i in (1, 2, 3, 4)],
-    'CENTIMMBackbone': [f'timm_model.blocks.{i}' for i in (1, 2, 4, 6)],  # of EfficientNet
-}
 SCHEDULE = ('param_scheduler', 'train_cfg', 'val_cfg', 'test_cfg', 'default_hooks')
 FEATURE_METRICS = {'FID', 'KID'}
 
@@ -66,19 +79,24 @@ class Fusion:
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a config of configs/cen/ and what a row changes in it.
+    """One training: a shipped config and what a row changes in it.
 
     Args:
-        config: file name.
-        options: as --cfg-options, dotted keys.
-        fusion: in place of exchange.
+        config: File name, in configs/cen/ or in the folder ``configs`` here.
+        options: As --cfg-options, dotted keys.
+        fusion: In place of exchange.
         times: ``lambda`` and ``theta``, factors on the config's own.
+        case: For Taskonomy, ``INPUTS_to_TARGETS`` or ``cycle_DOMAINS``, such as
+            ``rgb-depth_to_normal``.
+        modalities: Names of those that the model takes; empty for all.
     """
 
     config: str
     options: Mapping[str, Any] = field(default_factory=dict)
     fusion: Fusion | None = None
     times: Mapping[str, float] = field(default_factory=dict)
+    case: str = ''
+    modalities: tuple[str, ...] = ()
 
     @property
     def home(self) -> str:
@@ -108,49 +126,86 @@ def load(run: Run, dataset: str, extractor: str | None = None) -> Config:
     """
     if not run.fits(dataset):
         raise ValueError(f'{dataset} does not serve the {run.kind} of {run.config}')
-    cfg = Config.fromfile(CONFIGS / run.config)
+    cfg = config_of(run)
     if dataset != run.home:
         lenders = DATASETS[dataset]
         lender = lenders.get(run.fusion.type if run.fusion else '', lenders[run.kind])
-        small = Config.fromfile(CONFIGS / lender)
+        small = _read(lender)
         cfg = (_small_translator if run.kind == TRANSLATION else _small_segmenter)(cfg, small)
+        if run.kind != TRANSLATION:
+            cfg.merge_from_dict(deepcopy(dict(run.options)))
     if run.kind == TRANSLATION:
         _choose_metrics(cfg, extractor)
     if run.fusion is not None:
-        _fuse(cfg, run.fusion)
+        (_fuse_backbone if 'backbone' in cfg.model else _fuse_generator)(cfg, run.fusion)
     for hook in cfg.custom_hooks:
         if hook['type'] == 'SparsityHook':
             hook['coefficient'] *= run.times.get('lambda', 1)
     if 'theta' in run.times:
-        options = cfg.model.exchange if 'backbone' in cfg.model else cfg.model.network.norm_cfg
-        options.threshold *= run.times['theta']
-    cfg.merge_from_dict(dict(run.options))
+        exchange = cfg.model.get('exchange') or cfg.model.network.norm_cfg
+        exchange['threshold'] *= run.times['theta']
     cfg.custom_imports = dict(imports=['mmcen', 'projects.paper.rivals'])
     return cfg
 
 
-def _fuse(cfg: Config, fusion: Fusion) -> None:
-    """Fuse after stages 2, 3, 4 of a ResNet or layers 1, 4, 8 of a U-Net-256, or after all."""
-    model = cfg.model
-    if 'backbone' in model:
-        stages = STAGES[model.backbone.type]
-        number = dict(early=(2,), middle=(3,), late=(4,), all=(1, 2, 3, 4))[fusion.stage]
-        after: Any = [stages[i - 1] for i in number]
-        owner, model.type = model, 'FusionEncoderDecoder'
-        model.exchange = {}
+def config_of(run: Run) -> Config:
+    """The config of a run on the data of the paper, with its modalities, tasks and options."""
+    cfg = _read(run.config)
+    if run.case:
+        _add_case(cfg, run.case)
+    if run.modalities:
+        preprocessor = cfg.model.data_preprocessor
+        preprocessor.modalities = [m for m in preprocessor.modalities if m.name in run.modalities]
+    cfg.merge_from_dict(deepcopy(dict(run.options)))  # mmengine takes _delete_ out of it
+    return cfg
+
+
+def _read(name: str) -> Config:
+    own = OWN / name
+    return Config.fromfile(own if own.is_file() else CONFIGS / name)
+
+
+def _add_case(cfg: Config, case: str) -> None:
+    """Tasks, domains and metrics of a case."""
+
+    def names(words: str) -> list[str]:
+        return [DOMAINS.get(word, word) for word in words.split('-')]
+
+    if case.startswith('cycle_'):
+        domains = names(case.removeprefix('cycle_'))
+        inputs = {task: [d for d in domains if d != task] for task in reversed(domains)}
     else:
-        owner = model.network
-        last = owner.get('downs', 8)
-        places = dict(early=(1,), middle=(last // 2,), late=(last,), all=tuple(range(1, last + 1)))
-        after = places[fusion.stage]
-        model.type, owner.type = 'FusionTranslator', 'FusionUNet'
+        given, targets = map(names, case.split('_to_'))
+        domains, inputs = given + targets, dict.fromkeys(targets, given)
+    cfg.model.tasks = [dict(name=task, inputs=of_task) for task, of_task in inputs.items()]
+    for key in LOADERS:
+        cfg[key].dataset.modalities = domains
+    for key in EVALUATORS:
+        cfg[key].metrics = {t: ['FID', 'KID'] if t == 'rgb' else ['MAE', 'RMSE'] for t in inputs}
+
+
+def _fuse_backbone(cfg: Config, fusion: Fusion) -> None:
+    """Fuse after stages 2, 3, 4, or after all."""
+    stages = STAGES[cfg.model.backbone.type]
+    after = dict(early=stages[1:2], middle=stages[2:3], late=stages[3:], all=stages)
+    cfg.model['type'], cfg.model['exchange'] = 'FusionEncoderDecoder', {}
+    _add_fusion(fusion, cfg.model, after[fusion.stage])
+
+
+def _fuse_generator(cfg: Config, fusion: Fusion) -> None:
+    """Fuse after layers 1, 4, 8 of a U-Net-256, or after all."""
+    last = cfg.model.network.get('downs', 8)
+    after = dict(early=(1,), middle=(last // 2,), late=(last,), all=tuple(range(1, last + 1)))
+    cfg.model.type, cfg.model.network.type = 'FusionTranslator', 'FusionUNet'
+    _add_fusion(fusion, cfg.model.network, after[fusion.stage])
+
+
+def _add_fusion(fusion: Fusion, owner: Any, after: Sequence) -> None:
     merge = fusion.merge
     if fusion.type == 'AlignFusion' and merge:  # keeps two whole networks
         owner['convs'], merge = 'private', False
-    owner['fusion'] = {
-        **owner.get('fusion', {}),
-        **dict(type=fusion.type, after=after, merge=merge),
-    }
+    made = dict(type=fusion.type, after=after, merge=merge)
+    owner['fusion'] = {**owner.get('fusion', {}), **made}
 
 
 def _small_segmenter(cfg: Config, small: Config) -> Config:
@@ -158,8 +213,7 @@ def _small_segmenter(cfg: Config, small: Config) -> Config:
     lent = {spec.name: spec for spec in small.model.data_preprocessor.modalities}
     kept = [lent[spec.name] for spec in cfg.model.data_preprocessor.modalities]
     small.model.data_preprocessor.modalities = kept
-    if 'fusion' not in small.model:
-        small.model.exchange = cfg.model.exchange
+    small.model.exchange = cfg.model.exchange
     return small
 
 

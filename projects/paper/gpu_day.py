@@ -30,11 +30,11 @@ from projects.paper.gpu.results import Results
 
 PARTS = {'tests': 60, 'speed': 90, 'training': 360}  # seconds
 METHODS = {
-    'no exchange': 'nyud_lwrefinenet_efflite0_noexchange.py',
-    'CEN': 'nyud_lwrefinenet_efflite0.py',
-    'CEN, budget': 'nyud_lwrefinenet_efflite0_budget.py',
-    'concat': 'nyud_lwrefinenet_efflite0_concat.py',
-    'self-attention': 'nyud_lwrefinenet_efflite0_selfatt.py',
+    'no exchange': 'projects/paper/configs/efflite0_noexchange.py',
+    'CEN': 'configs/cen/nyud_lwrefinenet_efflite0.py',
+    'CEN, budget': 'configs/cen/nyud_lwrefinenet_efflite0_budget.py',
+    'concat': 'projects/paper/configs/efflite0_concat.py',
+    'self-attention': 'projects/paper/configs/efflite0_selfatt.py',
 }
 CALIBRATION = 0.5  # of the training's time, at most, until its speed is known
 TEST = 0.15  # of it, for the test
@@ -154,7 +154,7 @@ class Day:
         job = {
             **{k: self.sizes[k] for k in ('limit', 'trial', 'cfg_options')},
             'method': method,
-            'config': str(ROOT / 'configs' / 'cen' / METHODS[method]),
+            'config': str(ROOT / METHODS[method]),
             'frames': str(args.frames.resolve()),
             'weights': args.weights and str(args.weights.resolve()),
             'device': self.device,

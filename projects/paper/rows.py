@@ -7,7 +7,7 @@ says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .experiments import DATASETS, Fusion, Run
 PUBLISHED = Path(__file__).with_name('published.yaml')
 SEGMENTER = 'nyud_refinenet_r101.py'
 EXCHANGE = 'model.exchange'
+TASKONOMY = 'taskonomy.py'
 CITED = "others' method: its figures are quoted by the paper, and it is not here"
 FUSIONS = {
     'concat': 'ConcatFusion',
@@ -84,10 +85,10 @@ class Table:
     rows: Mapping[str, Row]
 
 
-def fused(config: str, method: str, merge: bool) -> Run:
+def fused(run: Run, method: str, merge: bool) -> Run:
     """A fusion baseline, 'concat-early' and so on, in place of exchange."""
     kind, _, stage = method.rpartition('-')
-    return Run(config, fusion=Fusion(FUSIONS[kind], stage, merge))
+    return replace(run, fusion=Fusion(FUSIONS[kind], stage, merge))
 
 
 def of_options(config: str, by_key: Mapping[str, Options]) -> Callable[[str, Published], Row]:
@@ -97,12 +98,12 @@ def of_options(config: str, by_key: Mapping[str, Options]) -> Callable[[str, Pub
 
 UNSHARED: Options = {'model.type': 'UnsharedEncoderDecoder'}
 PRIVATE_CONVS: Options = UNSHARED | {'model.convs': 'private'}
-NO_EXCHANGE: Options = {EXCHANGE: dict(_delete_=True, after=None)}
+NO_EXCHANGE: Options = {f'{EXCHANGE}.after': None}
 PENALTY_ALONE: Options = {f'{EXCHANGE}.threshold': 0.0}
 ALL_CHANNELS: Options = {f'{EXCHANGE}.region': 'all', f'{EXCHANGE}.penalty_region': 'all'}
 VERSIONS: dict[str, Options] = {
     'unshared': PRIVATE_CONVS | NO_EXCHANGE,
-    'shared': UNSHARED | {'model.norms': 'shared'},
+    'shared': UNSHARED | {'model.norms': 'shared', EXCHANGE: dict(_delete_=True)},
     'private-norms': NO_EXCHANGE,
     'fixed': {f'{EXCHANGE}.selection': 'fixed'},
     'random': {f'{EXCHANGE}.selection': 'random'},
@@ -119,24 +120,24 @@ VERSIONS: dict[str, Options] = {
 
 def table2(key: str, published: Published) -> Row:
     if key in ('rgb', 'depth'):
-        return Row(published, {'': Run(f'nyud_refinenet_r101_{key}.py')})
+        return Row(published, {'': Run(SEGMENTER, modalities=(key,))})
     if key == 'cen':
         return Row(published, {'': Run(SEGMENTER)})
-    runs = {'common': fused(SEGMENTER, key, True), '': fused(SEGMENTER, key, False)}
+    runs = {'common': fused(Run(SEGMENTER), key, True), '': fused(Run(SEGMENTER), key, False)}
     return Row(published, runs)
 
 
 def table3(key: str, published: Published) -> Row:
     if key in ('cen-refinenet-r101', 'cen-refinenet-r152'):
-        return Row(published, why=f'several scales: tools/test.py --tta on {key}-single')
+        return Row(published, why=f'several scales: mmcen test --tta on {key}-single')
     runs = {}
     for column, prefix in (('nyudv2', 'nyud'), ('sunrgbd', 'sunrgbd')):
-        segmenter = f'{prefix}_refinenet_r101.py'
+        segmenter = Run(f'{prefix}_refinenet_r101.py')
         made = {
-            'refinenet-r101-rgb': Run(f'{prefix}_refinenet_r101_rgb.py'),
+            'refinenet-r101-rgb': replace(segmenter, modalities=('rgb',)),
             'ssma-r101': fused(segmenter, 'selfatt-all', False),
             'cbn-r101': fused(segmenter, 'cbn-all', False),
-            'cen-refinenet-r101-single': Run(segmenter),
+            'cen-refinenet-r101-single': segmenter,
             'cen-refinenet-r152-single': Run(f'{prefix}_refinenet_r152.py'),
             'cen-pspnet-r152': Run(f'{prefix}_pspnet_r152.py'),
         }
@@ -146,61 +147,106 @@ def table3(key: str, published: Published) -> Row:
     return Row(published, runs, at_home=True)
 
 
+def case_of(case: str, options: Options | None = None) -> Run:
+    """A run on Taskonomy."""
+    return Run(TASKONOMY, options or {}, case=case)
+
+
 def table4(key: str, published: Published) -> Row:
     case, _, method = key.partition('+')
-    config = f'taskonomy_{case}.py'
-    return Row(published, {'': Run(config) if method == 'cen' else fused(config, method, True)})
+    run = case_of(case)
+    return Row(published, {'': run if method == 'cen' else fused(run, method, True)})
 
 
 def table5(key: str, published: Published) -> Row:
-    return Row(published, {'': Run(f'taskonomy_{key}_to_rgb.py')})
+    return Row(published, {'': case_of(f'{key}_to_rgb')})
 
 
-def by_suffix(prefix: str, default: str) -> Callable[[str, Published], Row]:
-    """Rows ``case+method`` with a config each, whose name ends with the method.
+NETWORK = 'model.network'
+ENCODER, DECODER = f'{NETWORK}.encoder', f'{NETWORK}.decoder'
+ONE_DECODER: Options = {f'{DECODER}.groups': 'shared', f'{DECODER}.exchange': False}
+DECODERS: Options = ONE_DECODER | {f'{DECODER}.groups': 'task'}
+CYCLES: dict[str, Options] = {  # Table 6
+    'cycle': ONE_DECODER,
+    'decx3': DECODERS,
+    'independent': DECODERS | {f'{ENCODER}.groups': 'task'},
+    'random': DECODERS | {'model.train_cfg.flow': 'random'},
+}
+NO_ENCODER: Options = {f'{ENCODER}.exchange': False}
+NO_DECODER: Options = {f'{DECODER}.exchange': False}
+INDIVIDUAL: Options = NO_DECODER | {f'{ENCODER}.groups': 'task'}
+ADAM = dict(type='Adam', betas=(0.5, 0.999))
+XTC: Options = {
+    'model.type': 'XTCTranslator',
+    'model.consistency': dict(
+        type='CrossTaskConsistency', network=dict(base_channels=16), weight=100.0
+    ),
+    'optim_wrapper.consistency': dict(
+        type='OptimWrapper', optimizer=dict(ADAM, lr=2e-4, fused=True)
+    ),
+}
+# Each task learns which of two copies of an encoder layer it uses.
+ADASHARE: Options = NO_DECODER | {
+    'model.type': 'AdaShareTranslator',
+    f'{NETWORK}.type': 'AdaShareUNet',
+    f'{NETWORK}.copies': 2,
+    'optim_wrapper.policy': dict(type='OptimWrapper', optimizer=dict(ADAM, lr=1e-2)),
+    'custom_hooks': [
+        dict(type='EpochSeedHook'),
+        dict(type='PolicyHook'),
+        dict(type='LastAndBestHook', key=None, rule='less'),
+        dict(type='SheetHook'),
+    ],
+}
+# The last two tasks share an encoder; task_grouping.py finds groups from trainings of subsets.
+GROUPED: Options = {f'{ENCODER}.groups': [0, 1, 1]}
+MULTITASK: dict[str, Options] = {  # Tables 7 and 8
+    'cen': {},
+    'indiv': INDIVIDUAL,
+    'shared-encoder': NO_DECODER,
+    'xtc': XTC | NO_DECODER,
+    'cen-xtc': XTC,
+    'adashare': ADASHARE,
+    'tg': GROUPED | NO_DECODER,
+    'cen-tg': GROUPED,
+}
+MULTIMODAL: dict[str, Options] = {  # Table 9
+    'cen': {},
+    'indiv': INDIVIDUAL | NO_ENCODER,
+    'enc': NO_DECODER,
+    'dec': NO_ENCODER,
+}
+
+
+def by_method(methods: Mapping[str, Options], prefix: str = '') -> Callable[[str, Published], Row]:
+    """Rows ``case+method``.
 
     Args:
-        prefix: of the names.
-        default: the method that is not named.
+        methods: Options by method.
+        prefix: Of the names of the cases.
     """
 
     def row(key: str, published: Published) -> Row:
         case, _, method = key.partition('+')
-        end = '' if method == default else f'_{method}'
-        return Row(published, {'': Run(f'taskonomy_{prefix}{case}{end}.py')})
+        return Row(published, {'': case_of(prefix + case, methods[method])})
 
     return row
 
 
-def table7(key: str, published: Published) -> Row:
-    return by_suffix('', 'cen')(key.replace('+shared-encoder', '+noexchange'), published)
-
-
-FOUR = 'taskonomy_depth-normal-texture-shade_to_rgb.py'
-CASES = {
-    'shade-texture': Run('taskonomy_shade-texture_to_rgb.py'),
-    'shade-texture-depth': Run('taskonomy_shade-texture-depth_to_rgb.py'),
-    'shade-texture-depth-normal': Run(FOUR),
-    'depth-normal': Run('taskonomy_depth-normal_to_rgb.py'),
-    'depth-normal-texture': Run('taskonomy_depth-normal-texture_to_rgb.py'),
-    'depth-normal-texture-shade': Run(FOUR),
-}
-NETWORK = 'model.network'
-PLAIN: Options = {f'{NETWORK}.encoder': dict(exchange=False)}
-RUNNING: Options = PLAIN | {f'{NETWORK}.norm_cfg.track_running_stats': True}
+FOUR = 'depth-normal-texture-shade_to_rgb'
+RUNNING: Options = NO_ENCODER | {f'{NETWORK}.norm_cfg.track_running_stats': True}
+UNSHARED_NET: Options = NO_ENCODER | {f'{NETWORK}.type': 'UnsharedUNet'}
+ABLATED: Options = {f'{NETWORK}.type': 'AblatedUNet'}
 SHARING: dict[str, Options] = {
-    'unshared': PLAIN | {f'{NETWORK}.type': 'UnsharedUNet', f'{NETWORK}.convs': 'private'},
-    'shared': PLAIN
+    'unshared': UNSHARED_NET | {f'{NETWORK}.convs': 'private'},
+    'shared': UNSHARED_NET
     | {
-        f'{NETWORK}.type': 'UnsharedUNet',
         f'{NETWORK}.norms': 'shared',
         f'{NETWORK}.norm_cfg': dict(_delete_=True, type='IN2d', affine=True),
     },
-    'private-norms': PLAIN,
-    'private-statistics': RUNNING
-    | {f'{NETWORK}.type': 'AblatedUNet', f'{NETWORK}.shared': 'affine'},
-    'private-affine': RUNNING
-    | {f'{NETWORK}.type': 'AblatedUNet', f'{NETWORK}.shared': 'statistics'},
+    'private-norms': NO_ENCODER,
+    'private-statistics': ABLATED | RUNNING | {f'{NETWORK}.shared': 'affine'},
+    'private-affine': ABLATED | RUNNING | {f'{NETWORK}.shared': 'statistics'},
     'cen': {},
 }
 
@@ -208,7 +254,8 @@ SHARING: dict[str, Options] = {
 def sharing(key: str, published: Published) -> Row:
     """Tables 10 and 11."""
     case, _, method = key.partition('+')
-    return Row(published, {'': Run(CASES[case].config, SHARING[method])})
+    inputs = FOUR if case == 'shade-texture-depth-normal' else f'{case}_to_rgb'
+    return Row(published, {'': case_of(inputs, SHARING[method])})
 
 
 def of_inputs(options: Callable[[str], Options], published: Published, key: str) -> Row:
@@ -216,18 +263,16 @@ def of_inputs(options: Callable[[str], Options], published: Published, key: str)
     runs = {}
     for case in ('depth-normal', 'depth-normal-texture', 'depth-normal-texture-shade'):
         if published.get(f'{case}/rgb/FID') is not None:
-            runs[case] = Run(CASES[case].config, options(key))
+            runs[case] = case_of(f'{case}_to_rgb', options(key))
     return Row(published, runs)
 
 
 def table12(key: str, published: Published) -> Row:
-    def replace(word: str) -> Options:
+    def replaced(word: str) -> Options:
         word = word.replace('-', '_')
-        if word == 'cen':
-            return {}
-        return {f'{NETWORK}.type': 'AblatedUNet', f'{NETWORK}.replace': word}
+        return {} if word == 'cen' else ABLATED | {f'{NETWORK}.replace': word}
 
-    return of_inputs(replace, published, key)
+    return of_inputs(replaced, published, key)
 
 
 def table13(key: str, published: Published) -> Row:
@@ -237,14 +282,17 @@ def table13(key: str, published: Published) -> Row:
 
 def figure9(key: str, published: Published) -> Row:
     kind, how, sweep = key.split('+')
-    config, owner, ablated = {
-        'segmentation': (SEGMENTER, 'model', 'AblatedEncoderDecoder'),
-        'translation': ('taskonomy_shade-texture_to_rgb.py', NETWORK, 'AblatedUNet'),
+    run, zero = {
+        'segmentation': (
+            Run(SEGMENTER),
+            {'model.type': 'AblatedEncoderDecoder', 'model.replace': 'zero'},
+        ),
+        'translation': (case_of('shade-texture_to_rgb'), ABLATED | {f'{NETWORK}.replace': 'zero'}),
     }[kind]
-    options = {f'{owner}.type': ablated, f'{owner}.replace': 'zero'} if how == 'zero' else {}
     name, _, factor = sweep.partition('-x')
     times = {name: float(factor)} if factor else {}
-    return Row(published, {'': Run(config, options, times=times)})
+    options = zero if how == 'zero' else {}
+    return Row(published, {'': replace(run, options=options, times=times)})
 
 
 def table14(key: str, published: Published) -> Row:
@@ -259,10 +307,10 @@ MAKERS: dict[str, Callable[[str, Published], Row]] = {
     'table3': table3,
     'table4': table4,
     'table5': table5,
-    'table6': by_suffix('cycle_', 'cycle'),
-    'table7': table7,
-    'table8': by_suffix('', 'cen'),
-    'table9': by_suffix('', 'cen'),
+    'table6': by_method(CYCLES, 'cycle_'),
+    'table7': by_method(MULTITASK),
+    'table8': by_method(MULTITASK),
+    'table9': by_method(MULTIMODAL),
     'table10': sharing,
     'table11': sharing,
     'table12': table12,

@@ -1,9 +1,10 @@
 #!/usr/bin/env python
-"""The paper's tables: list them, show one, train its rows, write it.
+"""The paper's tables: list them, show one, train its rows, write the config of a row.
 
     python projects/paper/run.py list
     python projects/paper/run.py show table2
     python projects/paper/run.py run table2 --rows cen concat-late --dataset synthetic --seeds 0 1 2
+    python projects/paper/run.py dump table6 rgb-depth-normal+cycle
 
 ``run`` trains each row with the ordinary runner, in a folder of its own below --work-dir, and goes
 on where it stopped. A row that fails does not stop the others. The tables hold what was run, by
@@ -26,8 +27,9 @@ from rich.table import Column
 from rich.table import Table as Grid
 
 from mmcen.cli.common import exit_status
+from mmcen.files import write
 from projects.paper import report, running
-from projects.paper.experiments import DATASETS
+from projects.paper.experiments import DATASETS, load
 from projects.paper.plan import Plan, Settings
 from projects.paper.rows import TABLES, Row, Table
 
@@ -53,6 +55,12 @@ def parse_args() -> argparse.Namespace:
         add('--metrics', nargs='+', default=[], metavar='NAME',
             help='more figures to show, such as mAcc rgb/mAcc')  # fmt: skip
         add('--work-dir', type=Path, default=Path('work_dirs/paper'), help='default: %(default)s')
+    dump = commands.add_parser('dump', help='write the full config of a row, to edit it')
+    dump.add_argument('table', help='table1 to table14, or figure9')
+    dump.add_argument('rows', nargs='+', metavar='ROW', help='names of rows')
+    dump.add_argument('--dataset', choices=DATASETS, help="default: the paper's")
+    dump.add_argument('--extractor', metavar='FILE', help='Inception weights, for FID and KID')
+    dump.add_argument('--out', type=Path, default=Path(), help='folder, default: this one')
     run.add_argument('--without', nargs='+', default=[], metavar='PART',
         help='parts of rows not to train: prefixes of their columns, such as common')  # fmt: skip
     run.add_argument('--jobs', type=int, default=1, help='trainings at a time; default: 1')
@@ -66,8 +74,8 @@ def parse_args() -> argparse.Namespace:
             parser.error(
                 f'{args.table} has no row {unknown[0]}: it has {", ".join(TABLES[args.table].rows)}'
             )
-        if args.epochs is not None and args.epochs < 2:
-            parser.error('--epochs is at least 2: the first of some schedules warms up')
+    if args.command in ('show', 'run') and args.epochs is not None and args.epochs < 2:
+        parser.error('--epochs is at least 2: the first of some schedules warms up')
     if args.command == 'run':
         if args.jobs < 1:
             parser.error('--jobs is at least 1')
@@ -201,10 +209,25 @@ def run(args: argparse.Namespace, console: Console) -> int:
     return 1 if failed else 0
 
 
+def dump(args: argparse.Namespace, console: Console) -> None:
+    """Write the config of each training of the rows."""
+    table = TABLES[args.table]
+    for name in args.rows:
+        row = table.rows[name]
+        if not row.runs:
+            raise ValueError(f'{args.table} {name} is not run here: {row.why}')
+        for part, one in row.runs.items():
+            cfg = load(one, args.dataset or one.home, args.extractor)
+            label = '_'.join(filter(None, [args.table, name.replace('/', '.'), part]))
+            path = args.out / f'{label}.py'
+            write(path, cfg.pretty_text)
+            console.print(f'written: {path}', soft_wrap=True)
+
+
 def work(args: argparse.Namespace, console: Console) -> int | None:
     if args.command == 'list':
         return list_tables(console)
-    return show(args, console) if args.command == 'show' else run(args, console)
+    return {'show': show, 'run': run, 'dump': dump}[args.command](args, console)
 
 
 def main() -> int:

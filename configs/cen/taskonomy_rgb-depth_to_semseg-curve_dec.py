@@ -1,3 +1,0 @@
-# Table 9: exchange in the decoders alone.
-_base_ = './taskonomy_rgb-depth_to_semseg-curve.py'
-model = dict(network=dict(encoder=dict(exchange=False)))

@@ -1,3 +1,0 @@
-# Table 7, X-TC: predicted tasks must agree; no exchange.
-_base_ = './taskonomy_rgb_to_normal-curve_cen-xtc.py'
-model = dict(network=dict(decoder=dict(exchange=False)))

@@ -1,4 +1,0 @@
-# Table 8, CEN-dec with Task Grouping: the last two tasks share an encoder, all decoders exchange
-# (143.7 M).
-_base_ = './taskonomy_rgb_to_semseg-depth-normal.py'
-model = dict(network=dict(encoder=dict(groups=[0, 1, 1])))

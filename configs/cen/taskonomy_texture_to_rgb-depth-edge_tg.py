@@ -1,4 +1,0 @@
-# Table 8, Task Grouping: the last two tasks share an encoder (143.7 M). Which tasks should,
-# projects/paper/task_grouping.py says from trainings of subsets.
-_base_ = './taskonomy_texture_to_rgb-depth-edge.py'
-model = dict(network=dict(encoder=dict(groups=[0, 1, 1]), decoder=dict(exchange=False)))

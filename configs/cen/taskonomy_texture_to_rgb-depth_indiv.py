@@ -1,3 +1,0 @@
-# Table 7: two networks that share nothing (108.8 M).
-_base_ = './taskonomy_texture_to_rgb-depth.py'
-model = dict(network=dict(encoder=dict(groups='task'), decoder=dict(exchange=False)))
