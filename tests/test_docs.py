@@ -236,7 +236,7 @@ def test_commands_exist(line, helps):
     """The tool, its options, and the configs that a command names."""
     program, first, *rest = shlex.split(line)
     tool = ('-m', 'mmcen', first) if program == 'mmcen' else (first,)
-    known = ('run', 'show', 'list', 'features', 'exchange', 'scales')
+    known = ('run', 'show', 'list', 'dump', 'features', 'exchange', 'mask', 'scales')
     if rest and (first == 'convert-data' or rest[0] in known):
         tool, rest = (*tool, rest[0]), rest[1:]
     text = helps(tool)
