@@ -21,7 +21,7 @@ MEMORY := GLIBC_TUNABLES=$(MALLOC).mmap_max=0:$(MALLOC).trim_threshold=171798691
 TEST_ENV := $(MEMORY) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test fuzz lint docs test-onedl bundle clean
+.PHONY: help env demo test test-long fuzz lint docs test-onedl bundle clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -33,6 +33,9 @@ demo: $(STAMP) ## train, evaluate and picture a small CEN on synthetic rooms
 
 test: $(STAMP) lint ## lint, then the test suite; MMCEN_DATA=... adds the tests on real data
 	@$(TEST_ENV) .venv/bin/python $(PYTEST) $(ARGS)
+
+test-long: $(STAMP) ## the test suite with the tests that take long, for a release
+	@$(TEST_ENV) .venv/bin/python $(PYTEST) --long $(ARGS)
 
 fuzz: $(STAMP) ## kill 200 trainings, see docs/reliability.md (some minutes)
 	@$(TEST_ENV) .venv/bin/python -m tests.fuzz.kills --kills 200

@@ -20,6 +20,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default='cuda',
         help='where the tests marked gpu run; they are skipped where there is no CUDA',
     )
+    parser.addoption('--long', action='store_true', help='run the tests marked long, too')
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption('--long'):
+        return
+    for item in items:
+        if item.get_closest_marker('long'):
+            item.add_marker(pytest.mark.skip(reason='takes long: make test-long'))
 
 
 @pytest.fixture(scope='session', autouse=True)

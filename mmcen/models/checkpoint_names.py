@@ -57,7 +57,13 @@ def encode_names(tasks: Mapping[str, Iterable[str]], channels: Iterable[int]) ->
 
 
 def _decode(names: Tensor) -> list[dict]:
-    return json.loads(bytes(names.tolist()))
+    try:
+        facts = json.loads(bytes(names.tolist()))
+        return [{key: one[key] for key in ('task', 'inputs', 'channels')} for one in facts]
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(
+            f'{KEY} of the checkpoint cannot be read ({error}): it was changed after training'
+        ) from error
 
 
 def _compare(names: Tensor, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -327,7 +327,9 @@ def test_frames_of_one_name_are_told_apart(folder):
         (('no.py', 'seg.pth', *GIVEN), 'error: no.py does not exist'),
         (('seg.py', 'no.pth', *GIVEN), 'error: no.pth does not exist'),
         (('seg.py', *GIVEN), 'a config needs a checkpoint: give both, or an .onnx file'),
-        (('seg.py', 'tasks.pth', *GIVEN), 'error: the checkpoint is of another model ('),
+        (('seg.py', 'tasks.pth', *GIVEN),
+         "error: the checkpoint has the tasks ['segment_semantic', 'normal'], the model has"),
+        (('seg.py', 'names.pth', *GIVEN), 'error: stream_names of the checkpoint cannot be read ('),
         (('seg.py', 'evil.pth', *GIVEN), 'error: evil.pth is no checkpoint of tensors and numbers'),
         (('seg.py', 'wide.pth', *GIVEN), 'the checkpoint was made for another number of streams'),
         (('seg.py', 'seg.pth', '--input', 'rgb=data/rgb'),
@@ -379,7 +381,9 @@ def test_what_is_wrong_takes_one_line(folder, monkeypatch, capsys, args, message
     stock['decode_head'] = dict(type='FCNHead', in_channels=1280, channels=8, num_classes=2)
     Config(dict(model=stock)).dump('stock.py')
     state = torch.load('seg.pth', weights_only=True)['state_dict']
-    torch.save({name: torch.cat([v, v]) if v.dim() else v for name, v in state.items()}, 'wide.pth')
+    twice = {name: torch.cat([v, v]) for name, v in state.items() if v.dim()}
+    torch.save(state | twice | {'stream_names': state['stream_names']}, 'wide.pth')
+    torch.save(state | {'stream_names': twice['stream_names']}, 'names.pth')
     status, printed = predict(monkeypatch, capsys, *args)
     assert status in (1, 2)
     assert message in printed
