@@ -466,7 +466,7 @@ def test_export(folder, monkeypatch, capsys):
         (('seg.py', 'seg.pth', '--outputs', 'ir'), "error: outputs ['ir'] are unknown: choose of"),
         (('tasks.py', 'tasks.pth', '--size', '50', '64'),
          'error: size (50, 64) must be multiples of 16, and at least twice that'),
-        (('seg.py', 'tasks.pth'), 'error: the checkpoint is of another model'),
+        (('seg.py', 'tasks.pth'), 'error: the checkpoint has the tasks'),
         (('seg.py', 'nan.pth'), 'has values that are not finite: use an older checkpoint'),
     ):  # fmt: skip
         status, printed = export(*args)

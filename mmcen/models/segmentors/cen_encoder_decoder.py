@@ -30,6 +30,17 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     return type(value)(map_tensors(function, part) for part in value)
 
 
+def fails_channels_last(module: nn.Module) -> bool:
+    """Whether a layer corrupts memory in a backward pass on a CPU with channels in the last place.
+
+    oneDNN does so for strided 1x1 convolutions of fewer than 8 channels (torch 2.14.1).
+    """
+    if not isinstance(module, nn.Conv2d):
+        return False
+    strided = module.kernel_size == (1, 1) and max(module.stride) > 1
+    return strided and module.in_channels < 8
+
+
 @MODELS.register_module()
 class CENEncoderDecoder(EncoderDecoder):
     """mmseg's EncoderDecoder over M streams that live in the batch.
@@ -57,7 +68,8 @@ class CENEncoderDecoder(EncoderDecoder):
             such as ``threshold``, ``budget``, ``inside`` and ``private``.
         channels_last: Memory format of the features, which convolutions and norms keep: the faster
             one on processors and with mixed precision on GPUs. Set it to False for parts that need
-            contiguous features.
+            contiguous features; networks with strided 1x1 convolutions of fewer than 8 channels
+            never use it.
         kwargs: Further arguments of ``EncoderDecoder``.
 
     Input: ``(B, M*C, H, W)``, modality-major.
@@ -91,7 +103,7 @@ class CENEncoderDecoder(EncoderDecoder):
         self.streams: tuple[str, ...] = tuple(self.data_preprocessor.modalities)
         self.grid = StreamGrid(tasks=1, modalities=len(self.streams))  # of the heads
         self._make_multi_stream(exchange)
-        self.channels_last = channels_last
+        self.channels_last = channels_last and not any(map(fails_channels_last, self.modules()))
         self.ensemble = StreamEnsemble(self.grid)
         keep_names(self, {SEGMENTATION: self.data_preprocessor.modalities}, [self.out_channels])
         self.predict_streams = (test_cfg or {}).get('streams', True)
