@@ -90,7 +90,7 @@ def convert(
     args = parser.parse_args(argv)
     try:
         state_dict, meta, words = convert_file(args.source)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ValueError(f'{args.source}: {error}') from error
     meta = dict(converted_from=args.source.name, **meta)
     save({'state_dict': state_dict, 'meta': meta}, args.destination)

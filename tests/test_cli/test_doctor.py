@@ -86,7 +86,7 @@ def test_a_config_of_rooms(ask):
     for line in (
         '  CENEncoderDecoder, 1 x 2 (tasks x modalities): multimodal fusion',
         '  rgb, depth',
-        '  CENBN, along the modalities, |gamma| < 0.02, own part of the channels',
+        '  ExchangeNorm, along the modalities, Threshold(threshold=0.02, region=disjoint)',
         '  SyntheticRooms: 6 frames, batches of 8',
         '  rgb: 3x96x128 uint8, ',
         '  depth: 1x96x128 float32, 0 to ',

@@ -282,8 +282,8 @@ def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
     assert table['fixed']['mIoU published'] == '47.2'
     results = [json.loads(f.read_text()) for f in tmp_path.rglob('*_cen_*/result.json')]
     for config in tmp_path.rglob('*_cen_*/config.py'):  # its checkpoint serves the config it is of
-        modalities = Config.fromfile(config).model.data_preprocessor.modalities
-        assert [modality['name'] for modality in modalities] == ['rgb', 'depth']
+        specs = Config.fromfile(config).model.data_preprocessor.modalities
+        assert [spec.name for spec in specs] == ['rgb', 'depth']
     assert len(results) == 2
     scores = [result['metrics']['mIoU'] for result in results]
     assert float(table['cen']['mIoU mean']) == pytest.approx(statistics.fmean(scores))
@@ -318,10 +318,10 @@ def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
 
 
 def test_the_reason_of_a_failure_is_printed_as_it_is(tmp_path):
-    words = ('run', 'table1', '--rows', 'cen', *TINY, 'model.exchange.inside=[layer9]')
+    words = ('run', 'table1', '--rows', 'cen', *TINY, 'model.exchange.selection=a[red]')
     done = subprocess.run(command(tmp_path, *words), capture_output=True, text=True)
     assert done.returncode == 1
-    assert "inside: CENResNet has no part 'layer9', its parts are conv1" in done.stdout
+    assert "got 'a[red]'" in done.stdout
 
 
 @pytest.mark.parametrize(
