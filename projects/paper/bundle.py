@@ -29,7 +29,7 @@ from projects.paper.gpu import frames
 LIMIT = 55_000_000  # bytes
 FORKS = ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation')
 # What the forks need and the machine may lack, pure Python.
-PURE = ('addict', 'ftfy', 'platformdirs', 'prettytable', 'termcolor', 'wcwidth<0.3', 'yapf')
+PURE = ('addict', 'ftfy', 'platformdirs', 'prettytable', 'termcolor', 'wcwidth==0.6.0', 'yapf')
 COMPILED = ('regex',)  # installed only where it is missing
 TARGET = ('--python-version', '3.12', '--implementation', 'cp', '--only-binary', ':all:',
           '--platform', 'manylinux_2_28_x86_64', '--platform', 'manylinux_2_17_x86_64',
