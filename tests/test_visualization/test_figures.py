@@ -173,7 +173,7 @@ def single(trained):
         config = trained / f'{name}.py'
         cfg = Config.fromfile(trained / 'small.py')
         preprocessor = cfg.model.data_preprocessor
-        preprocessor.modalities = {name: preprocessor.modalities[name]}
+        preprocessor.modalities = [m for m in preprocessor.modalities if m.name == name]
         cfg.dump(config)
         torch.save(
             dict(state_dict=MODELS.build(cfg.model).state_dict()), config.with_suffix('.pth')
@@ -325,9 +325,8 @@ def test_scores_by_class_are_of_the_last_whole_validation(tmp_path, later):
 
 
 @pytest.fixture
-def page(trained, monkeypatch, capsys):
-    monkeypatch.setattr(sys, 'argv', ['report.py', str(trained / 'run')])
-    assert report.main() == 0
+def page(trained, capsys):
+    assert command('report', str(trained / 'run')) == 0
     assert 'written: ' in capsys.readouterr().out
     return trained / 'run' / 'report.html'
 
