@@ -1,5 +1,5 @@
-# SegFormer-B0 on colour and depth, for the figures of gpu_day.py. The model is that of mmsegmentation's
-# segformer_mit-b0; its config has to be repeated, because the OneDL forks do not find `mmseg::`.
+# SegFormer-B0 on colour and depth, for the figures of gpu_day.py. The model is segformer_mit-b0 of
+# mmsegmentation; its config is repeated because the OneDL forks do not find `mmseg::`.
 custom_imports = dict(imports=['mmcen'])
 modalities = [
     dict(name='rgb', mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4]),
