@@ -85,6 +85,7 @@ def test_results_are_complete_at_every_second(tmp_path):
     assert '| 1e+12 |' in text
 
 
+@pytest.mark.long
 def test_methods_train_side_by_side(archive, tmp_path):
     methods = ['CEN, budget', 'self-attention']
     rows, log = rehearse(
@@ -107,6 +108,7 @@ def test_a_part_whose_time_is_over_keeps_its_figures(archive, tmp_path):
     assert rows[-1]['note'] == 'CEN: the time was over'
 
 
+@pytest.mark.long
 def test_speed(tmp_path):
     models = ['EfficientNet-Lite0', 'U-Net', 'SegFormer-B0']
     rows, log = rehearse(

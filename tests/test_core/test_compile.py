@@ -180,6 +180,7 @@ def test_inductor_equals_eager_mode():
         assert_equal(results_of(network, compiled, x), results_of(eager, eager, x))
 
 
+@pytest.mark.long
 def test_another_batch_compiles_once_more():
     """Where no dimension is marked, the second size of a batch compiles for all sizes."""
     network = prepare(block(OPTIONS['threshold']))

@@ -85,7 +85,13 @@ def batch(count, size):
     return dict(inputs=inputs, data_samples=samples)
 
 
-@pytest.mark.parametrize('name', NAMES)
+SHORT = ('SegFormer', 'BiSeNetV2', 'DeepLabV3+')
+
+
+@pytest.mark.parametrize(
+    'name',
+    [pytest.param(name, marks=() if name in SHORT else pytest.mark.long) for name in NAMES],
+)
 def test_two_steps_and_a_prediction(name, tmp_path):
     torch.manual_seed(0)
     model = build(tmp_path, *NAMES[name])
