@@ -30,7 +30,7 @@ from mmcen.datasets.transforms import reading
 from mmcen.datasets.transforms.reading import read_array
 from mmcen.deploy import OnnxNetwork
 
-from .test_tools import config, run  # noqa: F401  fixtures
+from .test_cli.test_tools import config, run  # noqa: F401  fixtures
 
 onnx = pytest.importorskip('onnx')
 MAKE = {'type': 'os.mkdir', 'path': 'executed'}

@@ -21,7 +21,7 @@ from mmcen.checkpoints import find_checkpoint
 from mmcen.engine import launch
 from mmcen.files import whole_file
 
-from ..test_tools import config, run  # noqa: F401  fixtures
+from ..test_cli.test_tools import config, run  # noqa: F401  fixtures
 from ..training import load
 
 ROOT = Path(__file__).parents[2]
