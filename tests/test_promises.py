@@ -22,7 +22,8 @@ data = dict(size=(32, 48), pipeline=[dict(type='PackModalities')])
 train_dataloader = dict(batch_size=2, dataset=dict(length=6, **data), drop_last=False)
 val_dataloader = dict(dataset=dict(length=2, size=(32, 48)))
 model = dict(
-    backbone=dict(base_channels=8, norm_eval=True, norm_cfg=dict(threshold=1.0)),
+    exchange=dict(threshold=1.0),
+    backbone=dict(base_channels=8, norm_eval=True),
     decode_head=dict(in_channels=[8, 16, 32, 64], channels=8, dropout_ratio=0.0),
 )
 sgd = dict(_delete_=True, type='SGD', lr=0.05, momentum=0.9, weight_decay=0.0)
