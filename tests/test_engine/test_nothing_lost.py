@@ -269,6 +269,7 @@ class StopOne(Hook):
 """
 
 
+@pytest.mark.long
 def test_a_process_that_hangs_ends_the_job(config):  # noqa: F811
     """Within the timeout and some seconds, with its number."""
     Path('stopping.py').write_text(STOPPING)
