@@ -165,6 +165,7 @@ def type_in(folder, line):
     assert run.returncode == 0, f'{line}\n{run.stdout[-2000:]}{run.stderr[-3000:]}'
 
 
+@pytest.mark.long
 def test_bash_runs(desk):
     """Every line of every block, in the order of the pages."""
     pytest.importorskip('mmagic')
