@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,8 @@ def exit_status(work: Callable[[], int | None]) -> int:
     Args:
         work: Returns an exit status, None for success.
     """
+    if threading.current_thread() is threading.main_thread():  # SIGTERM ends as Ctrl-C does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return work() or 0
     except (ValueError, OSError, ImportError) as error:
