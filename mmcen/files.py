@@ -42,7 +42,7 @@ def write(path: Path, data: bytes | str) -> None:
 
 
 def remove_unfinished(folder: str | Path) -> None:
-    """Remove what killed writers have left in a folder that nobody else writes to now."""
+    """Remove unfinished files of killed writers from a folder that has no other writer."""
     for part in Path(folder).glob('.*.part'):
         part.unlink(missing_ok=True)
 

@@ -45,7 +45,7 @@ def here(tmp_path, monkeypatch):
 
 
 def works(attack):
-    """Show that an attack works if nobody checks."""
+    """Show that the attack works without the check."""
     with suppress(Exception):  # after the damage is done
         attack()
     Path('executed').rmdir()
@@ -128,9 +128,7 @@ def test_other_types_and_scopes_in_an_onnx_file_are_left_out():
     CENInferencer(write_onnx(facts))
 
 
-@pytest.mark.parametrize(
-    'name', ['../up', '/root/up', 'a/../../up', 'a/b/c', '..', '.', '', 'a\n', 3]
-)
+@pytest.mark.parametrize('name', ['../up', '/up', 'a/../../up', 'a/b/c', '..', '.', '', 'a\n', 3])
 def test_an_output_never_leaves_the_folder(name):
     facts = FACTS | {'outputs': [name]}
     with pytest.raises(ValueError, match='is no name of an input or output'):

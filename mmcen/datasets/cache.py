@@ -183,7 +183,7 @@ def _lock(folder: Path) -> int | None:
 
 
 def remove_abandoned() -> Path:
-    """Remove the caches of killed processes, whose locks nobody holds; ``import mmcen`` does this.
+    """Remove the caches of killed processes, whose locks are free; ``import mmcen`` does this.
 
     Returns:
         The folder of all caches: shared memory, or where there is none, temporary files.

@@ -41,7 +41,7 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be read, or an override is of an entry that there is not.
+        ValueError: It cannot be read, or an override names an entry that does not exist.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'config {path} does not exist: see configs/cen/ for what there is')
