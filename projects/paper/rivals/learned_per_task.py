@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import combinations
 
 import torch
+from mmengine.dist import broadcast
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -50,11 +51,12 @@ class SharingPolicy(nn.Module):
         self.choices = self._hard(self.logits.detach())
 
     def forward(self) -> Tensor:
-        """Draw; returns the new :attr:`choices`."""
+        """Draw, the same in all processes; returns the new :attr:`choices`."""
         if not self.training:
             self.choices = self._hard(self.logits.detach())
             return self.choices
         noise = -torch.empty_like(self.logits).exponential_().log()  # Gumbel(0, 1)
+        broadcast(noise)  # random numbers differ between processes
         soft = ((self.logits + noise) / self.temperature).softmax(-1)
         # the difference is exactly zero: values of the hard choice, gradients of the soft one
         self.choices = self._hard(soft.detach()) + (soft - soft.detach())
