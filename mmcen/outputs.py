@@ -24,7 +24,7 @@ class ByName(BaseDataElement):
 
     mmengine's data elements keep their names in a set, whose order differs from run to run.
 
-    Example:
+    Examples:
         >>> ByName(rgb=1, depth=2, area=3).keys()
         ['rgb', 'depth', 'area']
     """
@@ -53,7 +53,7 @@ def flat_name(task: str, name: str) -> str:
     """Return the name of an output among those of all tasks: ``<task>/<name>``, and of a segmentor
     ``<name>``.
 
-    Example:
+    Examples:
         >>> flat_name('normal', 'rgb'), flat_name(SEGMENTATION, 'rgb')
         ('normal/rgb', 'rgb')
     """

@@ -76,7 +76,7 @@ class CENInferencer(BaseInferencer):
         ValueError: the checkpoint is none, or of another model; the model is none of mmcen; an
             argument does not fit it.
 
-    Example:
+    Examples:
         >>> inferencer = CENInferencer('config.py', 'checkpoint.pth')  # doctest: +SKIP
         >>> found = inferencer(dict(rgb='a.png', depth='b.png'))  # doctest: +SKIP
         >>> found['predictions'][0].outputs['ensemble']  # (H, W) class numbers  # doctest: +SKIP

@@ -34,8 +34,8 @@ class ExchangeBudget:
             gradient times (others - own), in units of its noise; ``'gates'``: those with the
             highest gates, which are trained straight-through with a falling temperature.
         scope: Rank within each ``'layer'``, or over the whole ``'network'``.
-        begin, end: Parts of the training, 0..1, between which channels are chosen again. There is
-            at least one choice.
+        begin: Part of the training, 0..1, after which channels are chosen again.
+        end: Part of the training, 0..1, after which the choice stays. There is at least one choice.
         interval: Steps between two choices.
         memory: Steps over which effects are averaged.
         ramp: Share at the start, which grows linearly from ``begin`` to ``share`` at the last

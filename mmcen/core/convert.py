@@ -64,7 +64,7 @@ def convert(
         ValueError: If a norm is of an unknown kind, no norm fits the rule, a named part is missing,
             or the network was converted before.
 
-    Example:
+    Examples:
         >>> import torch
         >>> block = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
         >>> block = convert(block, modalities=2, threshold=0.02)

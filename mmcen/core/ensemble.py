@@ -23,7 +23,7 @@ class StreamEnsemble(nn.Module):
     Input ``(B, T, M, ...)``, output ``(B, T, ...)``; or one tensor for each task, ``(B, M, ...)``,
     which may differ in the rest of their shapes, to T of ``(B, ...)``.
 
-    Example:
+    Examples:
         >>> StreamEnsemble(StreamGrid(1, 2))(torch.tensor([[[1.0, 3.0]]]))
         tensor([[2.]], grad_fn=<SumBackward1>)
     """

@@ -83,7 +83,7 @@ def spread_channels(region: Tensor, share: float) -> Tensor:
     Raises:
         ValueError: If the share is outside 0..1.
 
-    Example:
+    Examples:
         >>> spread_channels(torch.tensor([[[True] * 4 + [False] * 4]]), 0.25).int()
         tensor([[[1, 0, 1, 0, 0, 0, 0, 0]]], dtype=torch.int32)
     """
@@ -144,7 +144,7 @@ def exchange(x: Tensor, replaced: Tensor, dim: int, others: Tensor | None = None
     Returns:
         Tensor like ``x``, in the same memory layout.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([1.0, 5.0]).view(1, 1, 2, 1, 1, 1)
         >>> exchange(x, torch.tensor([[[True], [False]]]), dim=2).flatten()
         tensor([5., 5.])

@@ -33,7 +33,7 @@ class StreamGrid:
     Raises:
         ValueError: If a size is not a positive integer.
 
-    Example:
+    Examples:
         >>> import torch
         >>> grid = StreamGrid(tasks=1, modalities=2)
         >>> grid.fold(torch.zeros(3, 1, 2, 8, 4, 4)).shape
@@ -108,7 +108,7 @@ class StreamGrid:
             ValueError: If no place is named, a place is missing from the grid, or places do not
                 ascend, because the batch has the order of the grid.
 
-        Example:
+        Examples:
             >>> grid = StreamGrid(modalities=3)
             >>> with grid.only(modalities=[0, 2]):
             ...     grid.streams

@@ -33,7 +33,7 @@ def exchanged_share(network: nn.Module) -> Tensor:
     Raises:
         ValueError: If no norm exchanges.
 
-    Example:
+    Examples:
         >>> from mmcen import convert
         >>> block = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8))
         >>> exchanged_share(convert(block, modalities=2, budget=0.25))

@@ -254,7 +254,8 @@ def make_selection(
         selection: ``'threshold'`` (the paper, default), ``'budget'``, ``'fixed'`` or ``'random'``.
         budget: Share of the channels that each stream takes from others; stands for
             ``selection='budget', share=budget``.
-        threshold, penalty_region: See :class:`Threshold`; the other selections have none.
+        threshold: See :class:`Threshold`; the other selections have none.
+        penalty_region: See :class:`Threshold`; the other selections have none.
         share: See :class:`Fixed`; of all selections but the threshold.
         region: See :class:`Selection`.
 

@@ -34,7 +34,7 @@ class RGBDFolderDataset(MultiModalSegDataset):
         ValueError: a file belongs to no frame, where there is no list: the first is named; and as
             for :class:`MultiModalSegDataset`.
 
-    Example:
+    Examples:
         >>> dataset = RGBDFolderDataset(
         ...     modalities=[
         ...         dict(name='rgb', dir='rgb', suffix='.jpg'),

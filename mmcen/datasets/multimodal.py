@@ -66,7 +66,7 @@ class MultiModalSegDataset(BaseSegDataset):
         FileNotFoundError: the split file, a folder, a frame's file or the cache is missing.
         ValueError: an unknown modality, an empty split, or a frame listed twice.
 
-    Example:
+    Examples:
         >>> dataset = MultiModalSegDataset(
         ...     modalities=[dict(name='rgb', dir='rgb', suffix='.jpg'),
         ...                 dict(name='depth', dir='depth', unit='mm')],

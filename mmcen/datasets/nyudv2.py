@@ -29,7 +29,7 @@ def colour_map(count: int) -> list[list[int]]:
     Returns:
         RGB triples in 0..255, all different. Index 0 is black.
 
-    Example:
+    Examples:
         >>> colour_map(4)
         [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
     """
@@ -58,7 +58,7 @@ def hold_out(frames: Sequence[str]) -> tuple[list[str], list[str]]:
     Raises:
         ValueError: a name is no number.
 
-    Example:
+    Examples:
         >>> hold_out(['03', '04', '10', '11'])
         (['10', '11'], ['03', '04'])
     """
@@ -85,9 +85,11 @@ class NYUv2Dataset(ConvertedDataset):
     0..39 in a sample). Depth may be stored in 8 bits of 10/255 m, in 16 bits of 1 mm, or as
     float32 in metres. Colour may be JPEG or PNG.
 
-    Args: as for :class:`ConvertedDataset`; splits are ``'train'`` and ``'test'``, and, to choose
-        settings without the test frames, parts of the training frames, ``'train_fit'`` and
-        ``'train_hold'`` (:func:`hold_out`).
+    Args:
+        split: ``'train'``, ``'test'``, or, for choosing settings without the test frames, one part
+            of the training frames, ``'train_fit'`` or ``'train_hold'`` (see :func:`hold_out`).
+        data_root: As for :class:`ConvertedDataset`.
+        **kwargs: As for :class:`ConvertedDataset`.
     """
 
     METAINFO = {'classes': CLASSES, 'palette': colour_map(41)[1:]}

@@ -92,7 +92,7 @@ def f_measures(saliency: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Returns:
         (256,) within 0..1; 0 where nothing salient is found.
 
-    Example:
+    Examples:
         >>> f_measures(np.array([0.9, 0.1]), np.array([1, 0]))[[0, 128, 255]].round(2)
         array([0.57, 1.  , 0.  ])
     """

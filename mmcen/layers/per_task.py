@@ -22,7 +22,7 @@ def check_groups(groups: Sequence[int] | str, tasks: int) -> tuple[int, ...]:
     Raises:
         ValueError: another word, a wrong count, or a copy that no task uses.
 
-    Example:
+    Examples:
         >>> check_groups('task', 3), check_groups([0, 0, 1], 3)
         ((0, 1, 2), (0, 0, 1))
     """

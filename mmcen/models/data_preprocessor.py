@@ -48,7 +48,7 @@ class CENDataPreprocessor(SegDataPreProcessor):
         ValueError: no modality, an impossible one, one without ``mean`` and ``std``, or
             ``common_channels`` that is no common multiple.
 
-    Example:
+    Examples:
         >>> preprocess = CENDataPreprocessor(modalities=[
         ...     dict(name='rgb', mean=[124, 116, 104], std=[58, 57, 57]),
         ...     dict(name='depth', mean=[0], std=[5])])

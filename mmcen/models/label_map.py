@@ -27,7 +27,7 @@ def label_map(logits: Tensor, size: tuple[int, int], align_corners: bool | None 
     Returns:
         ``(H, W)``, int64.
 
-    Example:
+    Examples:
         >>> logits = torch.tensor([[[1.0, 0.0]], [[0.0, 2.0]]])  # two classes, 1x2 pixels
         >>> label_map(logits, (1, 4))
         tensor([[0, 0, 1, 1]])

@@ -55,7 +55,7 @@ def resized_cross_entropy(
     Raises:
         ValueError: If a label is neither a class nor ``ignore_index``.
 
-    Example:
+    Examples:
         >>> label = torch.zeros(1, 4, 4, dtype=torch.long)
         >>> loss, accuracy = resized_cross_entropy(torch.zeros(1, 2, 2, 2), label)
         >>> round(loss.item(), 4)

@@ -27,7 +27,7 @@ class EncodeDomains(BaseTransform):
     Raises:
         ValueError: an unknown domain, or limits that are empty.
 
-    Example:
+    Examples:
         >>> sample = dict(modalities=dict(reshading=np.full((2, 2, 1), 0.2, np.float32)))
         >>> EncodeDomains()(sample)['modalities']['reshading'][0, 0]
         array([51., 51., 51.], dtype=float32)

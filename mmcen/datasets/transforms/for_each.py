@@ -58,7 +58,7 @@ class ForEachModality(BaseTransform):
             cannot be shared, or one modality alone would be moved or lose its floating-point
             values.
 
-    Example:
+    Examples:
         >>> scale = ForEachModality([dict(type='RandomScale')])
         >>> sample = dict(modalities=dict(rgb=np.zeros((480, 640, 3), np.uint8),
         ...                               depth=np.zeros((480, 640, 1), np.float32)))

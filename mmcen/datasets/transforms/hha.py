@@ -41,7 +41,7 @@ class DepthToHHA(BaseTransform):
     Raises:
         ValueError: camera, size, gravity, step or radius do not hold, or there is no such depth.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> wall = dict(modalities=dict(depth=np.full((12, 16, 1), 3.1, np.float32)))
         >>> hha = DepthToHHA((20, 20, 7.5, 5.5), (16, 12))(wall)['modalities']['hha']

@@ -40,7 +40,7 @@ class RandomScaleCrop(BaseTransform):
     Raises:
         ValueError: the range or the crop is empty or not positive.
 
-    Example:
+    Examples:
         >>> sample = dict(img=np.zeros((480, 640, 3), np.uint8), seg_fields=[])
         >>> RandomScaleCrop(crop_size=300)(sample)['img'].shape
         (300, 300, 3)

@@ -29,7 +29,7 @@ class CENTIMMBackbone(TIMMBackbone):
         ImportError: If timm is missing.
         ValueError: If the network has no such feature.
 
-    Example:
+    Examples:
         >>> import torch, mmcen
         >>> backbone = CENTIMMBackbone('tf_efficientnet_lite0')
         >>> backbone = mmcen.convert(backbone, modalities=2, exchange=backbone.exchange_rule)

@@ -28,7 +28,7 @@ class Plan:
         ValueError: If there is no task, a task has no inputs, an unknown key, an input twice or its
             own target among them, or tasks have different numbers of inputs.
 
-    Example:
+    Examples:
         >>> plan = Plan([dict(name='rgb', inputs=['normal', 'depth']),
         ...              dict(name='depth', inputs=['normal', 'rgb'])])
         >>> plan.grid

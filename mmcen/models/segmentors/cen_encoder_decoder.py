@@ -55,8 +55,11 @@ class CENEncoderDecoder(EncoderDecoder):
         :class:`SparsityHook`'s).
 
     Args:
-        backbone, decode_head, neck, auxiliary_head: Configs of mmseg parts, unchanged.
+        backbone: Config of any mmseg backbone, unchanged.
+        decode_head: Config of any mmseg decode head, unchanged.
         data_preprocessor: Config of a :class:`CENDataPreprocessor` with ``modalities``, a list.
+        neck: Config of any mmseg neck, unchanged.
+        auxiliary_head: Configs of mmseg auxiliary heads, unchanged.
         test_cfg: As in mmseg, and two options. ``streams`` (default True): predict each stream's
             own output besides the ensemble's, see :mod:`mmcen.outputs`.
             ``logits`` (default False): keep ``seg_logits`` of K > 1 classes at the original size,

@@ -60,7 +60,7 @@ def best_grouping(losses: Mapping[Tasks, Mapping[str, float]], budget: int) -> G
         ValueError: no losses, a budget below 1, losses that do not fit their tasks, a set named
             twice in different order, a task that no choice within the budget serves.
 
-    Example:
+    Examples:
         >>> losses = {('a',): {'a': 3.0}, ('b',): {'b': 2.0}, ('a', 'b'): {'a': 1.0, 'b': 4.0}}
         >>> best = best_grouping(losses, budget=2)
         >>> best.serves, best.total

@@ -22,7 +22,7 @@ STAND_INS = (
 def spaced_channels(parts: int, channels: int) -> Tensor:
     """For each channel those at its place in the other sub-parts, ``(n - 1, C)``.
 
-    Example:
+    Examples:
         >>> spaced_channels(2, 6)
         tensor([[3, 4, 5, 0, 1, 2]])
     """
