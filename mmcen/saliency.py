@@ -28,14 +28,14 @@ def nearness(depth: np.ndarray, near: str = 'low', missing: float | None = None)
     Args:
         depth: (H, W), in any unit.
         near: ``'low'`` if small values are near, as of distances; ``'high'`` as of disparities.
-        missing: the value of pixels that were not measured; None if there are none.
+        missing: The value of pixels that were not measured; None if there are none.
 
     Returns:
         (H, W) float32 within 0..1, 1 for the nearest pixel of the frame; all 0 for a flat map. A
         pixel that was not measured takes the value of the closest one that was.
 
     Raises:
-        ValueError: another ``near``.
+        ValueError: Another ``near``.
     """
     if near not in NEAR:
         raise ValueError(f'near must be one of {NEAR}, got {near!r}: which values are near?')
@@ -110,8 +110,8 @@ def refine_saliency(
         saliency: S, (H, W) within 0..1.
         near: D, (H, W) within 0..1 as of :func:`nearness`.
         rgb: (H, W, 3), 0..255.
-        radius: of the filter, as a share of the longer side.
-        strength: weight of the neighbours' opinion, in logits.
+        radius: Radius of the filter, as a share of the longer side.
+        strength: Weight of the neighbours' opinion, in logits.
 
     Returns:
         (H, W) float32 within 0..1.
@@ -135,8 +135,8 @@ def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: f
     Args:
         guide: (H, W, C).
         values: (H, W).
-        radius: windows are 2 * radius + 1 pixels wide.
-        epsilon: of the ridge, the variance of the guide below which it smooths.
+        radius: Windows are 2 * radius + 1 pixels wide.
+        epsilon: Epsilon of the ridge, the variance of the guide below which it smooths.
 
     Returns:
         (H, W) float32.

@@ -18,8 +18,8 @@ class Frame:
     """Aligned modalities.
 
     Args:
-        name: what its predictions are called.
-        files: by modality a path, or an array as it would be stored: colour (H, W, 3) uint8 RGB,
+        name: What its predictions are called.
+        files: By modality a path, or an array as it would be stored: colour (H, W, 3) uint8 RGB,
             depth (H, W).
     """
 
@@ -35,15 +35,15 @@ def find_frames(
     """Frames of what a user gives.
 
     Args:
-        inputs: by modality a file, an array or a folder; or a list of frames by file or array.
+        inputs: By modality a file, an array or a folder; or a list of frames by file or array.
             Files of folders belong together by name, without suffix and without the modality's own
             name: ``rgb/001.jpg`` and ``depth/001.png``, ``a_rgb.png`` and ``a_depth.png``.
-        modalities: what the model takes; others are refused.
-        skip_incomplete: leave out frames of which a folder has no file.
+        modalities: What the model takes; others are refused.
+        skip_incomplete: Leave out frames of which a folder has no file.
 
     Raises:
-        FileNotFoundError: a file or folder does not exist, or a folder has no frame.
-        ValueError: a modality is missing or unknown, files and folders are mixed, or folders have
+        FileNotFoundError: A file or folder does not exist, or a folder has no frame.
+        ValueError: A modality is missing or unknown, files and folders are mixed, or folders have
             other frames.
     """
     if not isinstance(inputs, Mapping):

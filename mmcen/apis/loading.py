@@ -26,9 +26,9 @@ class Loading:
     """How files become inputs.
 
     Attributes:
-        modalities: to read, in the order of the model's inputs.
+        modalities: To read, in the order of the model's inputs.
         info: What each of them is.
-        pipeline: from a sample that names the files to the packed inputs.
+        pipeline: From a sample that names the files to the packed inputs.
     """
 
     modalities: list[str]
@@ -74,9 +74,9 @@ def find_loading(
     """The test pipeline, for files without a label.
 
     Args:
-        test_set: of :func:`find_test_set`.
-        inputs: modalities that the network takes.
-        depth_unit: metres per stored unit of depth files; None as the test set declares it.
+        test_set: Result of :func:`find_test_set`.
+        inputs: Modalities that the network takes.
+        depth_unit: Metres per stored unit of depth files; None as the test set declares it.
         size: (height, width) that the model gets; None what it was tested at.
     """
     stages = without_loaders(test_set.get('pipeline'))

@@ -27,7 +27,7 @@ def load_weights(model: nn.Module, checkpoint: Any) -> None:
     """Into a model, all of them, with what the checkpoint says of classes.
 
     Raises:
-        ValueError: the checkpoint is of another model.
+        ValueError: The checkpoint is of another model.
     """
     if not isinstance(checkpoint, Mapping):
         raise ValueError(_foreign(f'it holds a {type(checkpoint).__name__}'))

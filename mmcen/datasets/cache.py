@@ -36,11 +36,11 @@ class FrameCache:
     transform that writes into its picture changes its own copy alone.
 
     Args:
-        folder: an existing folder. It may be kept for the next training, and serve several
+        folder: An existing folder. It may be kept for the next training, and serve several
             trainings and data sets at once.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: There is no such folder.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -55,16 +55,16 @@ class FrameCache:
         """The array of a source file: from the cache, or else decoded and put there.
 
         Args:
-            source: path of a local file.
-            read: decodes it.
-            kind: tells apart arrays that the same file is decoded to.
+            source: Path of a local file.
+            read: Decodes it.
+            kind: Tells apart arrays that the same file is decoded to.
 
         Returns:
             The array; what is written into it is seen by nobody else.
 
         Raises:
-            ValueError: the source is not a local file.
-            OSError: the cache cannot be written, e.g. because the disk is full.
+            ValueError: The source is not a local file.
+            OSError: The cache cannot be written, e.g. because the disk is full.
         """
         place = self._place(source, kind)
         if place is not None:
@@ -120,7 +120,7 @@ class MemoryCache(FrameCache):
     killed process has left, when mmcen is next imported.
 
     Raises:
-        OSError: as :class:`FrameCache`; a container may have little shared memory.
+        OSError: As :class:`FrameCache`; a container may have little shared memory.
     """
 
     def __init__(self) -> None:

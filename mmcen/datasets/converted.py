@@ -13,14 +13,14 @@ class ConvertedDataset(MultiModalSegDataset):
     A subclass states ``METAINFO``, ``PLACES``, ``HOW_TO_GET`` and what differs.
 
     Args:
-        split: one of ``SPLITS``.
-        data_root: its folder; by default ``data/<PLACES[0]>``, or one of ``PLACES`` below the
+        split: One of ``SPLITS``.
+        data_root: Its folder; by default ``data/<PLACES[0]>``, or one of ``PLACES`` below the
             folder that the environment variable ``MMCEN_DATA`` names.
-        **kwargs: as for :class:`MultiModalSegDataset`.
+        **kwargs: As for :class:`MultiModalSegDataset`.
 
     Raises:
-        ValueError: another split.
-        FileNotFoundError: the set is not there, once the frames are listed.
+        ValueError: Another split.
+        FileNotFoundError: The set is not there, once the frames are listed.
     """
 
     PLACES: ClassVar[tuple[str, ...]]

@@ -38,10 +38,10 @@ def camera_matrix(
     Args:
         camera: fx, fy, cx, cy in pixels.
         size: (width, height) of the frames that they are for.
-        height, width: of the resized frames.
+        height, width: Size of the resized frames.
 
     Raises:
-        ValueError: not four numbers and two, or a focal length or size that is not positive.
+        ValueError: Not four numbers and two, or a focal length or size that is not positive.
     """
     if len(camera) != 4 or len(size) != 2 or min(*camera[:2], *size) <= 0:
         raise ValueError(
@@ -87,11 +87,11 @@ def normals_from_depth(
     radius, over those pixels of the window whose depth is known and near the centre's.
 
     Args:
-        depth: z depth (H, W) in metres, 0 = missing.
+        depth: Z depth (H, W) in metres, 0 = missing.
         intrinsics: (3, 3).
-        radius: the window is (2 * radius + 1) squared. Noisy or coarsely quantised depth wants 3
+        radius: The window is (2 * radius + 1) squared. Noisy or coarsely quantised depth wants 3
             and more.
-        jump: pixels whose depth differs by more than this share of the centre's depth are left
+        jump: Pixels whose depth differs by more than this share of the centre's depth are left
             out, so that windows do not reach over occlusion edges.
 
     Returns:
@@ -99,7 +99,7 @@ def normals_from_depth(
         than three known neighbours span a plane.
 
     Raises:
-        ValueError: depth is not (H, W), or radius is below 1.
+        ValueError: Depth is not (H, W), or radius is below 1.
     """
     check_map('depth', depth)
     if radius < 1:
@@ -176,20 +176,20 @@ def smooth_depth(
     minus a step and the sensor's noise, so that borders and small things stay where they are.
 
     Args:
-        depth: z depth (H, W) in metres, 0 = missing.
-        step: of quantisation, in metres; 0 = none.
-        radius: of the largest window, in pixels, at least 6; it should exceed the width of a stair.
-            Default: 7 % of the shorter side, which does for NYUv2 in 8 bits.
-        jump: share of the centre's depth by which pixels of the same surface may differ; a few
+        depth: Z depth (H, W) in metres, 0 = missing.
+        step: Step of quantisation, in metres; 0 = none.
+        radius: Radius of the largest window, in pixels, at least 6; it should exceed the width of a
+            stair. Default: 7 % of the shorter side, which does for NYUv2 in 8 bits.
+        jump: Share of the centre's depth by which pixels of the same surface may differ; a few
             steps are always allowed.
-        noise: standard deviation in metres at 1 m, which grows with the square of depth; default a
+        noise: Standard deviation in metres at 1 m, which grows with the square of depth; default a
             Kinect's (Nguyen, Izadi, Lovell, 2012).
 
     Returns:
         (H, W) float32 in metres, 0 where it is missing.
 
     Raises:
-        ValueError: depth is not (H, W), radius is below 6, or step or noise is negative.
+        ValueError: Depth is not (H, W), radius is below 6, or step or noise is negative.
     """
     check_map('depth', depth)
     radius = max(6, round(0.07 * min(depth.shape))) if radius is None else radius
@@ -218,11 +218,11 @@ def reshading(
 
     Args:
         normals: (H, W, 3), facing the camera; unknown (0, 0, 0) gives 0.
-        light: direction *towards* the light in the camera frame, any length; default: a head
+        light: Direction *towards* the light in the camera frame, any length; default: a head
             light, as in Taskonomy.
 
     Raises:
-        ValueError: normals are not (H, W, 3), or light is zero.
+        ValueError: Normals are not (H, W, 3), or light is zero.
     """
     check_map('normals', normals, 3)
     direction = np.asarray(light, np.float32)
@@ -238,13 +238,13 @@ def texture_edges(rgb: np.ndarray, sigma: float = 1.0) -> np.ndarray:
 
     Args:
         rgb: (H, W, 3) uint8, or float in [0, 1].
-        sigma: of the Gaussian, in pixels; 0 = none.
+        sigma: Standard deviation of the Gaussian, in pixels; 0 = none.
 
     Returns:
         Luminance (full range 1) per pixel.
 
     Raises:
-        ValueError: rgb is not (H, W, 3).
+        ValueError: Rgb is not (H, W, 3).
     """
     check_map('rgb', rgb, 3)
     scale = 1 / 255 if rgb.dtype == np.uint8 else 1
@@ -263,12 +263,12 @@ def occlusion_edges(depth: np.ndarray, threshold: float = 0.03) -> np.ndarray:
     units of the nearest of the three pixels, which is ``1 - z_near / z_far`` at a step.
 
     Args:
-        depth: z depth (H, W) in metres, 0 = missing: no edge is claimed beside a missing pixel.
-        threshold: weaker edges are set to 0. A right-angled crease comes to about
+        depth: Z depth (H, W) in metres, 0 = missing: no edge is claimed beside a missing pixel.
+        threshold: Weaker edges are set to 0. A right-angled crease comes to about
             ``2 / focal length in pixels``.
 
     Raises:
-        ValueError: depth is not (H, W).
+        ValueError: Depth is not (H, W).
     """
     check_map('depth', depth)
     known = depth > 0
@@ -293,14 +293,14 @@ def principal_curvature(normals: np.ndarray, points: np.ndarray, limit: float = 
     Args:
         normals: (H, W, 3), facing the camera.
         points: (H, W, 3) in metres, as from ``backproject``.
-        limit: values are clipped to [-limit, limit] (creases have no finite curvature).
+        limit: Values are clipped to [-limit, limit] (creases have no finite curvature).
 
     Returns:
         (H, W, 2) float32 in 1/m, the larger first; 0 where a normal is unknown, a point missing,
         or an occlusion edge passes.
 
     Raises:
-        ValueError: a shape is not (H, W, 3), or the two differ.
+        ValueError: A shape is not (H, W, 3), or the two differ.
     """
     check_map('normals', normals, 3)
     check_map('points', points, 3)

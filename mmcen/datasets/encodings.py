@@ -18,11 +18,11 @@ class Encoding:
 
     Args:
         channels: C of the physical values.
-        low, high: what becomes 0 and 255 in the image; of ``log(1 + p / unit)`` where ``log``.
-        dtype: of the file.
-        offset, unit: physical value = offset + unit * stored value.
-        log: the image is logarithmic.
-        missing: stored value that stands for the physical 0.
+        low, high: What becomes 0 and 255 in the image; of ``log(1 + p / unit)`` where ``log``.
+        dtype: Type of the file.
+        offset, unit: Physical value = offset + unit * stored value.
+        log: The image is logarithmic.
+        missing: Stored value that stands for the physical 0.
     """
 
     channels: int = 1
@@ -61,7 +61,7 @@ def encoding_of(domain: str) -> Encoding:
     """The encoding of a domain by name; 'depth' is short for 'depth_zbuffer'.
 
     Raises:
-        ValueError: an unknown domain.
+        ValueError: An unknown domain.
     """
     if domain == 'depth':
         return DEPTH
@@ -96,7 +96,7 @@ def from_file(domain: str, stored: np.ndarray) -> np.ndarray:
     Single-channel domains may be stored with three equal channels, 16-bit ones in 8 bits not.
 
     Raises:
-        ValueError: another type or number of channels than the domain's.
+        ValueError: Another type or number of channels than the domain's.
     """
     encoding = encoding_of(domain)
     stored = stored[..., None] if stored.ndim == 2 else stored
@@ -123,9 +123,9 @@ def to_image(
     is nearest.
 
     Args:
-        domain: its name.
+        domain: Its name.
         physical: C channels.
-        limits: physical values that become 0 and 255, linearly, in place of the table's.
+        limits: Physical values that become 0 and 255, linearly, in place of the table's.
     """
     encoding = encoding_of(domain)
     _check_channels(domain, physical, encoding)
@@ -162,11 +162,11 @@ def paint(classes: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """Class map ``(H, W, 1)`` to colours ``(H, W, 3)`` float32 in 0..255; void (255) is black.
 
     Args:
-        classes: uint8.
+        classes: Uint8.
         palette: RGB, ``(K, 3)``.
 
     Raises:
-        ValueError: a class without a colour.
+        ValueError: A class without a colour.
     """
     table = np.zeros((256, 3), np.float32)
     table[: len(palette)] = palette

@@ -25,13 +25,13 @@ class RGBDFolderDataset(MultiModalSegDataset):
             depth, ``unit``.
         labels: ``dir`` and ``suffix`` of the label maps (class numbers 0..K-1, 255 for void);
             ``None`` without.
-        **kwargs: as for :class:`MultiModalSegDataset`, e.g. ``data_root``, ``ann_file``,
+        **kwargs: As for :class:`MultiModalSegDataset`, e.g. ``data_root``, ``ann_file``,
             ``metainfo`` with the ``classes``, ``pipeline``, ``reduce_zero_label``.
 
     Raises:
-        FileNotFoundError: a folder or the list is missing, or the file of a frame: the first is
+        FileNotFoundError: A folder or the list is missing, or the file of a frame: the first is
             named.
-        ValueError: a file belongs to no frame, where there is no list: the first is named; and as
+        ValueError: A file belongs to no frame, where there is no list: the first is named; and as
             for :class:`MultiModalSegDataset`.
 
     Examples:

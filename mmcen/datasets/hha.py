@@ -32,14 +32,14 @@ def gravity_from_normals(normals: np.ndarray, start: Sequence[float] = DOWN) -> 
 
     Args:
         normals: (..., 3), unit vectors of any sign; (0, 0, 0) = unknown.
-        start: the camera's own down, if it is held upright.
+        start: The camera's own down, if it is held upright.
 
     Returns:
         Unit vector (3,) that points down, in the half space of ``start``; ``start`` itself where
         no normal is known.
 
     Raises:
-        ValueError: normals do not end in 3, or start is no direction.
+        ValueError: Normals do not end in 3, or start is no direction.
     """
     if normals.shape[-1:] != (3,):
         raise ValueError(f'normals must have shape (..., 3), got {normals.shape}')
@@ -67,11 +67,11 @@ def encode_hha(
     """HHA of a depth map.
 
     Args:
-        depth: z depth (H, W) in metres, 0 = missing.
+        depth: Z depth (H, W) in metres, 0 = missing.
         intrinsics: (3, 3).
-        gravity: direction of gravity in the camera frame, of any length; (0, 1, 0) for a camera
+        gravity: Direction of gravity in the camera frame, of any length; (0, 1, 0) for a camera
             that looks level. Default: estimated from normals of windows three times as large.
-        radius: of the normals' windows, in pixels.
+        radius: Radius of the normals' windows, in pixels.
 
     Returns:
         (H, W, 3) float32 in [0, 255]: 310 m / depth; height in cm above the lowest point, or above
@@ -80,7 +80,7 @@ def encode_hha(
         where depth is missing, and in the third channel where no normal is known.
 
     Raises:
-        ValueError: depth is not (H, W), radius is below 1, or gravity is no direction.
+        ValueError: Depth is not (H, W), radius is below 1, or gravity is no direction.
     """
     check_map('depth', depth)
     if gravity is None:
@@ -110,7 +110,7 @@ def unit_vector(name: str, direction: np.ndarray | Sequence[float]) -> np.ndarra
     """A direction of length 1, (3,) float64.
 
     Raises:
-        ValueError: not three numbers, or all of them 0.
+        ValueError: Not three numbers, or all of them 0.
     """
     vector = np.asarray(direction, np.float64)
     length = np.linalg.norm(vector)

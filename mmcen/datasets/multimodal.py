@@ -27,7 +27,7 @@ def data_place(*names: str) -> str:
     a folder ``splits`` in it.
 
     Args:
-        names: the folder names that the set goes by, the usual one first.
+        names: The folder names that the set goes by, the usual one first.
 
     Returns:
         The first place that exists, or the one where it should be.
@@ -55,16 +55,16 @@ class MultiModalSegDataset(BaseSegDataset):
         modalities: List of modalities, in the order of the streams: dicts of the arguments of
             :class:`~mmcen.modalities.ModalitySpec`, or names of those that the class declares. A
             dict of a declared name states what differs. Default: all that are declared.
-        labels: folder and suffix, or suffixes, of the label maps; ``None`` where there are none.
-        cache: keep decoded files: ``'memory'`` (or True) in shared memory as long as the process
+        labels: Folder and suffix, or suffixes, of the label maps; ``None`` where there are none.
+        cache: Keep decoded files: ``'memory'`` (or True) in shared memory as long as the process
             lives, or the path of an existing folder, for good. Worker processes share them. See
             :mod:`mmcen.datasets.cache`.
-        **kwargs: as for mmseg's ``BaseSegDataset``. ``ann_file`` lists one frame name a line,
+        **kwargs: As for mmseg's ``BaseSegDataset``. ``ann_file`` lists one frame name a line,
             without suffix; without it every file of the first modality is a frame.
 
     Raises:
-        FileNotFoundError: the split file, a folder, a frame's file or the cache is missing.
-        ValueError: an unknown modality, an empty split, or a frame listed twice.
+        FileNotFoundError: The split file, a folder, a frame's file or the cache is missing.
+        ValueError: An unknown modality, an empty split, or a frame listed twice.
 
     Examples:
         >>> dataset = MultiModalSegDataset(

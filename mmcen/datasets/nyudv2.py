@@ -24,7 +24,7 @@ def colour_map(count: int) -> list[list[int]]:
     """The colour map of Pascal VOC: the bits of the index, spread over red, green and blue.
 
     Args:
-        count: number of colours, 1 to 256.
+        count: Number of colours, 1 to 256.
 
     Returns:
         RGB triples in 0..255, all different. Index 0 is black.
@@ -50,13 +50,13 @@ def hold_out(frames: Sequence[str]) -> tuple[list[str], list[str]]:
     of the 795 frames.
 
     Args:
-        frames: names, which are numbers, in order.
+        frames: Names, which are numbers, in order.
 
     Returns:
         Frames to fit, frames held out.
 
     Raises:
-        ValueError: a name is no number.
+        ValueError: A name is no number.
 
     Examples:
         >>> hold_out(['03', '04', '10', '11'])

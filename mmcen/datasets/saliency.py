@@ -27,12 +27,12 @@ class SaliencySet:
     """How a set lies on disk. Frames of all parts have the same name but for the suffix.
 
     Args:
-        dirs: folder by split, below the data root.
-        near: which stored depth is near, ``'low'`` or ``'high'``. Depth maps are 8-bit, stretched
+        dirs: Folder by split, below the data root.
+        near: Which stored depth is near, ``'low'`` or ``'high'``. Depth maps are 8-bit, stretched
             frame by frame, and of no unit.
-        counts: by split, the numbers of frames of its editions, the paper's first.
-        parts: folders of colour, depth and masks below that of the split, ``{}`` for its name.
-        fit_depth: copies have depth at another size than colour: resize it when it is loaded.
+        counts: By split, the numbers of frames of its editions, the paper's first.
+        parts: Folders of colour, depth and masks below that of the split, ``{}`` for its name.
+        fit_depth: Copies have depth at another size than colour: resize it when it is loaded.
     """
 
     dirs: Mapping[str, str]
@@ -81,23 +81,23 @@ class SaliencyDataset(MultiModalSegDataset):
     by which metrics are told apart), ``near``, and perhaps ``pseudo_path``.
 
     Args:
-        name: of the set, a key of :data:`SETS`.
+        name: Name of the set, a key of :data:`SETS`.
         split: ``'train'`` or ``'test'``.
-        data_root: folder of all sets; by default ``data/rgbd_saliency``, or ``rgbd_saliency`` below
+        data_root: Folder of all sets; by default ``data/rgbd_saliency``, or ``rgbd_saliency`` below
             the folder that the environment variable ``MMCEN_DATA`` names.
-        ann_file: list of frames below the data root, one name without suffix a line; the whole
+        ann_file: List of frames below the data root, one name without suffix a line; the whole
             folder without.
-        masks: whether the masks must be there. Training needs none.
-        pseudo: folder of pseudo labels beside that of the masks, as the tool writes them; None if
+        masks: Whether the masks must be there. Training needs none.
+        pseudo: Folder of pseudo labels beside that of the masks, as the tool writes them; None if
             they are made when a frame is loaded.
-        near: the table's, unless this copy of the set is turned round.
-        count: frames that there must be, 0 for any number; by default the table's, or any number
+        near: The table's, unless this copy of the set is turned round.
+        count: Frames that there must be, 0 for any number; by default the table's, or any number
             with ``ann_file``.
-        kwargs: as for :class:`MultiModalSegDataset`.
+        kwargs: As for :class:`MultiModalSegDataset`.
 
     Raises:
-        FileNotFoundError: a folder or a frame's file is missing.
-        ValueError: an unknown set or split, or another number of frames.
+        FileNotFoundError: A folder or a frame's file is missing.
+        ValueError: An unknown set or split, or another number of frames.
     """
 
     METAINFO = META
@@ -168,7 +168,7 @@ class SalientRooms(SyntheticRooms):
     Pictures, rugs, cabinets and screens are background that stands out in one sense or the other.
 
     Args:
-        kwargs: of :class:`SyntheticRooms`.
+        kwargs: Arguments of :class:`SyntheticRooms`.
     """
 
     METAINFO = META

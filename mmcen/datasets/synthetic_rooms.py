@@ -44,19 +44,19 @@ class SyntheticRooms(BaseSegDataset):
             :class:`~mmcen.modalities.ModalitySpec`, of which those about files have no effect;
             ``rooms.shot`` gives their units and ranges. 'depth' is short for 'depth_zbuffer'.
         size: (H, W) of the frames.
-        length: number of scenes.
-        seed: another seed gives other scenes.
+        length: Number of scenes.
+        seed: Another seed gives other scenes.
         split: 'train', 'val' or 'test'; they share no scene, whatever their lengths.
-        sensor: imperfections of colour and depth: True for the defaults, False for none, or
+        sensor: Imperfections of colour and depth: True for the defaults, False for none, or
             settings of ``rooms.sensor.Sensor``.
-        cache_mb: rendered frames are kept up to this memory per process (data loader workers
+        cache_mb: Rendered frames are kept up to this memory per process (data loader workers
             each have their own, and keep it with ``persistent_workers``); 0 keeps none. A frame
             of colour, depth and labels at 96 x 128 takes 0.1 MB.
-        **kwargs: of mmseg's BaseSegDataset; those about files have no effect.
+        **kwargs: Arguments of mmseg's BaseSegDataset; those about files have no effect.
 
     Raises:
-        ValueError: an unknown or repeated modality, an unknown split, a size or length below 1.
-        TypeError: modalities is not a list.
+        ValueError: An unknown or repeated modality, an unknown split, a size or length below 1.
+        TypeError: Modalities is not a list.
     """
 
     METAINFO = {'classes': CLASSES, 'palette': PALETTE}

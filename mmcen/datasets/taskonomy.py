@@ -23,17 +23,17 @@ class TaskonomyDataset(MultiModalSegDataset):
 
     Args:
         modalities: List of domains, by name or as dicts with a name and what differs.
-        data_root: its folder; by default ``data/taskonomy``, or ``taskonomy`` below the folder that
+        data_root: Its folder; by default ``data/taskonomy``, or ``taskonomy`` below the folder that
             the environment variable ``MMCEN_DATA`` names.
-        ann_file: list of frames below it, one a line; all frames of the first domain without.
-        labels: give the class map as ``gt_seg_map`` too, by LoadLabel.
-        folder: name of the set below ``data`` or ``MMCEN_DATA``.
-        check_sizes: before training, look whether the domains of each frame are of one size.
-        kwargs: as for :class:`MultiModalSegDataset`.
+        ann_file: List of frames below it, one a line; all frames of the first domain without.
+        labels: Give the class map as ``gt_seg_map`` too, by LoadLabel.
+        folder: Name of the set below ``data`` or ``MMCEN_DATA``.
+        check_sizes: Before training, look whether the domains of each frame are of one size.
+        kwargs: As for :class:`MultiModalSegDataset`.
 
     Raises:
-        FileNotFoundError: the list, a folder, or a domain of some frame is missing.
-        ValueError: an unknown domain, an empty list, or sizes that differ.
+        FileNotFoundError: The list, a folder, or a domain of some frame is missing.
+        ValueError: An unknown domain, an empty list, or sizes that differ.
     """
 
     MODALITIES = {name: {'suffix': f'_domain_{name}.png', 'domain': name} for name in ENCODINGS}

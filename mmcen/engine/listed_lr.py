@@ -16,14 +16,14 @@ class ListedLR(_ParamScheduler):
     which no common factor gives.
 
     Args:
-        optimizer: optimizer or wrapper.
-        milestones: epochs (iterations where ``by_epoch=False``) at which the next rate begins,
+        optimizer: Optimizer or wrapper.
+        milestones: Epochs (iterations where ``by_epoch=False``) at which the next rate begins,
             increasing.
-        rates: lists of ``len(milestones) + 1`` learning rates.
-        kwargs: arguments of mmengine's schedulers, such as ``by_epoch``.
+        rates: Lists of ``len(milestones) + 1`` learning rates.
+        kwargs: Arguments of mmengine's schedulers, such as ``by_epoch``.
 
     Raises:
-        ValueError: if a list has another length, or a group's rate begins no list.
+        ValueError: If a list has another length, or a group's rate begins no list.
     """
 
     def __init__(

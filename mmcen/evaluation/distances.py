@@ -46,9 +46,9 @@ def kernel_distance(
     Args:
         real: ``(N, F)``.
         fake: ``(N', F)``.
-        subsets: how many.
-        subset_size: images of each kind in one, at most N and N', at least 2.
-        seed: of the subsets.
+        subsets: How many.
+        subset_size: Images of each kind in one, at most N and N', at least 2.
+        seed: Seed of the subsets.
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 

@@ -22,17 +22,17 @@ class Inception(nn.Module):
     The file is read as tensors only (``weights_only``), and nothing is ever downloaded.
 
     Args:
-        weights: the file, torch-fidelity's ``weights-inception-2015-12-05-6726825d.pth``
+        weights: The file, torch-fidelity's ``weights-inception-2015-12-05-6726825d.pth``
             (pytorch-fid gives it as ``pt_inception-2015-12-05-6726825d.pth``).
 
     Attributes:
-        source: name of the file.
-        sha256: first 8 hexadecimal digits of its hash.
-        resize: how images come to the network's size.
+        source: Name of the file.
+        sha256: First 8 hexadecimal digits of its hash.
+        resize: How images come to the network's size.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds something else.
+        FileNotFoundError: There is no such file.
+        ValueError: It holds something else.
         ImportError: torch-fidelity is not installed.
     """
 
@@ -73,7 +73,7 @@ def build_extractor(extractor: str | Path | nn.Module | None) -> nn.Module:
 
     Raises:
         ValueError: None, or as Inception.
-        FileNotFoundError, ImportError: as Inception.
+        FileNotFoundError, ImportError: As Inception.
     """
     if extractor is None:
         raise ValueError(f'FID and KID need the weights of their Inception network: {_advice()}')

@@ -27,11 +27,11 @@ class SaliencyMetric(BaseMetric):
     ``255 * saliency >= t`` for salient.
 
     Args:
-        stretch: scale each map to 0..1 before it is measured, as the code of reference [82] does.
-        kwargs: of mmengine's BaseMetric.
+        stretch: Scale each map to 0..1 before it is measured, as the code of reference [82] does.
+        kwargs: Arguments of mmengine's BaseMetric.
 
     Raises:
-        ValueError: a sample without mask, or with another than 0 and 1.
+        ValueError: A sample without mask, or with another than 0 and 1.
     """
 
     def __init__(self, stretch: bool = False, **kwargs: Any) -> None:
@@ -86,7 +86,7 @@ def f_measures(saliency: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """F-measure at every threshold.
 
     Args:
-        saliency: within 0..1.
+        saliency: Within 0..1.
         mask: 0 and 1, of the same shape.
 
     Returns:

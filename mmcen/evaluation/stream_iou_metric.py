@@ -21,12 +21,12 @@ class StreamIoUMetric(IoUMetric):
     does. Written files (``output_dir``) are the ensemble's.
 
     Args:
-        task: of a multi-task model: measure the classes of this task, by the names
+        task: Task of a multi-task model: measure the classes of this task, by the names
             ``<task>/mIoU``, ``<task>/rgb/mIoU``, ...
-        kwargs: of IoUMetric.
+        kwargs: Arguments of IoUMetric.
 
     Raises:
-        ValueError: a sample without the task.
+        ValueError: A sample without the task.
     """
 
     output_dir: str | None

@@ -43,26 +43,26 @@ class TranslationMetric(BaseMetric):
     the extractor once for all streams.
 
     Args:
-        metrics: names by task, ``dict(rgb=['FID', 'KID'], depth_zbuffer=['MAE', 'MSE'])``.
-        streams: measure every stream too.
-        extractor: file of the Inception weights, needed for FID and KID alone; see
+        metrics: Names by task, ``dict(rgb=['FID', 'KID'], depth_zbuffer=['MAE', 'MSE'])``.
+        streams: Measure every stream too.
+        extractor: File of the Inception weights, needed for FID and KID alone; see
             :class:`Inception`. Or a module ``(B, 3, H, W)`` uint8 to ``(B, F)`` of your own, whose
             numbers compare with nobody else's.
-        kid_subsets: number of subsets of KID, 50 as in the official code.
-        kid_subset_size: images in each, 1000 as there. Where there are fewer images, as with the
+        kid_subsets: Number of subsets of KID, 50 as in the official code.
+        kid_subset_size: Images in each, 1000 as there. Where there are fewer images, as with the
             paper's 500, all of them are taken once, to which its subsets come down as well; the log
             and the file say so.
         out_file: JSON with the values of the last evaluation and how they came to be: images,
             extractor, hash, resize, subsets. Default: ``translation_metric.json`` beside the run's
             log, none where there is no log.
-        kwargs: of mmengine's BaseMetric.
+        kwargs: Arguments of mmengine's BaseMetric.
 
     Raises:
-        ValueError: at construction: nothing to measure, an unknown metric, FID or KID without
+        ValueError: At construction: nothing to measure, an unknown metric, FID or KID without
             extractor, subsets that are too small. Later: a task or its target is missing, shapes
             differ, fewer than 2 images for FID or KID.
-        FileNotFoundError: at construction, no such extractor file.
-        ImportError: at construction, torchmetrics or torch-fidelity is not installed.
+        FileNotFoundError: At construction, no such extractor file.
+        ImportError: At construction, torchmetrics or torch-fidelity is not installed.
     """
 
     def __init__(

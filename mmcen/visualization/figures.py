@@ -101,8 +101,8 @@ def scale_proportions(
     streams' |gamma|; white where all are below the threshold, if there is one.
 
     Args:
-        layers: layer to |gamma|, (S, C).
-        thresholds: layer to theta; 0 where exchange has no threshold.
+        layers: Layer to |gamma|, (S, C).
+        thresholds: Layer to theta; 0 where exchange has no threshold.
         streams: S names.
     """
     figure = Figure(figsize=(WIDTH, 1.0 + 0.9 * len(layers)), layout='constrained')
@@ -164,9 +164,9 @@ def feature_categories(
     """Averaged feature maps by channel category, Fig. 3: a row for each stream.
 
     Args:
-        pictures: stream to its input for imshow.
-        averages: stream to category to the mean map (h, w), None where there is no such channel.
-        counts: channels of each category.
+        pictures: Stream to its input for imshow.
+        averages: Stream to category to the mean map (h, w), None where there is no such channel.
+        counts: Channels of each category.
     """
     figure = Figure(
         figsize=(2.4 * (1 + len(counts)), 2.1 * len(pictures) + 0.4), layout='constrained'
@@ -197,8 +197,8 @@ def sensitivity(
     """Fig. 9: a metric and the exchanged share by a factor on lambda or theta.
 
     Args:
-        points: parameter to way ('exchange', 'zero') to (factor, mean, deviation, share in %).
-        metric: its name.
+        points: Parameter to way ('exchange', 'zero') to (factor, mean, deviation, share in %).
+        metric: Its name.
     """
     figure = Figure(figsize=(WIDTH, 3.2), layout='constrained')
     axes = figure.subplots(1, len(points), squeeze=False)[0]

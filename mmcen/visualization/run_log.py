@@ -20,10 +20,10 @@ class RunLog:
     """A work directory of mmengine's runner.
 
     Args:
-        work_dir: the directory.
+        work_dir: The directory.
 
     Raises:
-        FileNotFoundError: there is no such directory, or no training has logged into it.
+        FileNotFoundError: There is no such directory, or no training has logged into it.
     """
 
     work_dir: Path

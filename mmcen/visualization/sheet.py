@@ -104,8 +104,8 @@ def draw_sheet(
     """Write a :func:`sheet` as PNG, whole or not at all.
 
     Args:
-        rows, classes, palette: of the sheet.
-        path: the file; its folder is made.
+        rows, classes, palette: Arguments of the sheet.
+        path: The file; its folder is made.
 
     Returns:
         The path.
@@ -119,9 +119,9 @@ def sheet(
     """Rows of pictures under the titles of the first row.
 
     Args:
-        rows: title to picture as imshow takes it; the same number of pictures in each row.
+        rows: Title to picture as imshow takes it; the same number of pictures in each row.
         classes: K names of a legend, none without classes.
-        palette: their K colours, RGB 0..255.
+        palette: Their K colours, RGB 0..255.
     """
     height, width = next(iter(rows[0].values())).shape[:2]
     wide = 2.2 * len(rows[0])  # inches

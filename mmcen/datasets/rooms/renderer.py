@@ -23,8 +23,8 @@ class Frame:
     """One view of a scene. Everything is computed when first asked for, free of noise.
 
     Args:
-        scene: what to render.
-        height, width: in pixels.
+        scene: What to render.
+        height, width: In pixels.
     """
 
     def __init__(self, scene: Scene, height: int, width: int) -> None:

@@ -19,9 +19,9 @@ class Shot:
     from the clean frame.
 
     Args:
-        scene_key: numbers that name the scene; the same key gives the same shot anywhere.
+        scene_key: Numbers that name the scene; the same key gives the same shot anywhere.
         size: (H, W).
-        sensor: imperfections; None = a perfect sensor.
+        sensor: Imperfections; None = a perfect sensor.
     """
 
     def __init__(

@@ -20,12 +20,12 @@ class EncodeDomains(BaseTransform):
     tables is a translated picture of it.
 
     Args:
-        limits: by domain, the physical values that become 0 and 255, linearly; default
+        limits: By domain, the physical values that become 0 and 255, linearly; default
             :data:`~mmcen.datasets.encodings.ENCODINGS`, where depth is logarithmic.
-        palette: colours of the classes, RGB; default the dataset's, or Pascal VOC's.
+        palette: Colours of the classes, RGB; default the dataset's, or Pascal VOC's.
 
     Raises:
-        ValueError: an unknown domain, or limits that are empty.
+        ValueError: An unknown domain, or limits that are empty.
 
     Examples:
         >>> sample = dict(modalities=dict(reshading=np.full((2, 2, 1), 0.2, np.float32)))

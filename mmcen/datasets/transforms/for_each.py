@@ -48,13 +48,14 @@ class ForEachModality(BaseTransform):
     label. ``RandomRotate`` has no interpolation: it is bilinear for all.
 
     Args:
-        transforms: of mmcv or mmseg, e.g. ``dict(type='RandomCrop', crop_size=(500, 500))``.
-        only: names of the modalities to treat; the label is then left alone. For changes of
+        transforms: Transforms of mmcv or mmseg, e.g. ``dict(type='RandomCrop', crop_size=(500,
+            500))``.
+        only: Names of the modalities to treat; the label is then left alone. For changes of
             colour, not for moving pixels.
-        label: whether the label goes along, where it is loaded already.
+        label: Whether the label goes along, where it is loaded already.
 
     Raises:
-        ValueError: modalities differ in size, a name is unknown, a transform's random choices
+        ValueError: Modalities differ in size, a name is unknown, a transform's random choices
             cannot be shared, or one modality alone would be moved or lose its floating-point
             values.
 

@@ -24,7 +24,7 @@ class PackModalities(PackSegInputs):
     ``data_samples``: a ``SegDataSample`` as mmseg packs it.
 
     Args:
-        meta_keys: what of the sample becomes metainfo.
+        meta_keys: What of the sample becomes metainfo.
     """
 
     def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:

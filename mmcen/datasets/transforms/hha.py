@@ -30,16 +30,17 @@ class DepthToHHA(BaseTransform):
     Args:
         camera: fx, fy, cx, cy in pixels.
         size: (width, height) of the frames that they are for; they are scaled to the frames'.
-        gravity: its direction in the camera frame (x right, y down, z forward); by default it is
+        gravity: Its direction in the camera frame (x right, y down, z forward); by default it is
             estimated in each frame.
-        source, name: modalities that are read and added.
-        keep: leave the depth in the sample, as one more modality.
-        step: of the depth's quantisation in metres, if it is coarse: NYUv2 in 8 bits has stairs of
-            0.039, whose edges would be all that normals show. Depth is smoothed accordingly.
-        radius: of the normals' windows, in pixels.
+        source, name: Modalities that are read and added.
+        keep: Leave the depth in the sample, as one more modality.
+        step: Step of the depth's quantisation in metres, if it is coarse: NYUv2 in 8 bits has
+            stairs of 0.039, whose edges would be all that normals show. Depth is smoothed
+            accordingly.
+        radius: Radius of the normals' windows, in pixels.
 
     Raises:
-        ValueError: camera, size, gravity, step or radius do not hold, or there is no such depth.
+        ValueError: Camera, size, gravity, step or radius do not hold, or there is no such depth.
 
     Examples:
         >>> import numpy as np

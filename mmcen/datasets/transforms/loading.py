@@ -26,8 +26,8 @@ class LoadModalities(BaseTransform):
         backend_args: mmengine's file backend.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a file is truncated, of another type than its modality, or of another size
+        FileNotFoundError: A file is missing.
+        ValueError: A file is truncated, of another type than its modality, or of another size
             than the others.
     """
 
@@ -89,12 +89,12 @@ class LoadLabel(BaseTransform):
     ``gt_seg_map``: (H, W) uint8, classes 0..K-1 and 255 for void.
 
     Args:
-        optional: let frames without a label map pass, for prediction.
+        optional: Let frames without a label map pass, for prediction.
         backend_args: mmengine's file backend.
 
     Raises:
-        FileNotFoundError: the file is missing.
-        ValueError: there is no label, or it is truncated, not one channel of whole numbers, of
+        FileNotFoundError: The file is missing.
+        ValueError: There is no label, or it is truncated, not one channel of whole numbers, of
             another size than the modalities, or holds values that are no class.
     """
 

@@ -17,12 +17,12 @@ class RandomScale(RandomResize):
     knows no lower bound.
 
     Args:
-        ratio_range: smallest and largest factor.
-        min_side: lower bound of the shorter side, in pixels.
-        **resize_kwargs: as for mmcv's ``RandomResize``, e.g. ``resize_type``.
+        ratio_range: Smallest and largest factor.
+        min_side: Lower bound of the shorter side, in pixels.
+        **resize_kwargs: As for mmcv's ``RandomResize``, e.g. ``resize_type``.
 
     Raises:
-        ValueError: the range is empty or not positive.
+        ValueError: The range is empty or not positive.
     """
 
     def __init__(

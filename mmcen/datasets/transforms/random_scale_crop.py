@@ -29,16 +29,16 @@ class RandomScaleCrop(BaseTransform):
     smaller than the crop after scaling stays so; pad it after this.
 
     Args:
-        crop_size: height and width to cut out, in pixels; one number for a square.
-        ratio_range: smallest and largest factor.
-        min_side: lower bound of the shorter side before cropping, in pixels.
-        interpolation: of the image, a name of mmcv: 'nearest', 'bilinear', 'bicubic', 'area',
-            'lanczos'. Labels are always 'nearest'.
-        cat_max_ratio: share of ``gt_seg_map`` without void that one class may have in the window;
+        crop_size: Height and width to cut out, in pixels; one number for a square.
+        ratio_range: Smallest and largest factor.
+        min_side: Lower bound of the shorter side before cropping, in pixels.
+        interpolation: Interpolation of the image, a name of mmcv: 'nearest', 'bilinear', 'bicubic',
+            'area', 'lanczos'. Labels are always 'nearest'.
+        cat_max_ratio: Share of ``gt_seg_map`` without void that one class may have in the window;
             another window is drawn ten times at most. 1 takes any.
 
     Raises:
-        ValueError: the range or the crop is empty or not positive.
+        ValueError: The range or the crop is empty or not positive.
 
     Examples:
         >>> sample = dict(img=np.zeros((480, 640, 3), np.uint8), seg_fields=[])
@@ -121,9 +121,9 @@ def resize_window(
 
     Args:
         image: (H, W) or (H, W, C).
-        size: width and height to which all of it would be resized.
-        window: rows and columns of the resized image.
-        interpolation: a name of mmcv.
+        size: Width and height to which all of it would be resized.
+        window: Rows and columns of the resized image.
+        interpolation: A name of mmcv.
 
     Returns:
         The window, a view; without the axis of a single channel, as OpenCV's resize.

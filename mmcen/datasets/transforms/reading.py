@@ -31,16 +31,16 @@ def read_array(path: str, backend_args: dict | None = None, indices: bool = Fals
     """Decode an image or a ``.npy`` file without changing its values.
 
     Args:
-        path: file name, or what mmengine's file backends take.
-        backend_args: which of those backends.
-        indices: keep the indices of a palette image, as label maps want it, not its colours.
+        path: File name, or what mmengine's file backends take.
+        backend_args: Which of those backends.
+        indices: Keep the indices of a palette image, as label maps want it, not its colours.
 
     Returns:
         (H, W) or (H, W, C), colour in RGB order, of the dtype it is stored in.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is truncated, damaged or no image, or claims more than ``MAX_PIXELS``, which
+        FileNotFoundError: There is no such file.
+        ValueError: It is truncated, damaged or no image, or claims more than ``MAX_PIXELS``, which
             the environment variable ``MMCEN_MAX_PIXELS`` raises.
     """
     try:
@@ -141,9 +141,9 @@ def as_modality(raw: np.ndarray, info: ModalitySpec, path: str) -> np.ndarray:
     """Check a decoded file against what its modality is, and bring it into a sample's form.
 
     Args:
-        raw: as stored.
-        info: what the modality is.
-        path: named in errors.
+        raw: As stored.
+        info: What the modality is.
+        path: Named in errors.
 
     Returns:
         (H, W, C): colour uint8 RGB, grey in three equal channels, opacity left out; depth float32
@@ -151,7 +151,7 @@ def as_modality(raw: np.ndarray, info: ModalitySpec, path: str) -> np.ndarray:
         in its physical units; raw uint8 or float32 as stored.
 
     Raises:
-        ValueError: the file is of another type than its modality.
+        ValueError: The file is of another type than its modality.
     """
     if not isinstance(raw, np.ndarray) or raw.size == 0:
         what = f'of shape {raw.shape}' if isinstance(raw, np.ndarray) else type(raw).__name__

@@ -19,7 +19,7 @@ def grey(array: np.ndarray, path: str) -> np.ndarray:
     """One channel (H, W) of a picture that may be stored in three equal ones.
 
     Raises:
-        ValueError: the channels differ.
+        ValueError: The channels differ.
     """
     if array.ndim == 2:
         return array
@@ -36,12 +36,12 @@ class RelativeDepth(BaseTransform):
     Right after loading: the whole frame sets the scale.
 
     Args:
-        modality: its name.
-        near: which values are near, ``'low'`` or ``'high'``; None takes what the data set says.
-        missing: the value of pixels without depth; None if there are none.
+        modality: Its name.
+        near: Which values are near, ``'low'`` or ``'high'``; None takes what the data set says.
+        missing: The value of pixels without depth; None if there are none.
 
     Raises:
-        ValueError: neither says what is near, or the depth is a coloured picture.
+        ValueError: Neither says what is near, or the depth is a coloured picture.
     """
 
     def __init__(
@@ -112,8 +112,8 @@ class LoadMask(BaseTransform):
     For test, after the transforms that move pixels, as LoadLabel.
 
     Raises:
-        FileNotFoundError: the file is missing.
-        ValueError: it is no mask, of another size than the colour, or the data set has none.
+        FileNotFoundError: The file is missing.
+        ValueError: It is no mask, of another size than the colour, or the data set has none.
     """
 
     def transform(self, results: dict) -> dict:

@@ -17,7 +17,7 @@ class ExchangeBudgetHook(Hook):
     :class:`ExchangeMonitorHook` reports the share that is wanted and met, and the churn.
 
     Args:
-        kwargs: Of ExchangeBudget.
+        kwargs: Arguments of ExchangeBudget.
     """
 
     def __init__(self, **kwargs: Any) -> None:

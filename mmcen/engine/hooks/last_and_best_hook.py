@@ -16,11 +16,11 @@ class LastAndBestHook(Hook):
         which.
 
     Args:
-        key: the metric that decides; None takes the first that the evaluator gives.
-        rule: what is better, ``'greater'`` or ``'less'``.
+        key: The metric that decides; None takes the first that the evaluator gives.
+        rule: What is better, ``'greater'`` or ``'less'``.
 
     Raises:
-        ValueError: another rule.
+        ValueError: Another rule.
     """
 
     def __init__(self, key: str | None = 'mIoU', rule: str = 'greater') -> None:

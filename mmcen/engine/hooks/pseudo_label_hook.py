@@ -37,13 +37,13 @@ class PseudoLabelHook(Hook):
     the frames, and must share the folder.
 
     Args:
-        pipeline: how a frame is loaded to be predicted, without augmentation, up to PackModalities;
+        pipeline: How a frame is loaded to be predicted, without augmentation, up to PackModalities;
             with RelativeDepth.
-        interval: epochs of each half of a round.
-        refine: arguments of ``refine_saliency``.
+        interval: Epochs of each half of a round.
+        refine: Arguments of ``refine_saliency``.
 
     Raises:
-        ValueError: no epoch in an interval. Later: nothing loads pseudo labels, a resumed training
+        ValueError: No epoch in an interval. Later: nothing loads pseudo labels, a resumed training
             does not find them, or workers outlive an epoch.
     """
 

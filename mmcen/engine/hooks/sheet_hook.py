@@ -22,12 +22,12 @@ class SheetHook(Hook):
     draws, of the frames that it has itself.
 
     Args:
-        frames: how many, the rows of the sheet.
-        by_epoch: name sheets by the epoch, or by the iteration.
+        frames: How many, the rows of the sheet.
+        by_epoch: Name sheets by the epoch, or by the iteration.
 
     Raises:
-        ValueError: no frame.
-        TypeError: later, inputs without names.
+        ValueError: No frame.
+        TypeError: Later, inputs without names.
     """
 
     def __init__(self, frames: int = 4, by_epoch: bool = True) -> None:

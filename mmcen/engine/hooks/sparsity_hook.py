@@ -34,7 +34,7 @@ class SparsityHook(Hook):
             zeros.
 
     Raises:
-        ValueError: on an unknown mode or a negative coefficient, or if a penalised norm is in no
+        ValueError: On an unknown mode or a negative coefficient, or if a penalised norm is in no
             optimizer.
     """
 

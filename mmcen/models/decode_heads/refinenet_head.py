@@ -71,9 +71,9 @@ class RefineStage(nn.Module):
 
     Args:
         in_channels: C_i of the encoder's feature.
-        width: channels inside the stage.
-        out_channels: channels handed to the finer stage; None in the finest.
-        has_coarser: whether a coarser stage's result is added.
+        width: Channels inside the stage.
+        out_channels: Channels handed to the finer stage; None in the finest.
+        has_coarser: Whether a coarser stage's result is added.
         light_weight: 1x1 convs and no residual units.
     """
 
@@ -111,12 +111,12 @@ class RefineNetHead(BaseDecodeHead):
     """RefineNet decoder with a 3x3 classifier.
 
     Args:
-        in_channels: channels of the encoder's features, finest first.
-        channels: width of the decoder; the coarsest stage is twice as wide. None takes the finest
+        in_channels: Channels of the encoder's features, finest first.
+        channels: Width of the decoder; the coarsest stage is twice as wide. None takes the finest
             feature's channels: the official 256 on ResNet-50 and deeper, 64 on ResNet-18 and 34.
-        in_index: which features of the encoder, finest first.
-        dropout_ratio: of single values (not of whole maps), on the two coarsest features and before
-            the classifier.
+        in_index: Which features of the encoder, finest first.
+        dropout_ratio: Dropout of single values (not of whole maps), on the two coarsest features
+            and before the classifier.
         light_weight: Light-Weight RefineNet (Nekrasov et al., BMVC 2018): 1x1 instead of 3x3 convs
             and no residual units, whose removal cost its authors no accuracy. A twentieth of the
             parameters. The classifier remains 3x3.
@@ -126,7 +126,7 @@ class RefineNetHead(BaseDecodeHead):
     the finest feature. Convs start as PyTorch makes them, as in the official code.
 
     Raises:
-        ValueError: for fewer than two features, and for ``norm_cfg``, ``conv_cfg`` or ``act_cfg``,
+        ValueError: For fewer than two features, and for ``norm_cfg``, ``conv_cfg`` or ``act_cfg``,
             which the decoder would have to ignore.
     """
 

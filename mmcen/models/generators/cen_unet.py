@@ -61,7 +61,7 @@ class CENUNetGenerator(BaseModule):
         out_channels: Channels of the output, for all tasks or for each.
         downs: N, number of stride-2 convolutions; inputs are multiples of 2**N. 8 for 256 x 256.
         base_channels: Channels after the first convolution; doubled after each, up to 8 times.
-        dropout_ratio: Of the first three decoder layers, as in pix2pix.
+        dropout_ratio: Dropout of the first three decoder layers, as in pix2pix.
         encoder: ``groups``, which weights the tasks use: ``'shared'``, ``'task'`` (one copy each)
             or a copy's number per task; and ``exchange`` (bool). Default: shared, with exchange.
         decoder: Likewise; by default shared for one task, else one copy per task.

@@ -33,19 +33,19 @@ class CENMultiTask(BaseModel):
             of the data set's modalities) and perhaps ``head``, an :class:`ImageHead` or
             :class:`ClassHead`. The setting of the paper follows from it, see
             :class:`~mmcen.models.multitask.plan.Plan`.
-        network: config of the network over the grid, :class:`CENUNetGenerator` or
+        network: Config of the network over the grid, :class:`CENUNetGenerator` or
             :class:`CENDenseNetwork`; ``inputs`` and ``out_channels`` are filled in.
-        head: config of the head of tasks that state none, by default an ImageHead.
-        data_preprocessor: what makes batches of the dataset's modalities; by default
+        head: Config of the head of tasks that state none, by default an ImageHead.
+        data_preprocessor: What makes batches of the dataset's modalities; by default
             CENDataPreprocessor, values 0..255 to -1..1. mmagic's DataPreprocessor serves as well.
         test_cfg: ``streams`` (default True): predict each stream's output besides the ensemble's;
             ``dropout`` (default False): leave dropout on, as pix2pix and the official code test.
-        init_cfg: as in mmengine.
+        init_cfg: As in mmengine.
 
     Predictions: ``sample.outputs`` and ``sample.targets``, see :mod:`mmcen.outputs`.
 
     Raises:
-        ValueError: tasks that are no grid, a domain that the batch lacks.
+        ValueError: Tasks that are no grid, a domain that the batch lacks.
     """
 
     def __init__(
@@ -98,9 +98,9 @@ class CENMultiTask(BaseModel):
         ``'predict'`` samples.
 
         Args:
-            inputs: domains by name, ``(B, 3, H, W)`` in -1..1, or all of them in the channels.
+            inputs: Domains by name, ``(B, 3, H, W)`` in -1..1, or all of them in the channels.
             data_samples: B samples.
-            mode: one of the three.
+            mode: One of the three.
         """
         domains = self._by_name(inputs)
         if mode == 'predict':

@@ -17,7 +17,7 @@ class ImageHead(nn.Module):
     """A domain of images as the target, also a class map painted in its palette's colours.
 
     Args:
-        loss: config of the pixel loss, on values in -1..1: mmagic's L1Loss, ``torch.nn.L1Loss``...
+        loss: Config of the pixel loss, on values in -1..1: mmagic's L1Loss, ``torch.nn.L1Loss``...
         channels: C' of the target.
 
     Targets are domains of the batch, ``(B, C', H, W)`` in -1..1; predictions 0..255.
@@ -62,8 +62,8 @@ class ClassHead(nn.Module):
 
     Args:
         num_classes: K.
-        loss: config of the loss, with ``ignore_index`` as an argument of its forward.
-        ignore_index: label without loss.
+        loss: Config of the loss, with ``ignore_index`` as an argument of its forward.
+        ignore_index: Label without loss.
 
     Targets are the samples' ``gt_sem_seg``; predictions ``pred_sem_seg``.
     """

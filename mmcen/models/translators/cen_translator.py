@@ -47,15 +47,15 @@ class CENTranslator(CENMultiTask):
     official code the streams are judged, the ensemble is not.
 
     Args:
-        discriminator: config of one, mmagic's PatchDiscriminator; tasks with a ClassHead have none.
-        gan_loss: config, mmagic's GANLoss on logits.
+        discriminator: Config of one, mmagic's PatchDiscriminator; tasks with a ClassHead have none.
+        gan_loss: Config, mmagic's GANLoss on logits.
         train_cfg: ``flow='all'`` trains all tasks in every step, ``'random'`` one drawn by the
             number of the step (CEN-random of Table 6), the same in all processes.
-        kwargs: of :class:`CENMultiTask`.
+        kwargs: Arguments of :class:`CENMultiTask`.
 
     Raises:
         ImportError: mmagic is not installed.
-        ValueError: as CENMultiTask, or an unknown flow.
+        ValueError: As CENMultiTask, or an unknown flow.
     """
 
     def __init__(

@@ -52,7 +52,7 @@ def worktree(commit: str) -> Iterator[Path]:
     signal to end.
 
     Raises:
-        RuntimeError: git cannot check it out.
+        RuntimeError: Git cannot check it out.
     """
     folder = Path(tempfile.mkdtemp(prefix='mmcen-against-')).resolve()
     tree = folder / 'tree'
