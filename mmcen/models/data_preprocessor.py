@@ -103,8 +103,10 @@ class CENDataPreprocessor(SegDataPreProcessor):
         return dict(self._channels)
 
     def normalisation(self, name: str) -> tuple[Tensor, Tensor, int]:
-        """Mean and deviation of a modality, ``(C, 1, 1)`` each, and how often its own channels are
-        repeated to C."""
+        """Return mean and deviation of a modality, and how often its channels are repeated.
+
+        Mean and deviation are ``(C, 1, 1)`` each.
+        """
         i, common = self.modalities.index(name), self.mean.shape[0] // len(self._channels)
         part = slice(i * common, (i + 1) * common)
         mean = self.mean - self.shift * self.std  # the value of padding is no part of it

@@ -14,7 +14,7 @@ from ...core.budget import ExchangeBudget
 class ExchangeBudgetHook(Hook):
     """Run an :class:`~mmcen.core.ExchangeBudget` in a training.
 
-    :class:`ExchangeMonitorHook` reports the share that is wanted and met, and the churn.
+    :class:`ExchangeMonitorHook` reports the wanted share, the exchanged share and the churn.
 
     Args:
         kwargs: Arguments of ExchangeBudget.
