@@ -247,7 +247,7 @@ def _distribute_on_cpu(cfg: Config) -> None:
 
 @contextmanager
 def in_a_sentence(parser: ArgumentParser) -> Iterator[None]:
-    """Report errors in a user's input, files or environment in one sentence, without a traceback."""
+    """Report errors in a user's input, files or environment in one sentence."""
     logging.raiseExceptions = False  # a full disk is reported once, with the file
     try:
         yield

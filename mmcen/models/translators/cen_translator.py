@@ -187,7 +187,7 @@ class CENTranslator(CENMultiTask):
             }
 
     def _pairs(self, domains: dict[str, Tensor], task: str, images: dict[str, Tensor]) -> Tensor:
-        """Join input and image of each stream, ``(M*B, 6, H, W)``; fused ones have the first input."""
+        """Join input and image of each stream, ``(M*B, 6, H, W)``; a fused one has the first."""
         inputs = list(self.plan.tasks[task])[: len(images)]
         conditions = torch.cat([domains[name] for name in inputs])
         return torch.cat([conditions, torch.cat(list(images.values()))], 1)
