@@ -20,7 +20,7 @@ def intrinsics(height: int, width: int) -> Array:
 
 
 class Frame:
-    """One view of a scene. Everything is computed when first asked for, free of noise.
+    """One view of a scene, without noise. Each domain is computed at its first use.
 
     Args:
         scene: What to render.
