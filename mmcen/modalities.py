@@ -52,7 +52,7 @@ class ModalitySpec:
     Raises:
         ValueError: If a value is not possible, or two of them contradict each other.
 
-    Example:
+    Examples:
         >>> spec = ModalitySpec('depth', unit='mm', mean=[2.8], std=[1.6])
         >>> spec.dir, spec.kind, spec.interpolation, spec.metres('uint16')
         ('depth', 'depth', 'nearest', 0.001)
@@ -177,7 +177,7 @@ def read_specs(
         ValueError: If there is no modality, or an entry has no name, an unknown or a repeated one,
             an unknown key, or an impossible value.
 
-    Example:
+    Examples:
         >>> known = dict(rgb=dict(suffix='.jpg'), depth=dict(unit='mm'))
         >>> [spec.kind for spec in read_specs([dict(name='rgb', pad=0), 'depth'], known)]
         ['colour', 'depth']

@@ -1,4 +1,4 @@
-# Your own folders: copy this file and change what stands above the line (docs/recipes.md).
+# Your own folders: copy this file and change what stands above the line (docs/quickstart.md).
 _base_ = [
     '../_base_/models/cen_refinenet_r101.py',
     '../_base_/schedules/cen_300e.py',

@@ -15,12 +15,12 @@ SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.npy', '.webp')
 
 @dataclass(frozen=True)
 class Frame:
-    """Aligned modalities.
+    """Aligned modalities of one frame.
 
     Args:
-        name: what its predictions are called.
-        files: by modality a path, or an array as it would be stored: colour (H, W, 3) uint8 RGB,
-            depth (H, W).
+        name: Name of its predictions.
+        files: Path or array of each modality. Arrays are as they would be stored: colour
+            (H, W, 3) uint8 RGB, depth (H, W).
     """
 
     name: str
@@ -32,19 +32,19 @@ def find_frames(
     modalities: Sequence[str],
     skip_incomplete: bool = False,
 ) -> list[Frame]:
-    """Frames of what a user gives.
+    """Find the frames in a user's inputs.
 
     Args:
-        inputs: by modality a file, an array or a folder; or a list of frames by file or array.
-            Files of folders belong together by name, without suffix and without the modality's own
-            name: ``rgb/001.jpg`` and ``depth/001.png``, ``a_rgb.png`` and ``a_depth.png``.
-        modalities: what the model takes; others are refused.
-        skip_incomplete: leave out frames of which a folder has no file.
+        inputs: A file, an array or a folder for each modality; or a list of frames of files or
+            arrays. Files of folders are matched by name, without suffix and without the name of
+            the modality: ``rgb/001.jpg`` and ``depth/001.png``, ``a_rgb.png`` and ``a_depth.png``.
+        modalities: Modalities that the model takes; others are rejected.
+        skip_incomplete: Whether to skip frames for which a folder has no file.
 
     Raises:
-        FileNotFoundError: a file or folder does not exist, or a folder has no frame.
-        ValueError: a modality is missing or unknown, files and folders are mixed, or folders have
-            other frames.
+        FileNotFoundError: If a file or folder does not exist, or a folder has no frame.
+        ValueError: If a modality is missing or unknown, files and folders are mixed, or folders
+            have different frames.
     """
     if not isinstance(inputs, Mapping):
         frames = [_frame(one, modalities, str(i)) for i, one in enumerate(inputs)]
@@ -91,7 +91,7 @@ def _frame(given: Mapping[str, Given], modalities: Sequence[str], number: str) -
 
 
 def _with_names_of_their_own(frames: list[Frame]) -> list[Frame]:
-    """Frames of one name are told apart by their numbers."""
+    """Append numbers to names that occur several times."""
     names = [frame.name for frame in frames]
     return [
         Frame(f'{frame.name}_{i}', frame.files) if names.count(frame.name) > 1 else frame

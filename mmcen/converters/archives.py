@@ -18,12 +18,12 @@ class Archive:
     """Files of an official archive, as it was downloaded or extracted; many threads may read.
 
     Args:
-        folder: where it is.
-        name: its top folder. Files are named from there.
-        zipped: file name of the archive; it goes before the folder, which may be part of it.
+        folder: Where it is.
+        name: Its top folder. Files are named from there.
+        zipped: File name of the archive; it goes before the folder, which may be part of it.
 
     Raises:
-        ValueError: neither is there, or the archive is damaged.
+        ValueError: Neither is there, or the archive is damaged.
     """
 
     def __init__(self, folder: Path, name: str, zipped: str) -> None:
@@ -81,9 +81,9 @@ def decode(data: bytes, name: str, dtype: str, channels: tuple[int, ...] = ()) -
     """Decode a picture whole, and hold its type against the official one.
 
     Args:
-        data: bytes of the file.
-        name: of the file, for errors.
-        dtype: of its values.
+        data: Bytes of the file.
+        name: Name of the file, for errors.
+        dtype: Type of its values.
         channels: ``(3,)`` for colour, ``()`` for one channel.
 
     Returns:

@@ -17,8 +17,8 @@ def read(path: Path) -> Any:
     """What torch.save wrote, tensors and numbers alone.
 
     Raises:
-        OSError: if the file cannot be opened.
-        ValueError: if it is no checkpoint.
+        OSError: If the file cannot be opened.
+        ValueError: If it is no checkpoint.
     """
     # the official code saves its best score as a numpy scalar, which mmcen has declared safe
     with path.open('rb') as file:
@@ -48,7 +48,7 @@ def join_streams(tensors: dict[str, Tensor]) -> Tensor:
     """One tensor of the model from those of the streams, stream-major: (T*M*C,).
 
     Raises:
-        ValueError: the streams differ in shape.
+        ValueError: The streams differ in shape.
     """
     first, *others = tensors.values()
     if any(other.shape != first.shape for other in others):

@@ -37,8 +37,8 @@ def converter_parser(
     Args:
         name: Name of the converter.
         doc: First part of ``--help``.
-        out: default of ``--out``.
-        counts: frames of the official split, by its name.
+        out: Default of ``--out``.
+        counts: Frames of the official split, by its name.
     """
     parser = command_parser(name, doc)
     add = parser.add_argument
@@ -77,8 +77,8 @@ class Target:
     """The folder that a converter writes: a file of each frame in each folder, and the splits.
 
     Args:
-        out: the folder.
-        suffixes: of the files, by folder.
+        out: The folder.
+        suffixes: Suffixes of the files, by folder.
     """
 
     out: Path
@@ -106,12 +106,12 @@ class Target:
         """Convert what is not finished, then write the splits.
 
         Args:
-            source: what tells it from others.
-            splits: names of frames.
-            work: converts a frame.
+            source: What tells it from others.
+            splits: Names of frames.
+            work: Converts a frame.
             args: ``workers``, threads; they serve, because most of the time goes into encoding.
                 ``overwrite``.
-            console: where to tell of it.
+            console: Where to tell of it.
         """
         make_folders(self.out, (*self.suffixes, 'splits'))
         *_, last = self.suffixes  # a frame without its last file is not finished
@@ -143,12 +143,12 @@ def made_from(
     with it after a stop.
 
     Args:
-        out: the folder.
-        source: what tells it from others.
-        made: files in it that must be of this source. ``overwrite`` removes them.
-        overwrite: make them anew.
-        others: files that it removes as well, and that may be of another source.
-        option: which names the folder, for errors.
+        out: The folder.
+        source: What tells it from others.
+        made: Files in it that must be of this source. ``overwrite`` removes them.
+        overwrite: Make them anew.
+        others: Files that it removes as well, and that may be of another source.
+        option: Which names the folder, for errors.
 
     Yields:
         The note; results may be added to it. It has those of an earlier run that made ``made``.

@@ -91,9 +91,9 @@ def derive(job: Job, sample: dict, step: float) -> dict[str, np.ndarray]:
     """All wanted domains of a sample in physical units, (H, W, C) each.
 
     Args:
-        job: names them, size and camera.
-        sample: rgb uint8, depth in metres, perhaps ``gt_seg_map``.
-        step: of the depth's quantisation, in metres.
+        job: Names them, size and camera.
+        sample: Rgb uint8, depth in metres, perhaps ``gt_seg_map``.
+        step: Step of the depth's quantisation, in metres.
     """
     rgb, depth = sample['modalities']['rgb'], sample['modalities']['depth'][..., 0]
     size = job.size or depth.shape

@@ -20,9 +20,9 @@ def read_mat(path: Path, keys: Sequence[str], data: bytes | None = None) -> dict
     """A file of MATLAB 5 with all of ``keys``.
 
     Args:
-        path: of the file.
-        keys: names of arrays.
-        data: what stands in it, where it is part of an archive.
+        path: Path of the file.
+        keys: Names of arrays.
+        data: What stands in it, where it is part of an archive.
     """
     if data is None and not path.is_file():
         raise ValueError(f'{path} is missing: put it there, or name its place (see --help)')
@@ -41,9 +41,9 @@ def open_mat73(path: Path, part: str = '', data: bytes | None = None) -> Iterato
     """A file of MATLAB 7.3, which is HDF5: arrays are transposed there.
 
     Args:
-        path: of the file.
-        part: what is read of it, for errors.
-        data: what stands in it, where it is part of an archive.
+        path: Path of the file.
+        part: What is read of it, for errors.
+        data: What stands in it, where it is part of an archive.
     """
     if data is None and not path.is_file():
         raise ValueError(f'{path} is missing: download {path.name} first')

@@ -30,13 +30,13 @@ def convert(official: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
     """Rename and join the tensors of an official generator.
 
     Args:
-        official: its state dict, with or without DataParallel's prefix.
+        official: Its state dict, with or without DataParallel's prefix.
 
     Returns:
         State dict for ``CENTranslator``, and the number of streams.
 
     Raises:
-        ValueError: naming the first tensors that are missing, unknown or of differing shapes.
+        ValueError: Naming the first tensors that are missing, unknown or of differing shapes.
     """
     official = {name.removeprefix('module.'): value for name, value in official.items()}
     streams = checkpoints.count(official, r'conv2\.insnorm_conv\.insnorm_(\d+)\.')
@@ -79,8 +79,8 @@ def load(path: Path) -> Mapping[str, Tensor]:
     """The official state dict in a file.
 
     Raises:
-        OSError: if the file cannot be opened.
-        ValueError: if it is no state dict of an official generator.
+        OSError: If the file cannot be opened.
+        ValueError: If it is no state dict of an official generator.
     """
     state = checkpoints.read(path)
     if not checkpoints.is_state_dict(state):

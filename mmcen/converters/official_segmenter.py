@@ -61,13 +61,13 @@ def convert(official: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Architec
     """Rename and join the tensors of an official segmenter.
 
     Args:
-        official: its state dict, with or without DataParallel's prefix.
+        official: Its state dict, with or without DataParallel's prefix.
 
     Returns:
         State dict for ``CENEncoderDecoder``, and the architecture.
 
     Raises:
-        ValueError: naming the first tensors that are missing, unknown or of a wrong shape.
+        ValueError: Naming the first tensors that are missing, unknown or of a wrong shape.
     """
     official = {name.removeprefix('module.'): value for name, value in official.items()}
     arch = read_architecture(official)
@@ -93,7 +93,7 @@ def read_architecture(official: Mapping[str, Tensor]) -> Architecture:
     """Depth and sizes from names and shapes.
 
     Raises:
-        ValueError: if the tensors that tell them are missing, or fit no ResNet.
+        ValueError: If the tensors that tell them are missing, or fit no ResNet.
     """
     anchors = ('conv1.module.weight', 'bn1.bn_0.weight', 'clf_conv.module.weight')
     checkpoints.complain(
@@ -154,8 +154,8 @@ def load(path: Path) -> Mapping[str, Tensor]:
     """The official state dict in a file.
 
     Raises:
-        OSError: if the file cannot be opened.
-        ValueError: if it is no checkpoint, or not one of the official segmenter.
+        OSError: If the file cannot be opened.
+        ValueError: If it is no checkpoint, or not one of the official segmenter.
     """
     checkpoint = checkpoints.read(path)
     state = checkpoint.get('segmenter') if isinstance(checkpoint, Mapping) else None

@@ -28,15 +28,15 @@ def run_in_processes(
     """Do the work on all frames with a progress bar, and return what it gives.
 
     Args:
-        work: a function of a module, so that processes find it.
-        frames: what it is given, one by one.
-        workers: processes.
-        console: where the bar is.
-        start: is called in every process first, with ``arguments``.
-        arguments: of ``start``.
+        work: A function of a module, so that processes find it.
+        frames: What it is given, one by one.
+        workers: Processes.
+        console: Where the bar is.
+        start: Is called in every process first, with ``arguments``.
+        arguments: Arguments of ``start``.
 
     Raises:
-        ValueError: a process died.
+        ValueError: A process died.
     """
     threads = cv2.getNumThreads()
     # Before the fork: a child that ends OpenCV's threads waits forever for those of its parent.

@@ -162,7 +162,7 @@ def to_millimetres(stored: np.ndarray, name: str) -> np.ndarray:
 
     Args:
         stored: (H, W) uint16, as the archive has it.
-        name: of the file, for errors.
+        name: Name of the file, for errors.
     """
     depth = (stored >> 3) | (stored << 13)
     if np.count_nonzero(depth > FAR) > np.count_nonzero(depth) / 2:

@@ -143,11 +143,11 @@ def draw_and_place(
     damaged: their frames give way to the next ones of the order.
 
     Args:
-        job: what to check.
-        frames: that there are.
-        bad: what is wrong with frames, by their names; grows.
-        args: the command line.
-        console: where to tell of it.
+        job: What to check.
+        frames: That there are.
+        bad: What is wrong with frames, by their names; grows.
+        args: The command line.
+        console: Where to tell of it.
     """
     while True:
         good = [frame for frame in frames if frame.name not in bad]

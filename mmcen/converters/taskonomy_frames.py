@@ -70,7 +70,7 @@ def find_frames(folders: dict[str, dict[str, Path]]) -> dict[str, set[Frame]]:
     """Frames that there are, by domain.
 
     Args:
-        folders: by domain, by building.
+        folders: By domain, by building.
     """
     frames: dict[str, set[Frame]] = {}
     for domain, of_domain in folders.items():

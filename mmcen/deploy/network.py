@@ -78,7 +78,7 @@ def deploy(model: nn.Module, outputs: Sequence[str] | None = None) -> DeployedNe
             sharing, norms that are shared in part, a network whose forward depends on its input).
         TypeError: another kind of model.
 
-    Example:
+    Examples:
         >>> network = deploy(model, outputs=['ensemble'])  # doctest: +SKIP
         >>> logits, = network(rgb, depth)  # doctest: +SKIP
     """

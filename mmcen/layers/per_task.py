@@ -20,9 +20,9 @@ def check_groups(groups: Sequence[int] | str, tasks: int) -> tuple[int, ...]:
         T numbers, 0..copies-1, every copy in use.
 
     Raises:
-        ValueError: another word, a wrong count, or a copy that no task uses.
+        ValueError: Another word, a wrong count, or a copy that no task uses.
 
-    Example:
+    Examples:
         >>> check_groups('task', 3), check_groups([0, 0, 1], 3)
         ((0, 1, 2), (0, 0, 1))
     """
@@ -46,16 +46,16 @@ class PerTask(nn.Module):
     """Apply to each task's streams that task's copy of a layer.
 
     Args:
-        make: builds one copy.
-        grid: sizes T and M.
-        groups: the copy of each task, see :func:`check_groups`. With one copy the layer runs on
+        make: Builds one copy.
+        grid: Sizes T and M.
+        groups: The copy of each task, see :func:`check_groups`. With one copy the layer runs on
             all streams at once.
 
     Input ``(T*M*B, C, H, W)``, output alike, batch-major. A checkpoint of a single copy, or of the
     layer alone, loads into all.
 
     Raises:
-        ValueError: on unusable ``groups``, or a checkpoint with another number of copies.
+        ValueError: On unusable ``groups``, or a checkpoint with another number of copies.
     """
 
     def __init__(

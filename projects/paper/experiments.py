@@ -67,9 +67,9 @@ class Fusion:
     """A fusion baseline of Tables 2 and 4.
 
     Args:
-        type: of the layer, such as ConcatFusion.
+        type: Type of the layer, such as ConcatFusion.
         stage: 'early', 'middle', 'late' or 'all'.
-        merge: the commonly used setting, one network after the fusion.
+        merge: The commonly used setting, one network after the fusion.
     """
 
     type: str
@@ -116,13 +116,13 @@ def load(run: Run, dataset: str, extractor: str | None = None) -> Config:
     """The config of a run on a data set.
 
     Args:
-        run: what to train.
-        dataset: a key of :data:`DATASETS`.
+        run: What to train.
+        dataset: A key of :data:`DATASETS`.
         extractor: Inception weights; without them FID and KID are left out. MAE and RMSE are
             measured for every task.
 
     Raises:
-        ValueError: the data set does not serve this kind of run.
+        ValueError: The data set does not serve this kind of run.
     """
     if not run.fits(dataset):
         raise ValueError(f'{dataset} does not serve the {run.kind} of {run.config}')

@@ -20,13 +20,13 @@ class Settings:
     """Of a command line.
 
     Args:
-        dataset: a key of experiments.DATASETS.
+        dataset: A key of experiments.DATASETS.
         epochs: None for the data set's own schedule.
-        seeds: of the trainings of each row.
+        seeds: Seeds of the trainings of each row.
         extractor: Inception weights, for FID and KID.
-        options: changes to the configs of all rows.
-        work_dir: where the runs are.
-        metrics: to show besides those that the paper prints.
+        options: Changes to the configs of all rows.
+        work_dir: Where the runs are.
+        metrics: To show besides those that the paper prints.
     """
 
     dataset: str

@@ -20,12 +20,12 @@ class Line:
     """A row of a table, as it stands.
 
     Args:
-        name: of the row.
-        published: by column, None where the paper has nothing.
-        measured: by column, a value for each finished seed; empty where nothing was run.
-        costs: by key of :data:`COSTS`.
-        note: what is not there, or how many seeds are.
-        command: that runs this row.
+        name: Name of the row.
+        published: By column, None where the paper has nothing.
+        measured: By column, a value for each finished seed; empty where nothing was run.
+        costs: By key of :data:`COSTS`.
+        note: What is not there, or how many seeds are.
+        command: That runs this row.
     """
 
     name: str

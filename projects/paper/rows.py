@@ -37,10 +37,10 @@ class Row:
     """A row of a table.
 
     Args:
-        published: by column, None where the paper prints nothing.
-        runs: trainings by the prefix of the columns they fill, '' for the whole row.
-        why: why it, or a part of it, cannot be run.
-        at_home: whether each run makes sense on the data set of its config alone.
+        published: By column, None where the paper prints nothing.
+        runs: Trainings by the prefix of the columns they fill, '' for the whole row.
+        why: Why it, or a part of it, cannot be run.
+        at_home: Whether each run makes sense on the data set of its config alone.
     """
 
     published: Published
@@ -73,10 +73,10 @@ class Table:
     """A table of the paper.
 
     Args:
-        name: table1 and so on.
-        title: what it is about.
-        page: of the paper.
-        rows: by name.
+        name: Table1 and so on.
+        title: What it is about.
+        page: Page of the paper.
+        rows: By name.
     """
 
     name: str
@@ -223,7 +223,7 @@ def by_method(methods: Mapping[str, Options], prefix: str = '') -> Callable[[str
 
     Args:
         methods: Options by method.
-        prefix: Of the names of the cases.
+        prefix: Prefix of the names of the cases.
     """
 
     def row(key: str, published: Published) -> Row:

@@ -33,7 +33,7 @@ def lock(work_dir: Path) -> Iterator[None]:
     """Keep a second harness out of the same folder.
 
     Raises:
-        ValueError: there is one.
+        ValueError: There is one.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     with (work_dir / '.lock').open('w') as file:
@@ -54,9 +54,9 @@ def run_all(folders: Sequence[Folder], jobs: int, console: Console) -> None:
     stops all; the same command goes on from the last checkpoints.
 
     Args:
-        folders: of the runs, each once.
-        jobs: processes at a time, which share the cores.
-        console: for the progress.
+        folders: Folders of the runs, each once.
+        jobs: Processes at a time, which share the cores.
+        console: For the progress.
     """
     left = [folder for folder in folders if folder.state != 'finished']
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -84,7 +84,7 @@ class Processes:
     """Trainings in processes of their own, which end when this one does.
 
     Args:
-        jobs: at a time.
+        jobs: At a time.
     """
 
     def __init__(self, jobs: int) -> None:

@@ -26,8 +26,8 @@ class Folder:
     """The folder of one training.
 
     Args:
-        path: of the folder.
-        cfg: what is trained in it.
+        path: Path of the folder.
+        cfg: What is trained in it.
     """
 
     path: Path

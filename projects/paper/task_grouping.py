@@ -32,7 +32,7 @@ def read_metrics(path: Path) -> dict[str, float]:
     """The last value of every metric in a file of JSON, whole or by lines.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: It is no such file.
     """
     text = path.read_text(encoding='utf-8')
     try:
@@ -54,7 +54,7 @@ def read_losses(runs: Sequence[str], metric: str) -> dict[Tasks, dict[str, float
     """Losses by set of tasks, from arguments ``TASK+TASK=FILE``.
 
     Raises:
-        ValueError: an argument of another form, a set twice, a metric that its file lacks.
+        ValueError: An argument of another form, a set twice, a metric that its file lacks.
     """
     losses: dict[Tasks, dict[str, float]] = {}
     for run in runs:

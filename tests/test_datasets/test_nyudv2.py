@@ -146,7 +146,7 @@ def test_parts_of_the_training_frames(made: Path) -> None:
 
 def test_parts_need_numbers(made: Path) -> None:
     (made / 'splits' / 'train.txt').write_text('kitchen_1\n')
-    with pytest.raises(ValueError, match="frame 'kitchen_1' is no number, by which scenes"):
+    with pytest.raises(ValueError, match="frame 'kitchen_1' is not a number, so its scene"):
         build(made, split='train_fit')
 
 

@@ -350,7 +350,7 @@ def test_a_network_with_layer_norms():
         ),
         (
             dict(name='repvit_m1'),
-            r'repvit_m1 has not all of the features .*: set out_indices, counted from 0',
+            r'repvit_m1 does not have all features .*: set out_indices, counted from 0',
         ),
     ],
 )

@@ -20,11 +20,11 @@ def intrinsics(height: int, width: int) -> Array:
 
 
 class Frame:
-    """One view of a scene. Everything is computed when first asked for, free of noise.
+    """One view of a scene, without noise. Each domain is computed at its first use.
 
     Args:
-        scene: what to render.
-        height, width: in pixels.
+        scene: What to render.
+        height, width: In pixels.
     """
 
     def __init__(self, scene: Scene, height: int, width: int) -> None:

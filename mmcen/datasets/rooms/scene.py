@@ -154,10 +154,10 @@ class Scene:
 
     Attributes:
         room: Room around the camera.
-        items: solids and panels.
-        light: position in metres.
+        items: Solids and panels.
+        light: Position in metres.
         rotation: (3, 3) float32, takes the camera frame to the world frame.
-        ambient: share of the light that comes from everywhere.
+        ambient: Share of the light that comes from everywhere.
     """
 
     room: Room

@@ -1,4 +1,4 @@
-"""A frame as a sensor saw it, and the table of all domains that it can show."""
+"""A frame with sensor noise, and the table of all domains."""
 
 from collections.abc import Callable
 
@@ -13,15 +13,15 @@ ALIASES = {'depth': 'depth_zbuffer'}
 
 
 class Shot:
-    """One frame as a sensor saw it: each domain (H, W, C), computed when first asked for.
+    """One frame with sensor noise: each domain (H, W, C) is computed at its first use.
 
-    Colour and depth carry the sensor's imperfections. The other domains are targets and derive
-    from the clean frame.
+    Colour and depth have the sensor's noise. The other domains are targets, computed from the clean
+    frame.
 
     Args:
-        scene_key: numbers that name the scene; the same key gives the same shot anywhere.
+        scene_key: Numbers that name the scene; the same key gives the same shot anywhere.
         size: (H, W).
-        sensor: imperfections; None = a perfect sensor.
+        sensor: Imperfections; None = a perfect sensor.
     """
 
     def __init__(

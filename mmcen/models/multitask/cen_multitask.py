@@ -1,5 +1,4 @@
-"""Any tasks from any modalities on one stream grid, each with its own head (sections 3.2 to
-3.5)."""
+"""Any tasks from any modalities on one stream grid, each with a head (sections 3.2 to 3.5)."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -25,27 +24,27 @@ Outputs = dict[str, dict[str, Tensor]]
 class CENMultiTask(BaseModel):
     """Dense prediction of T tasks from M modalities each, by one network over the stream grid.
 
-    Losses: each task's head on every stream and on the ensemble of the task, whose streams are
-    detached, so that it trains the decision scores alone.
+    Losses are those of each task's head, on every stream and on the ensemble of the task. The
+    streams of the ensemble are detached, so its loss trains the decision scores only.
 
     Args:
         tasks: List of tasks, in the order of the streams: dicts with ``name``, ``inputs`` (names
-            of the data set's modalities) and perhaps ``head``, an :class:`ImageHead` or
-            :class:`ClassHead`. The setting of the paper follows from it, see
+            of the data set's modalities) and optionally ``head``, an :class:`ImageHead`
+            or :class:`ClassHead`. They define the setting of the paper, see
             :class:`~mmcen.models.multitask.plan.Plan`.
-        network: config of the network over the grid, :class:`CENUNetGenerator` or
-            :class:`CENDenseNetwork`; ``inputs`` and ``out_channels`` are filled in.
-        head: config of the head of tasks that state none, by default an ImageHead.
-        data_preprocessor: what makes batches of the dataset's modalities; by default
-            CENDataPreprocessor, values 0..255 to -1..1. mmagic's DataPreprocessor serves as well.
+        network: Config of the network over the grid, :class:`CENUNetGenerator` or
+            :class:`CENDenseNetwork`, without ``inputs`` and ``out_channels``.
+        head: Config of the head of tasks that state none, by default an ImageHead.
+        data_preprocessor: Config of the preprocessor; by default a CENDataPreprocessor that scales
+            0..255 to -1..1. mmagic's DataPreprocessor can be used, too.
         test_cfg: ``streams`` (default True): predict each stream's output besides the ensemble's;
-            ``dropout`` (default False): leave dropout on, as pix2pix and the official code test.
-        init_cfg: as in mmengine.
+            ``dropout`` (default False): keep dropout on, as pix2pix and the official code do.
+        init_cfg: As in mmengine.
 
-    Predictions: ``sample.outputs`` and ``sample.targets``, see :mod:`mmcen.outputs`.
+    Predictions are in ``sample.outputs`` and ``sample.targets``, see :mod:`mmcen.outputs`.
 
     Raises:
-        ValueError: tasks that are no grid, a domain that the batch lacks.
+        ValueError: If tasks form no grid, or a domain is missing in the batch.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class CENMultiTask(BaseModel):
         )
         self.heads: Any = nn.ModuleDict(built)
         self.network = self._build_network(network)
-        # of fewer streams than there are inputs, where a fusion merges them
+        # a fusion that merges streams leaves fewer of them than inputs
         out_grid = getattr(self.network, 'out_grid', self.plan.grid)
         self.merged = out_grid.modalities < self.plan.grid.modalities
         self.ensemble = StreamEnsemble(out_grid)
@@ -94,13 +93,12 @@ class CENMultiTask(BaseModel):
         data_samples: list[SegDataSample] | None = None,
         mode: str = 'tensor',
     ) -> Any:
-        """As in mmengine: ``'tensor'`` gives outputs by task and name, ``'loss'`` losses,
-        ``'predict'`` samples.
+        """Return outputs, losses or predictions, as models of mmengine do.
 
         Args:
-            inputs: domains by name, ``(B, 3, H, W)`` in -1..1, or all of them in the channels.
-            data_samples: B samples.
-            mode: one of the three.
+            inputs: Domains by name, ``(B, 3, H, W)`` in -1..1, or all of them in the channels.
+            data_samples: List of B samples.
+            mode: ``'tensor'`` for outputs by task and name, ``'loss'`` or ``'predict'``.
         """
         domains = self._by_name(inputs)
         if mode == 'predict':
@@ -111,7 +109,7 @@ class CENMultiTask(BaseModel):
         return self.loss(self.outputs(domains), targets)
 
     def outputs(self, domains: dict[str, Tensor]) -> Outputs:
-        """Activated outputs by task: ``(B, C', H, W)`` of the ensemble and of each stream."""
+        """Return activated outputs by task: ``(B, C', H, W)`` of the ensemble and each stream."""
         missing = [name for name in self.plan.domains if name not in domains]
         if missing:
             raise ValueError(
@@ -132,17 +130,17 @@ class CENMultiTask(BaseModel):
         }
 
     def names_of(self, task: str) -> tuple[str, ...]:
-        """The streams of a task by name: its inputs, or what they are fused to."""
+        """Return the names of a task's streams: its inputs, or the fused stream."""
         return (FUSED,) if self.merged else tuple(self.plan.tasks[task])
 
     def targets(
         self, domains: dict[str, Tensor], data_samples: list[SegDataSample] | None
     ) -> dict[str, Tensor]:
-        """What each task is to give, as its head defines it."""
+        """Return the target of each task, as its head defines it."""
         return {t: head.target(t, domains, data_samples) for t, head in self.heads.items()}
 
     def loss(self, outputs: Outputs, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of the heads, named ``<task>.<stream or ensemble>.<loss>``."""
+        """Return the losses of the heads, named ``<task>.<stream or ensemble>.<loss>``."""
         return {
             f'{task}.{name}.{key}': value
             for task, by_stream in outputs.items()
@@ -153,7 +151,7 @@ class CENMultiTask(BaseModel):
     def predict(
         self, domains: dict[str, Tensor], data_samples: list[SegDataSample] | None
     ) -> list[SegDataSample]:
-        """Samples with ``outputs``, and with the ``targets`` that the batch has."""
+        """Return samples with ``outputs``, and with those ``targets`` that the batch has."""
         with _Dropout(self.network, self.test_cfg['dropout']):
             outputs = self.outputs(domains)
         batch = next(iter(domains.values())).shape[0]
@@ -172,7 +170,7 @@ class CENMultiTask(BaseModel):
     def _predictions(
         self, task: str, outputs: dict[str, Tensor], i: int
     ) -> dict[str, BaseDataElement]:
-        """Of one sample, by name."""
+        """Return the predictions of one sample, by name."""
         names = list(outputs) if self.test_cfg['streams'] else [ENSEMBLE]
         return {name: self.heads[task].predict(outputs[name][i]) for name in names}
 
@@ -184,7 +182,7 @@ class CENMultiTask(BaseModel):
 
 
 class _Dropout:
-    """Dropout as in training, for a while, if asked for."""
+    """Context in which dropout works as in training, if ``on``."""
 
     def __init__(self, module: nn.Module, on: bool) -> None:
         self.layers = [m for m in module.modules() if isinstance(m, nn.Dropout)] if on else []

@@ -55,8 +55,11 @@ class CENEncoderDecoder(EncoderDecoder):
         :class:`SparsityHook`'s).
 
     Args:
-        backbone, decode_head, neck, auxiliary_head: Configs of mmseg parts, unchanged.
+        backbone: Config of any mmseg backbone, unchanged.
+        decode_head: Config of any mmseg decode head, unchanged.
         data_preprocessor: Config of a :class:`CENDataPreprocessor` with ``modalities``, a list.
+        neck: Config of any mmseg neck, unchanged.
+        auxiliary_head: Configs of mmseg auxiliary heads, unchanged.
         test_cfg: As in mmseg, and two options. ``streams`` (default True): predict each stream's
             own output besides the ensemble's, see :mod:`mmcen.outputs`.
             ``logits`` (default False): keep ``seg_logits`` of K > 1 classes at the original size,
@@ -137,8 +140,10 @@ class CENEncoderDecoder(EncoderDecoder):
         return torch.cat(list(self._outputs(logits, self.predict_streams).values()), 1)
 
     def _outputs(self, logits: Any, streams: bool = True) -> dict[str, Any]:
-        """Folded logits by name: the ensemble first, then, if asked for, the streams; each (B, K,
-        h, w), or in the lists that a head with several outputs returns."""
+        """Return logits by name: the ensemble first, then the streams if ``streams``.
+
+        Each is ``(B, K, h, w)``, or in the lists that a head with several outputs returns.
+        """
         outputs = {ENSEMBLE: map_tensors(self._ensemble_of, logits)}
         for m, name in enumerate(self.streams if streams else ()):
             outputs[name] = map_tensors(partial(self._stream_of, m), logits)
@@ -192,8 +197,10 @@ class CENEncoderDecoder(EncoderDecoder):
     def _resized(
         self, outputs: dict[str, Tensor], data_samples: list[SegDataSample]
     ) -> Iterator[tuple[str, Tensor]]:
-        """Logits at the size of the input, one output at a time; on the CPU classes come last in
-        memory, as :func:`label_map` takes them."""
+        """Yield logits at the size of the input, one output at a time.
+
+        On the CPU they are channels-last, the layout that :func:`label_map` needs.
+        """
         metas = [sample.metainfo for sample in data_samples]
         for name, logits in outputs.items():
             if logits.device.type == 'cpu':
@@ -203,8 +210,10 @@ class CENEncoderDecoder(EncoderDecoder):
     def postprocess_result(
         self, seg_logits: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> list[SegDataSample]:
-        """Logits ``(B, (1+M)*K, H, W)`` to samples: the ensemble's in the usual fields, the
-        streams' below."""
+        """Convert logits ``(B, (1+M)*K, H, W)`` to samples.
+
+        The ensemble's predictions are in mmseg's own fields, those of all outputs in ``outputs``.
+        """
         logits = seg_logits.split(self.decode_head.out_channels, dim=1)
         names = (ENSEMBLE, *self.streams) if self.predict_streams else (ENSEMBLE,)
         return self._to_samples(zip(names, logits, strict=True), data_samples)

@@ -52,7 +52,7 @@ def worktree(commit: str) -> Iterator[Path]:
     signal to end.
 
     Raises:
-        RuntimeError: git cannot check it out.
+        RuntimeError: Git cannot check it out.
     """
     folder = Path(tempfile.mkdtemp(prefix='mmcen-against-')).resolve()
     tree = folder / 'tree'
@@ -121,7 +121,7 @@ def setting(cfg: Config, args: Namespace) -> dict[str, Any]:
 def input_size(dataset: dict) -> tuple[int, int] | None:
     """Height and width that a dataset's last resizing, cropping or padding transform gives.
 
-    Example:
+    Examples:
         >>> input_size({'pipeline': [{'type': 'Resize', 'scale': (208, 160)}]})
         (160, 208)
     """
@@ -206,7 +206,7 @@ def figures(measured: dict[str, list[dict]]) -> dict:
     Args:
         measured: Results of the processes by side.
 
-    Example:
+    Examples:
         >>> one, two = {'times': [1.0, 3.0, 9.0], 'memory': 2}, {'times': [4.0], 'memory': 4}
         >>> figures({'ours': [one], 'theirs': [two]})['ratio']['median']
         0.75

@@ -34,15 +34,15 @@ def time_in_turn(
     """Seconds of each run of a task by variant; runs alternate, A B C A B C.
 
     Args:
-        variants: by name.
-        task: one of :data:`TASKS`.
-        runs: measured rounds.
-        warmup: rounds before them.
-        seconds: a stopwatch.
-        advance: called after each run.
+        variants: By name.
+        task: One of :data:`TASKS`.
+        runs: Measured rounds.
+        warmup: Rounds before them.
+        seconds: A stopwatch.
+        advance: Called after each run.
 
     Raises:
-        ValueError: a loss or the logits are not finite; the figures would be of no use.
+        ValueError: A loss or the logits are not finite; the figures would be of no use.
     """
     times: dict[str, list[float]] = {name: [] for name in variants}
     for variant in variants.values():

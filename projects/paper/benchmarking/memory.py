@@ -29,7 +29,7 @@ def peak_memory(work: Workload, names: Sequence[str]) -> Iterator[tuple[str, dic
     """Memory by variant and task, in bytes; one fresh process after the other.
 
     Raises:
-        RuntimeError: such a process ended early, as when the machine has too little memory.
+        RuntimeError: Such a process ended early, as when the machine has too little memory.
     """
     os.environ['KINETO_LOG_LEVEL'] = '99'  # the profiler of the children announces itself otherwise
     # a server that has imported everything forks faster than a new process imports; CUDA forbids it

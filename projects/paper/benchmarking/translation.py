@@ -123,7 +123,7 @@ class TranslationVariant:
 def tasks_of(grid: str) -> list[dict]:
     """Tasks of ``streams=N``, ``tasks=N`` or ``cycle=N``.
 
-    Example:
+    Examples:
         >>> tasks_of('cycle=2')
         [{'name': 'x0', 'inputs': ['x1']}, {'name': 'x1', 'inputs': ['x0']}]
     """

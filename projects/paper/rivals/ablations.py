@@ -18,7 +18,7 @@ class AblatedEncoderDecoder(CENEncoderDecoder):
     """A segmentor whose replaced channels become something else than the mean of the others'.
 
     Args:
-        args, kwargs: Of :class:`~mmcen.models.CENEncoderDecoder`.
+        args, kwargs: Arguments of :class:`~mmcen.models.CENEncoderDecoder`.
         replace: A word of :class:`~projects.paper.rivals.stand_ins.StandIn`, or ``'mean'``.
     """
 
@@ -34,7 +34,7 @@ class AblatedUNet(CENUNetGenerator):
     """A generator whose norms differ from the paper's.
 
     Args:
-        args, kwargs: Of :class:`~mmcen.models.CENUNetGenerator`.
+        args, kwargs: Arguments of :class:`~mmcen.models.CENUNetGenerator`.
         replace: What a replaced channel becomes, a row of Table 12: ``'mean'`` of the others'
             (Eq. 4), or another word of :class:`~projects.paper.rivals.stand_ins.StandIn`.
         shared: What of the norm all streams share (Table 11): nothing (None), ``'affine'`` or

@@ -21,13 +21,13 @@ class CrossTaskConsistency(BaseModule):
     itself is what holds from the first step.
 
     Args:
-        tasks: names of the image tasks, at least two.
-        network: settings of the U-Nets, a CENUNetGenerator without exchange whose rows are the
+        tasks: Names of the image tasks, at least two.
+        network: Settings of the U-Nets, a CENUNetGenerator without exchange whose rows are the
             pairs: ``downs``, ``base_channels`` and so on.
-        weight: of the triangle loss.
+        weight: Weight of the triangle loss.
 
     Raises:
-        ValueError: fewer than two tasks.
+        ValueError: Fewer than two tasks.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class CrossTaskConsistency(BaseModule):
         """Mean absolute error of every pair: of the images of a, taken to b, against b's target.
 
         Args:
-            images: by task, ``(N, 3, H, W)`` in -1..1.
-            targets: likewise.
+            images: By task, ``(N, 3, H, W)`` in -1..1.
+            targets: Likewise.
         """
         outputs = self.network(torch.stack([images[task] for task in self.tasks], 1))
         return [

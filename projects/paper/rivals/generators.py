@@ -22,7 +22,7 @@ class UnsharedUNet(CENUNetGenerator):
     """What streams share is changed: the versions of Table 10.
 
     Args:
-        args, kwargs: Of :class:`~mmcen.models.CENUNetGenerator`, of one task.
+        args, kwargs: Arguments of :class:`~mmcen.models.CENUNetGenerator`, of one task.
         norms: ``'private'``, or ``'shared'`` for stock norms that serve all streams.
         convs: ``'shared'``, or ``'private'`` for a copy of all of them for each stream.
 
@@ -63,7 +63,7 @@ class FusionUNet(UnsharedUNet):
             that it follows, of 1 to N. With ``merge=True`` streams have convolutions of their own
             up to the last of them, and one stream goes on; skip connections of earlier layers are
             the first stream's.
-        args, kwargs: Of :class:`UnsharedUNet`; the encoder does not exchange.
+        args, kwargs: Arguments of :class:`UnsharedUNet`; the encoder does not exchange.
     """
 
     def __init__(
@@ -123,8 +123,8 @@ class AdaShareUNet(CENUNetGenerator):
     sparsity loss, on skips, has no place here. One norm serves all streams of an encoder layer.
 
     Args:
-        args, kwargs: Of :class:`~mmcen.models.CENUNetGenerator`.
-        copies: Of each layer of the encoder.
+        args, kwargs: Arguments of :class:`~mmcen.models.CENUNetGenerator`.
+        copies: Number of copies of each layer of the encoder.
         sharing: Weight of the sharing loss.
 
     Attributes:

@@ -17,9 +17,9 @@ class Grouping:
     """Chosen networks, by the tasks that each was trained for.
 
     Attributes:
-        networks: the chosen sets of tasks.
-        serves: which of them serves each task.
-        total: sum of the tasks' losses.
+        networks: The chosen sets of tasks.
+        serves: Which of them serves each task.
+        total: Sum of the tasks' losses.
     """
 
     networks: tuple[Tasks, ...]
@@ -49,18 +49,18 @@ def best_grouping(losses: Mapping[Tasks, Mapping[str, float]], budget: int) -> G
     the same sooner, which pays for many tasks.
 
     Args:
-        losses: a set of tasks that were trained together to the loss of each of them; smaller is
+        losses: A set of tasks that were trained together to the loss of each of them; smaller is
             better, and on scales that may be added.
-        budget: number of networks (encoders) at most.
+        budget: Number of networks (encoders) at most.
 
     Returns:
         The best; of equal ones that with the fewest networks, then the first in ``losses``.
 
     Raises:
-        ValueError: no losses, a budget below 1, losses that do not fit their tasks, a set named
+        ValueError: No losses, a budget below 1, losses that do not fit their tasks, a set named
             twice in different order, a task that no choice within the budget serves.
 
-    Example:
+    Examples:
         >>> losses = {('a',): {'a': 3.0}, ('b',): {'b': 2.0}, ('a', 'b'): {'a': 1.0, 'b': 4.0}}
         >>> best = best_grouping(losses, budget=2)
         >>> best.serves, best.total

@@ -30,8 +30,8 @@ class SharingPolicy(nn.Module):
     Args:
         layers: L, from the first layer of the encoder to the innermost.
         tasks: T.
-        copies: of every layer, 2 up to T.
-        sharing: weight of :meth:`loss`; 0.05 in AdaShare's configurations of NYUv2, 0.005 of
+        copies: Number of copies of every layer, 2 up to T.
+        sharing: Weight of :meth:`loss`; 0.05 in AdaShare's configurations of NYUv2, 0.005 of
             Taskonomy, beside task losses of about 1: weigh it against yours.
 
     Raises:
@@ -108,13 +108,13 @@ class LearnedPerTask(PerTask):
     evaluation it is the PerTask of the likeliest groups.
 
     Args:
-        make: builds one copy of a layer that is linear in its parameters, such as a convolution.
-        grid: sizes T and M.
-        policy: the choices; the layer does not own it.
-        layer: the layer's place in ``policy``.
+        make: Builds one copy of a layer that is linear in its parameters, such as a convolution.
+        grid: Sizes T and M.
+        policy: The choices; the layer does not own it.
+        layer: The layer's place in ``policy``.
 
     Raises:
-        ValueError: as PerTask, and a policy for another number of tasks.
+        ValueError: As PerTask, and a policy for another number of tasks.
     """
 
     mixes_streams = True

@@ -20,7 +20,7 @@ class PartlySharedNorm(nn.Module):
         shared: ``'affine'``: gamma and beta, C each, are shared; ``'statistics'``: mean and
             variance are. Instance norms measure every frame of every stream by itself, in training
             as well; what they can share is the running statistics.
-        kwargs: Of the stock norm.
+        kwargs: Arguments of the stock norm.
 
     Raises:
         ValueError: If ``shared`` is another word.

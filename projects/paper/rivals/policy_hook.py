@@ -20,12 +20,12 @@ class PolicyHook(Hook):
     after every epoch the log lists the copies of each layer.
 
     Args:
-        temperature: of the first epoch; 5 as AdaShare.
-        decay: factor from epoch to epoch, 0 < decay <= 1; 0.965 is AdaShare's.
-        interval: iterations between measurements.
+        temperature: Temperature of the first epoch; 5 as AdaShare.
+        decay: Factor from epoch to epoch, 0 < decay <= 1; 0.965 is AdaShare's.
+        interval: Iterations between measurements.
 
     Raises:
-        ValueError: a temperature that is not positive, a decay out of range. Later: the model has
+        ValueError: A temperature that is not positive, a decay out of range. Later: the model has
             no policy.
     """
 

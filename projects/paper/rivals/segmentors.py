@@ -19,7 +19,7 @@ class UnsharedEncoderDecoder(CENEncoderDecoder):
     """What streams share is changed: the versions of Table 1.
 
     Args:
-        args, kwargs: Of :class:`~mmcen.models.CENEncoderDecoder`.
+        args, kwargs: Arguments of :class:`~mmcen.models.CENEncoderDecoder`.
         norms: ``'private'``, or ``'shared'`` for stock norms that serve all streams.
         convs: ``'shared'``, or ``'private'`` for a copy of all of them for each stream.
 
@@ -52,7 +52,7 @@ class FusionEncoderDecoder(UnsharedEncoderDecoder):
     """Fusion layers behind stages of the backbone, in place of exchange (Tables 2 and 3).
 
     Args:
-        args, kwargs: Of :class:`UnsharedEncoderDecoder`, without ``exchange``.
+        args, kwargs: Arguments of :class:`UnsharedEncoderDecoder`, without ``exchange``.
         fusion: Config of a :class:`~projects.paper.rivals.fusion.Fusion` with ``after``, the names
             of the parts of the backbone that it follows, such as ``('layer1', 'layer4')``. With
             ``merge=True`` streams have convolutions of their own up to the last of them, and one

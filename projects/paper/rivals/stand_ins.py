@@ -22,7 +22,7 @@ STAND_INS = (
 def spaced_channels(parts: int, channels: int) -> Tensor:
     """For each channel those at its place in the other sub-parts, ``(n - 1, C)``.
 
-    Example:
+    Examples:
         >>> spaced_channels(2, 6)
         tensor([[3, 4, 5, 0, 1, 2]])
     """
@@ -51,7 +51,7 @@ class StandIn(nn.Module):
             largest ``|gamma|``, without i; ``'weighted'``: weighted mean of the others' channels i,
             by a learned softmax for each stream; ``'concat'``: a 1x1 convolution over the others'
             channels i, for each i, which starts as their mean.
-        streams: n, along the axis of exchange.
+        streams: N, along the axis of exchange.
         channels: C.
 
     Input: features ``(B, T, M, C, H, W)``, gamma ``(T, M, C)`` and the dimension of the axis among
@@ -144,7 +144,7 @@ def make_stand_in(kind: str, streams: int, channels: int) -> StandIn | None:
     channel: "Same with CEN" of Table 12.
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: An unknown kind.
     """
     if kind not in STAND_INS:
         raise ValueError(f"replace must be one of {STAND_INS}, got '{kind}'")

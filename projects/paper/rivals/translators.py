@@ -57,7 +57,8 @@ class XTCTranslator(CENTranslator):
     """:class:`~mmcen.models.CENTranslator` whose predicted tasks must agree: X-TC of Table 7.
 
     Args:
-        args, kwargs: Of :class:`~mmcen.models.CENTranslator`, with all tasks in every step.
+        args, kwargs: Arguments of :class:`~mmcen.models.CENTranslator`, with all tasks in every
+            step.
         consistency: Config of a :class:`CrossTaskConsistency` without ``tasks``; it has an
             optimizer of its own, ``consistency``.
 

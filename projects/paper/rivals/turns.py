@@ -16,7 +16,7 @@ def update_in_turn(optim_wrapper: OptimWrapperDict, loss: Tensor, step: int) -> 
         Which of the two has learned.
 
     Raises:
-        ValueError: no optimizer for the policy, or accumulated gradients, which the turns would
+        ValueError: No optimizer for the policy, or accumulated gradients, which the turns would
             throw away.
     """
     if 'policy' not in optim_wrapper.optim_wrappers:

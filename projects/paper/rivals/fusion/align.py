@@ -21,13 +21,13 @@ class AlignFusion(Fusion):
     loss of a pass in training waits in ``loss`` for the model, see :func:`fusion_losses`.
 
     Args:
-        channels, grid: of :class:`Fusion`.
-        weight: of the loss.
-        kwargs: of :class:`Fusion`. There is nothing to merge: both networks stay. The commonly used
-            setting is ``convs='private'`` of the model.
+        channels, grid: Arguments of :class:`Fusion`.
+        weight: Weight of the loss.
+        kwargs: Arguments of :class:`Fusion`. There is nothing to merge: both networks stay. The
+            commonly used setting is ``convs='private'`` of the model.
 
     Raises:
-        ValueError: with ``merge``.
+        ValueError: With ``merge``.
     """
 
     def __init__(self, channels: int, *args: Any, weight: float = 1.0, **kwargs: Any) -> None:
@@ -60,8 +60,8 @@ def discrepancy(a: Tensor, b: Tensor, kernels: int = KERNELS) -> Tensor:
     """Squared maximum mean discrepancy, biased, with a mean of Gaussian kernels.
 
     Args:
-        a, b: samples, ``(N, C)`` each.
-        kernels: of the bandwidths 2**-5 to 2**5 times the mean squared distance.
+        a, b: Samples, ``(N, C)`` each.
+        kernels: Number of the bandwidths 2**-5 to 2**5 times the mean squared distance.
     """
     both = torch.cat([a, b])
     distance = (both[:, None] - both[None]).square().sum(-1)  # (2N, 2N)

@@ -20,14 +20,15 @@ class Fusion(nn.Module):
 
     Args:
         channels: C.
-        grid: sizes T and M, at least two modalities.
-        merge: the commonly used setting.
-        last: of the fusions of a network; where streams merge, the others leave here.
+        grid: Sizes T and M, at least two modalities.
+        merge: The commonly used setting.
+        last: Place of the last of the fusions of a network; where streams merge, the others leave
+            here.
 
     Input ``(T*M*B, C, H, W)``. Output alike, or ``(T*B, C, H, W)`` after the last merge.
 
     Raises:
-        ValueError: a single modality.
+        ValueError: A single modality.
     """
 
     mixes_streams = True
@@ -73,12 +74,12 @@ def check_places(places: Sequence[int], count: int, what: str) -> list[int]:
     """Where a network fuses or exchanges: numbers from 1, in order.
 
     Args:
-        places: as a user gives them.
-        count: how many there are.
-        what: is told with them when they are wrong, such as 'fusion after stage'.
+        places: As a user gives them.
+        count: How many there are.
+        what: Is told with them when they are wrong, such as 'fusion after stage'.
 
     Raises:
-        ValueError: none, one that there is not, or no sequence of numbers.
+        ValueError: None, one that there is not, or no sequence of numbers.
     """
     listed = list(places) if isinstance(places, Sequence) else None
     if not listed or not all(isinstance(place, int) and 1 <= place <= count for place in listed):
@@ -91,11 +92,11 @@ def check_merge(fusion: Mapping[str, Any], convs: str) -> None:
     """Streams that merge have convolutions of their own already.
 
     Args:
-        fusion: config of a fusion, empty without.
+        fusion: Config of a fusion, empty without.
         convs: 'private' or 'shared'.
 
     Raises:
-        ValueError: private ones beside a fusion that merges.
+        ValueError: Private ones beside a fusion that merges.
     """
     if fusion.get('merge') and convs == 'private':
         raise ValueError(

@@ -25,9 +25,9 @@ class ConcatFusion(Fusion):
     """1x1 convolution of the stacked channels, M*C to C.
 
     Args:
-        identity: start as the stream's own features, so that pretrained stages behind this layer
+        identity: Start as the stream's own features, so that pretrained stages behind this layer
             find what they were trained on; otherwise as PyTorch's convolutions do.
-        args, kwargs: of :class:`Fusion`.
+        args, kwargs: Arguments of :class:`Fusion`.
     """
 
     def __init__(self, channels: int, *args: Any, identity: bool = False, **kwargs: Any) -> None:
@@ -59,9 +59,9 @@ class SelfAttentionFusion(Fusion):
     themselves, then reduced.
 
     Args:
-        ratio: channels of a stream to those of the bottleneck, eta.
-        identity: of :class:`ConcatFusion`.
-        args, kwargs: of :class:`Fusion`.
+        ratio: Channels of a stream to those of the bottleneck, eta.
+        identity: Identity of :class:`ConcatFusion`.
+        args, kwargs: Arguments of :class:`Fusion`.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class CBNFusion(Fusion):
     change gamma and beta of a norm of the stream's own.
 
     Args:
-        ratio: channels to those of the hidden layer.
-        args, kwargs: of :class:`Fusion`.
+        ratio: Channels to those of the hidden layer.
+        args, kwargs: Arguments of :class:`Fusion`.
     """
 
     def __init__(self, channels: int, *args: Any, ratio: int = 16, **kwargs: Any) -> None:
