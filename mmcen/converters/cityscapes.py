@@ -46,7 +46,7 @@ TRAIN_IDS[list(CLASS_LABELS)] = range(len(CLASS_LABELS))
 
 
 @dataclass(frozen=True)
-class Job:
+class CityscapesJob:
     """What one frame's conversion has to know."""
 
     archives: Mapping[str, Archive]
@@ -82,7 +82,7 @@ def check_values(disparity: np.ndarray, label: np.ndarray, name: str) -> None:
         )
 
 
-def convert_frame(job: Job, name: str) -> None:
+def convert_frame(job: CityscapesJob, name: str) -> None:
     """Check one frame and write its three files."""
     (file, colour), (of_disparity, data), (of_label, mask) = job.pictures(name)
     rgb = decode(colour, file, 'uint8', (3,))
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     target = Target(args.out, dict.fromkeys(('rgb', 'disparity', 'masks'), '.png'))
     size = tuple(args.expect_size)
     source = {'set': 'Cityscapes', 'size': size}
-    work = partial(convert_frame, Job(archives, every, size, target))
+    work = partial(convert_frame, CityscapesJob(archives, every, size, target))
     target.fill(source, splits, work, args, console)
 
 

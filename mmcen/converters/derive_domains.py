@@ -52,7 +52,7 @@ SHEET_ROWS = 6
 
 
 @dataclass(frozen=True)
-class Frame:
+class SourceFrame:
     """One frame of the source: its number in OUT, split, and place in the split's data set."""
 
     number: int
@@ -65,7 +65,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Job:
+class DeriveJob:
     """What deriving a frame has to know; goes to every worker."""
 
     sources: dict[str, dict]  # config of the data set by split
@@ -75,10 +75,10 @@ class Job:
     camera: tuple[float, ...]  # fx, fy, cx, cy
     camera_size: tuple[int, int]  # (W, H) that they are for
 
-    def path(self, domain: str, frame: Frame) -> Path:
+    def path(self, domain: str, frame: SourceFrame) -> Path:
         return self.out / domain / f'{frame.name}_domain_{domain}.png'
 
-    def finished(self, frame: Frame) -> bool:
+    def finished(self, frame: SourceFrame) -> bool:
         """Whether all its files exist; they appear in one step, so they are whole then."""
         return all(self.path(domain, frame).exists() for domain in self.domains)
 
@@ -87,7 +87,7 @@ def resize(picture: np.ndarray, size: tuple[int, int], interpolation: int) -> np
     return cv2.resize(picture, size[::-1], interpolation=interpolation)
 
 
-def derive(job: Job, sample: dict, step: float) -> dict[str, np.ndarray]:
+def derive(job: DeriveJob, sample: dict, step: float) -> dict[str, np.ndarray]:
     """All wanted domains of a sample in physical units, (H, W, C) each.
 
     Args:
@@ -134,11 +134,11 @@ def depth_step(info: dict) -> float:
 class Worker:
     """What a process keeps between frames: the data sets of the splits."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: DeriveJob) -> None:
         self.job = job
         self.datasets = open_sources(job.sources)
 
-    def __call__(self, frame: Frame) -> None:
+    def __call__(self, frame: SourceFrame) -> None:
         """Derive one frame and write its files."""
         dataset = self.datasets[frame.split]
         step = depth_step(dataset.get_data_info(frame.index))
@@ -173,33 +173,33 @@ def open_sources(sources: dict[str, dict]) -> dict[str, MultiModalSegDataset]:
 _worker: Worker | None = None  # of this process: initializer and task share nothing else
 
 
-def start_worker(job: Job) -> None:
+def start_worker(job: DeriveJob) -> None:
     global _worker
     _worker = Worker(job)
 
 
-def work(frame: Frame) -> None:
+def work(frame: SourceFrame) -> None:
     if _worker is None:
         raise RuntimeError('work runs in processes that start_worker has prepared')
     _worker(frame)
 
 
-def list_frames(datasets: dict[str, MultiModalSegDataset]) -> list[Frame]:
+def list_frames(datasets: dict[str, MultiModalSegDataset]) -> list[SourceFrame]:
     """All frames, numbered by their file names: the number of one depends on no option."""
     found = [
         (dataset.get_data_info(i)['img_path'], split, i)
         for split, dataset in datasets.items()
         for i in range(len(dataset))
     ]
-    return [Frame(number, split, i) for number, (_, split, i) in enumerate(sorted(found), 1)]
+    return [SourceFrame(number, split, i) for number, (_, split, i) in enumerate(sorted(found), 1)]
 
 
-def first_of_each(frames: Sequence[Frame], limit: int | None) -> list[Frame]:
+def first_of_each(frames: Sequence[SourceFrame], limit: int | None) -> list[SourceFrame]:
     """The first frames of each split, in the split's own order."""
     return [frame for frame in frames if limit is None or frame.index < limit]
 
 
-def prepare_out(job: Job) -> None:
+def prepare_out(job: DeriveJob) -> None:
     """Make the folders; refuse to mix frames of two sources, sizes or cameras in them."""
     make_folders(job.out, (*job.domains, 'splits'))
     note = job.out / 'source.json'
@@ -213,7 +213,7 @@ def prepare_out(job: Job) -> None:
     write(note, now.encode())
 
 
-def write_sheet(job: Job, frames: Sequence[Frame], path: Path) -> None:
+def write_sheet(job: DeriveJob, frames: Sequence[SourceFrame], path: Path) -> None:
     """A picture of some frames by all domains, as they are on disk."""
     from ..visualization.sheet import draw_sheet  # matplotlib, for this alone
 
@@ -289,7 +289,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     wanted = args.domains or [name for name in DERIVED if labelled or name != CLASSES]
     if CLASSES in wanted and not labelled:
         raise ValueError(f'{CLASSES} is wanted, but the set has no labels: leave it out')
-    job = Job(
+    job = DeriveJob(
         sources,
         args.out or Path('data/nyuv2_domains'),
         tuple(dict.fromkeys(wanted)),

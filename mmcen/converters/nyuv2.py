@@ -33,7 +33,7 @@ COUNTS = {'train': 795, 'test': 654}
 
 
 @dataclass(frozen=True)
-class Job:
+class NYUv2Job:
     """What one frame's conversion has to know."""
 
     mat: Path
@@ -65,7 +65,7 @@ def read_mapping(path: Path) -> np.ndarray:
     return np.concatenate([[0], classes]).astype(np.uint8)
 
 
-def check_source(job: Job, frames: int) -> None:
+def check_source(job: NYUv2Job, frames: int) -> None:
     """Hold names, types and shapes of the big file against the official layout."""
     layout = {'images': ('u', 4), job.depths: ('f', 3), 'labels': ('u', 3)}
     with open_mat73(job.mat) as source:
@@ -84,7 +84,7 @@ def check_source(job: Job, frames: int) -> None:
             )
 
 
-def convert_frame(job: Job, name: str) -> None:
+def convert_frame(job: NYUv2Job, name: str) -> None:
     """Check one frame and write its three files."""
     frame = int(name)
     with open_mat73(job.mat, f'frame {frame}') as source:
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     splits = read_splits(args.splits or args.mat.with_name('splits.mat'), expected(args, COUNTS))
     class_of = read_mapping(args.mapping or args.mat.with_name('classMapping40.mat'))
     target = Target(args.out, dict.fromkeys(('rgb', 'depth', 'masks'), '.png'))
-    job = Job(args.mat, target, DEPTHS[args.depth], class_of)
+    job = NYUv2Job(args.mat, target, DEPTHS[args.depth], class_of)
     check_source(job, sum(map(len, splits.values())))
     source = {'bytes': args.mat.stat().st_size, 'depth': job.depths}
     target.fill(source, splits, partial(convert_frame, job), args, console)

@@ -69,7 +69,7 @@ class Mat:
 
 
 @dataclass(frozen=True)
-class Job:
+class SUNRGBDJob:
     """What one frame's conversion has to know."""
 
     archive: Archive
@@ -173,7 +173,7 @@ def to_millimetres(stored: np.ndarray, name: str) -> np.ndarray:
     return np.minimum(depth, MAX_DEPTH)
 
 
-def convert_frame(job: Job, name: str) -> None:
+def convert_frame(job: SUNRGBDJob, name: str) -> None:
     """Check one frame and write its three files."""
     files = job.files[name]
     colour = job.archive.read(files.colour)
@@ -208,7 +208,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     archive.check(path for files in frames.values() for path in (files.colour, files.depth))
     target = Target(args.out, {'rgb': '.jpg', 'depth': '.png', 'masks': '.png'})
     source = {'set': 'SUN RGB-D', 'bytes': len(labels.data), 'depth': DEPTHS[args.depth]}
-    work = partial(convert_frame, Job(archive, labels, frames, target))
+    work = partial(convert_frame, SUNRGBDJob(archive, labels, frames, target))
     target.fill(source, splits, work, args, console)
 
 

@@ -50,7 +50,7 @@ from ..modalities import ModalitySpec
 from .common import command_parser, lists_in, made_from, make_folders, run_all
 from .taskonomy_frames import (
     COLUMNS,
-    Frame,
+    TaskonomyFrame,
     divide,
     domains_there,
     find_file,
@@ -62,28 +62,30 @@ from .taskonomy_frames import (
 
 
 @dataclass(frozen=True)
-class Job:
+class TaskonomyJob:
     """What checking and linking a frame has to know."""
 
     out: Path
     folders: dict[str, dict[str, Path]]  # by domain, by building
 
-    def link(self, domain: str, frame: Frame) -> Path:
+    def link(self, domain: str, frame: TaskonomyFrame) -> Path:
         """Where TaskonomyDataset looks for it."""
         return self.out / domain / f'{frame.name}_domain_{domain}.png'
 
-    def finished(self, frame: Frame) -> bool:
+    def finished(self, frame: TaskonomyFrame) -> bool:
         """Whether a former run has checked it, which is whether all of its links are there."""
         links = [self.link(domain, frame) for domain in self.folders]
         return all(link.is_symlink() and link.exists() for link in links)
 
 
-def make_pools(frames: Sequence[Frame], args: argparse.Namespace) -> dict[str, list[Frame]]:
+def make_pools(
+    frames: Sequence[TaskonomyFrame], args: argparse.Namespace
+) -> dict[str, list[TaskonomyFrame]]:
     """The frames that each split may be drawn from."""
     if args.split_csv is None:
         return divide(frames, args.val, args.seed)
     splits = read_split(args.split_csv)
-    pools: dict[str, list[Frame]] = {name: [] for name in COLUMNS}
+    pools: dict[str, list[TaskonomyFrame]] = {name: [] for name in COLUMNS}
     for frame in frames:
         if frame.building in splits:
             pools[splits[frame.building]].append(frame)
@@ -93,8 +95,8 @@ def make_pools(frames: Sequence[Frame], args: argparse.Namespace) -> dict[str, l
 
 
 def draw(
-    pools: dict[str, list[Frame]], args: argparse.Namespace
-) -> tuple[dict[str, list[Frame]], list[str]]:
+    pools: dict[str, list[TaskonomyFrame]], args: argparse.Namespace
+) -> tuple[dict[str, list[TaskonomyFrame]], list[str]]:
     """The lists by file name, and what to say of those that are left out: the paper's tables are
     made without them."""
     wanted = {
@@ -118,7 +120,7 @@ def draw(
     return lists, left_out
 
 
-def place(job: Job, frame: Frame) -> str:
+def place(job: TaskonomyJob, frame: TaskonomyFrame) -> str:
     """Read a frame's files as in training and link them, or say what is wrong with them."""
     files = {domain: find_file(folders, domain, frame) for domain, folders in job.folders.items()}
     info = {name: ModalitySpec(name, **TaskonomyDataset.MODALITIES[name]) for name in files}
@@ -133,12 +135,12 @@ def place(job: Job, frame: Frame) -> str:
 
 
 def draw_and_place(
-    job: Job,
-    frames: Sequence[Frame],
+    job: TaskonomyJob,
+    frames: Sequence[TaskonomyFrame],
     bad: dict[str, str],
     args: argparse.Namespace,
     console: Console,
-) -> dict[str, list[Frame]]:
+) -> dict[str, list[TaskonomyFrame]]:
     """The lists, of frames that are checked and linked. In the official tars some files are
     damaged: their frames give way to the next ones of the order.
 
@@ -183,7 +185,7 @@ def make_link(link: Path, file: Path) -> None:
     os.replace(part, link)
 
 
-def links_in(job: Job) -> list[Path]:
+def links_in(job: TaskonomyJob) -> list[Path]:
     """Links in the folder that are not the source's own."""
     own = {folder.resolve() for of in job.folders.values() for folder in of.values()}
     links = (path for domain in job.folders for path in (job.out / domain).rglob('*.png'))
@@ -215,7 +217,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace, console: Console) -> None:
     names = list(dict.fromkeys(args.domains or domains_there(args.source)))
-    job = Job(args.out, {name: find_folders(args.source, name) for name in names})
+    job = TaskonomyJob(args.out, {name: find_folders(args.source, name) for name in names})
     there = find_frames(job.folders)
     frames = sorted(set.intersection(*there.values()), key=lambda frame: frame.name)
     if any(len(of_domain) > len(frames) for of_domain in there.values()):

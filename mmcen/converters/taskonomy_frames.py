@@ -22,7 +22,7 @@ FLAGS = {'0': False, '1': True, 'false': False, 'true': True}
 
 
 @dataclass(frozen=True)
-class Frame:
+class TaskonomyFrame:
     """One frame; ``building`` is empty in a set without."""
 
     building: str
@@ -66,13 +66,13 @@ def spellings(domain: str) -> list[str]:
     return [domain, domain.replace('_', '')] if domain == CLASSES else [domain]
 
 
-def find_frames(folders: dict[str, dict[str, Path]]) -> dict[str, set[Frame]]:
+def find_frames(folders: dict[str, dict[str, Path]]) -> dict[str, set[TaskonomyFrame]]:
     """Frames that there are, by domain.
 
     Args:
         folders: By domain, by building.
     """
-    frames: dict[str, set[Frame]] = {}
+    frames: dict[str, set[TaskonomyFrame]] = {}
     for domain, of_domain in folders.items():
         found = frames[domain] = set()
         names = spellings(domain)
@@ -80,11 +80,11 @@ def find_frames(folders: dict[str, dict[str, Path]]) -> dict[str, set[Frame]]:
             with os.scandir(folder) as entries:
                 files = [entry.name for entry in entries if entry.is_file()]
             matches = [match for file in files if (match := FRAME.fullmatch(file))]
-            found |= {Frame(building, match[1]) for match in matches if match[2] in names}
+            found |= {TaskonomyFrame(building, match[1]) for match in matches if match[2] in names}
     return frames
 
 
-def find_file(folders: dict[str, Path], domain: str, frame: Frame) -> Path:
+def find_file(folders: dict[str, Path], domain: str, frame: TaskonomyFrame) -> Path:
     """The frame's file of a domain."""
     folder = folders[frame.building]
     files = [folder / f'{frame.stem}_domain_{name}.png' for name in spellings(domain)]
@@ -115,13 +115,15 @@ def shuffled(names: Iterable[str], seed: int) -> list[str]:
     return sorted(names, key=lambda name: sha256(f'{seed}/{name}'.encode()).digest())
 
 
-def divide(frames: Sequence[Frame], wanted: int, seed: int) -> dict[str, list[Frame]]:
+def divide(
+    frames: Sequence[TaskonomyFrame], wanted: int, seed: int
+) -> dict[str, list[TaskonomyFrame]]:
     """Whole buildings, or points where there is but one, until ``wanted`` frames can validate."""
     several = len({frame.building for frame in frames}) > 1
     groups = defaultdict(list)
     for frame in frames:
         groups[frame.building if several else frame.stem.split('_view_')[0]].append(frame)
-    pools: dict[str, list[Frame]] = {'train': [], 'val': []}
+    pools: dict[str, list[TaskonomyFrame]] = {'train': [], 'val': []}
     for name in shuffled(groups, seed):
         pools['val' if len(pools['val']) < wanted else 'train'] += groups[name]
     return pools

@@ -63,7 +63,7 @@ FEATURE_METRICS = {'FID', 'KID'}
 
 
 @dataclass(frozen=True)
-class Fusion:
+class FusionSpec:
     """A fusion baseline of Tables 2 and 4.
 
     Args:
@@ -93,7 +93,7 @@ class Run:
 
     config: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    fusion: Fusion | None = None
+    fusion: FusionSpec | None = None
     times: Mapping[str, float] = field(default_factory=dict)
     case: str = ''
     modalities: tuple[str, ...] = ()
@@ -184,7 +184,7 @@ def _add_case(cfg: Config, case: str) -> None:
         cfg[key].metrics = {t: ['FID', 'KID'] if t == 'rgb' else ['MAE', 'RMSE'] for t in inputs}
 
 
-def _fuse_backbone(cfg: Config, fusion: Fusion) -> None:
+def _fuse_backbone(cfg: Config, fusion: FusionSpec) -> None:
     """Fuse after stages 2, 3, 4, or after all."""
     stages = STAGES[cfg.model.backbone.type]
     after = dict(early=stages[1:2], middle=stages[2:3], late=stages[3:], all=stages)
@@ -192,7 +192,7 @@ def _fuse_backbone(cfg: Config, fusion: Fusion) -> None:
     _add_fusion(fusion, cfg.model, after[fusion.stage])
 
 
-def _fuse_generator(cfg: Config, fusion: Fusion) -> None:
+def _fuse_generator(cfg: Config, fusion: FusionSpec) -> None:
     """Fuse after layers 1, 4, 8 of a U-Net-256, or after all."""
     last = cfg.model.network.get('downs', 8)
     after = dict(early=(1,), middle=(last // 2,), late=(last,), all=tuple(range(1, last + 1)))
@@ -200,7 +200,7 @@ def _fuse_generator(cfg: Config, fusion: Fusion) -> None:
     _add_fusion(fusion, cfg.model.network, after[fusion.stage])
 
 
-def _add_fusion(fusion: Fusion, owner: Any, after: Sequence) -> None:
+def _add_fusion(fusion: FusionSpec, owner: Any, after: Sequence) -> None:
     merge = fusion.merge
     if fusion.type == 'AlignFusion' and merge:  # keeps two whole networks
         owner['convs'], merge = 'private', False

@@ -38,7 +38,7 @@ class Settings:
     metrics: tuple[str, ...] = ()
 
 
-class Plan:
+class RunPlan:
     """A table with settings."""
 
     def __init__(self, table: Table, settings: Settings) -> None:

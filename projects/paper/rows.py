@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from .experiments import DATASETS, Fusion, Run
+from .experiments import DATASETS, FusionSpec, Run
 
 PUBLISHED = Path(__file__).with_name('published.yaml')
 SEGMENTER = 'nyud_refinenet_r101.py'
@@ -88,7 +88,7 @@ class Table:
 def fused(run: Run, method: str, merge: bool) -> Run:
     """A fusion baseline, 'concat-early' and so on, in place of exchange."""
     kind, _, stage = method.rpartition('-')
-    return replace(run, fusion=Fusion(FUSIONS[kind], stage, merge))
+    return replace(run, fusion=FusionSpec(FUSIONS[kind], stage, merge))
 
 
 def of_options(config: str, by_key: Mapping[str, Options]) -> Callable[[str, Published], Row]:

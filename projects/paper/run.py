@@ -30,7 +30,7 @@ from mmcen.cli.common import exit_status
 from mmcen.files import write
 from projects.paper import report, running
 from projects.paper.experiments import DATASETS, load
-from projects.paper.plan import Plan, Settings
+from projects.paper.plan import RunPlan, Settings
 from projects.paper.rows import TABLES, Row, Table
 
 
@@ -133,7 +133,7 @@ def command_of(args: argparse.Namespace, row: str) -> str:
     return shlex.join(words)
 
 
-def lines_of(args: argparse.Namespace, plan: Plan, earlier: bool = False) -> list[report.Line]:
+def lines_of(args: argparse.Namespace, plan: RunPlan, earlier: bool = False) -> list[report.Line]:
     """Of the rows asked for and, if wanted, of those that ``earlier`` commands finished."""
     asked = chosen_rows(plan.table, args.rows)
     lines = []
@@ -170,7 +170,7 @@ def long(lines: list[report.Line], title: str) -> Grid:
 
 def show(args: argparse.Namespace, console: Console) -> None:
     table = TABLES[args.table]
-    plan = Plan(table, settings_of(args))
+    plan = RunPlan(table, settings_of(args))
     lines = lines_of(args, plan)
     title = f'{args.table}, page {table.page}: {table.title} (in brackets: published)'
     grid = wide(lines, title)
@@ -184,7 +184,7 @@ def show(args: argparse.Namespace, console: Console) -> None:
 def run(args: argparse.Namespace, console: Console) -> int:
     """Train what is not finished and write the tables; 1 if something failed."""
     table = TABLES[args.table]
-    plan = Plan(table, settings_of(args))
+    plan = RunPlan(table, settings_of(args))
     rows = chosen_rows(table, args.rows)
     folders = {}
     for name, row in rows.items():

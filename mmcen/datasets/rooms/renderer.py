@@ -19,7 +19,7 @@ def intrinsics(height: int, width: int) -> Array:
     return np.array(matrix, np.float32)
 
 
-class Frame:
+class RenderedFrame:
     """One view of a scene, without noise. Each domain is computed at its first use.
 
     Args:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import domains
-from .renderer import Frame
+from .renderer import RenderedFrame
 from .sampler import sample_scene
 from .sensor import Sensor
 
@@ -28,7 +28,7 @@ class Shot:
         self, scene_key: tuple[int, ...], size: tuple[int, int], sensor: Sensor | None
     ) -> None:
         self.key = scene_key
-        self.frame = Frame(sample_scene(self._rng(0)), *size)
+        self.frame = RenderedFrame(sample_scene(self._rng(0)), *size)
         self.sensor = sensor
 
     def _rng(self, purpose: int) -> np.random.Generator:
