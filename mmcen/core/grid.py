@@ -144,6 +144,11 @@ class StreamGrid:
         self.check_batch(x)
         return x.unflatten(0, (*self.shape, -1)).movedim(2, 0)  # (B, T, M, ...)
 
+    def separate(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Take a folded batch apart: ``(T*M*B, ...)`` to ``(B, ...)`` of each stream, views."""
+        self.check_batch(x)
+        return x.unflatten(0, (self.size, -1)).unbind(0)  # chunk would export no dynamic batch
+
     def check_batch(self, x: Tensor) -> None:
         """Raise ValueError if the batch is not made of equal parts, one for each stream."""
         if x.shape[0] % self.size:

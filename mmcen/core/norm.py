@@ -140,10 +140,8 @@ class ExchangeNorm(nn.Module):
             return private_batch_norm(norm, x, streams, self.num_features)
         if isinstance(norm, INSTANCE_NORMS) and x.dim() > 2:
             return private_instance_norm(norm, x, streams, self.num_features)
-        parts = x.chunk(len(streams))  # (B, ...) of each stream
-        return torch.cat(
-            [self._stock(part, s, *args, **kwargs) for part, s in zip(parts, streams, strict=True)]
-        )
+        pairs = zip(self.grid.separate(x), streams, strict=True)
+        return torch.cat([self._stock(part, stream, *args, **kwargs) for part, stream in pairs])
 
     def _stock(self, x: Tensor, stream: int, *args: Any, **kwargs: Any) -> Tensor:
         """Apply the stock norm to one stream ``(B, ...)``."""

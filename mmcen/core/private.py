@@ -30,10 +30,8 @@ class PrivateCopies(nn.Module):
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Return the joined outputs of the copies."""
-        self.grid.check_batch(x)
-        streams = self.grid.streams
-        parts = zip(x.chunk(len(streams)), streams, strict=True)
-        return _join([self.copies[stream](part, *args, **kwargs) for part, stream in parts])
+        pairs = zip(self.grid.separate(x), self.grid.streams, strict=True)
+        return _join([self.copies[stream](part, *args, **kwargs) for part, stream in pairs])
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
