@@ -166,8 +166,8 @@ def test_a_set_that_is_turned_round_stops_the_tool(copy, monkeypatch, capsys):
     assert status == 1
     assert (
         'error: stere, test: the middle is farther than the rest in 100% of frames: if this '
-        "copy's depth is turned round, say --near stere=high, and near='high' in the config, too; "
-        'if not, say --near stere=low'
+        "copy's depth is inverted, give --near stere=high, and near='high' in the config, too; "
+        'if not, give --near stere=low'
     ) in text
     assert not list(copy.rglob('pseudo'))
     status, text = call(monkeypatch, capsys, copy, '--expect', '3', '--near', 'stere=high')
