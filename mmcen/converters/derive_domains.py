@@ -4,11 +4,11 @@ Writes, for frame p = 1, 2, ... in the order of the file names of all splits,
 
     OUT/{domain}/point_{p}_view_0_domain_{domain}.png
     OUT/splits/{split}.txt    names of frames, point_{p}_view_0
-    OUT/source.json           what it was made from
+    OUT/source.json           source, size and camera
 
-rgb, depth and classes are the set's own. Normals, curvature, occlusion edges and shading follow
-from the depth, texture edges from the colour. It may be interrupted at any time: run the same
-command again and it goes on where it stopped.
+rgb, depth and classes are those of the set. Normals, curvature, occlusion edges and shading are
+computed from depth, texture edges from colour. It can be interrupted at any time; the same command
+continues where it stopped.
 
 Examples:
     mmcen convert-data derive-domains --data-root data/nyudv2 --size 256 256
