@@ -46,7 +46,7 @@ class Fusion(nn.Module):
         self.merge, self.last = merge, last
 
     def fuse(self, group: Tensor) -> Tensor:
-        """Fuse own features, first, and those of others, ``(N, M, C, H, W)`` to ``(N, C, H, W)``."""
+        """Fuse own features, first, and others, ``(N, M, C, H, W)`` to ``(N, C, H, W)``."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
