@@ -34,7 +34,7 @@ def export_onnx(
         outputs: as for :func:`deploy`; a stream's is called ``<modality>_out`` in the file.
         size: (height, width) of the frame to trace with and to compare on; a second comparison is
             on two frames of half that size.
-        whole: leave the model folded, for parts that :func:`deploy` cannot take apart.
+        whole: leave the model folded, for parts that :func:`deploy` does not support.
         about: further metadata of the file (JSON), such as the config and the classes.
 
     Returns:
