@@ -118,7 +118,7 @@ def write_weights(path: Path) -> None:
 def main() -> None:
     args = parse_args()
     if not (args.data / 'splits').is_dir():
-        raise SystemExit(f'{args.data} is no converted NYUv2: set MMCEN_DATA, or give --data')
+        raise SystemExit(f'{args.data} is not a converted NYUv2: set MMCEN_DATA, or give --data')
     shutil.rmtree(args.out, ignore_errors=True)
     args.out.mkdir(parents=True)
     copy(tracked(*COPIED), args.out / 'repo')

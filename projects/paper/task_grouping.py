@@ -42,7 +42,7 @@ def read_metrics(path: Path) -> dict[str, float]:
         try:
             records = [json.loads(line) for line in text.splitlines() if line.strip()]
         except json.JSONDecodeError as error:
-            raise ValueError(f'{path} is no JSON, neither as a whole nor by lines') from error
+            raise ValueError(f'{path} is not JSON, neither as a whole nor by lines') from error
     values: dict[str, float] = {}
     for record in records:
         if not isinstance(record, dict):

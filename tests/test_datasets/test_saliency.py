@@ -212,7 +212,7 @@ def test_errors_of_archives(copy, monkeypatch, capsys):
     mask = next((copy / 'NLPR_TRAIN' / 'GT').iterdir())
     grey = np.tile(np.linspace(0, 255, SIZE[1]).astype(np.uint8), (SIZE[0], 1))
     for picture, what in (
-        (grey, r'is no mask: 5\d% of it is between black and white'),
+        (grey, r'is not a mask: 5\d% of it is between black and white'),
         (grey[:20], r'has \(20, 48\) pixels \(height, width\) but .* has \(40, 48\)'),
         (np.dstack([grey, 255 - grey, grey]), 'is coloured, but depth and masks are grey'),
     ):

@@ -144,7 +144,7 @@ def make_stand_in(kind: str, streams: int, channels: int) -> StandIn | None:
     channel: "Same with CEN" of Table 12.
 
     Raises:
-        ValueError: An unknown kind.
+        ValueError: If the kind is unknown.
     """
     if kind not in STAND_INS:
         raise ValueError(f"replace must be one of {STAND_INS}, got '{kind}'")
