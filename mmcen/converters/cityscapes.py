@@ -47,7 +47,7 @@ TRAIN_IDS[list(CLASS_LABELS)] = range(len(CLASS_LABELS))
 
 @dataclass(frozen=True)
 class CityscapesJob:
-    """What one frame's conversion has to know."""
+    """Facts that the conversion of a frame needs."""
 
     archives: Mapping[str, Archive]
     stems: Mapping[str, str]  # train/aachen/aachen_000000_000019 by name of the frame

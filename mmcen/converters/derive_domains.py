@@ -53,7 +53,7 @@ SHEET_ROWS = 6
 
 @dataclass(frozen=True)
 class SourceFrame:
-    """One frame of the source: its number in OUT, split, and place in the split's data set."""
+    """One frame of the source: its number in OUT, its split, and its index in the split."""
 
     number: int
     split: str
@@ -66,7 +66,7 @@ class SourceFrame:
 
 @dataclass(frozen=True)
 class DeriveJob:
-    """What deriving a frame has to know; goes to every worker."""
+    """Facts that deriving a frame needs; every worker gets them."""
 
     sources: dict[str, dict]  # config of the data set by split
     out: Path
@@ -79,7 +79,7 @@ class DeriveJob:
         return self.out / domain / f'{frame.name}_domain_{domain}.png'
 
     def finished(self, frame: SourceFrame) -> bool:
-        """Whether all its files exist; they appear in one step, so they are whole then."""
+        """Whether all files of a frame exist; they are written atomically."""
         return all(self.path(domain, frame).exists() for domain in self.domains)
 
 
@@ -185,7 +185,7 @@ def work(frame: SourceFrame) -> None:
 
 
 def list_frames(datasets: dict[str, MultiModalSegDataset]) -> list[SourceFrame]:
-    """All frames, numbered by their file names: the number of one depends on no option."""
+    """Return all frames, numbered by their file names, independently of options."""
     found = [
         (dataset.get_data_info(i)['img_path'], split, i)
         for split, dataset in datasets.items()
@@ -195,12 +195,12 @@ def list_frames(datasets: dict[str, MultiModalSegDataset]) -> list[SourceFrame]:
 
 
 def first_of_each(frames: Sequence[SourceFrame], limit: int | None) -> list[SourceFrame]:
-    """The first frames of each split, in the split's own order."""
+    """Return the first frames of each split, in its order."""
     return [frame for frame in frames if limit is None or frame.index < limit]
 
 
 def prepare_out(job: DeriveJob) -> None:
-    """Make the folders; refuse to mix frames of two sources, sizes or cameras in them."""
+    """Make the folders; reject folders of another source, size or camera."""
     make_folders(job.out, (*job.domains, 'splits'))
     note = job.out / 'source.json'
     camera = {'camera': job.camera, 'camera_size': job.camera_size}
@@ -214,8 +214,8 @@ def prepare_out(job: DeriveJob) -> None:
 
 
 def write_sheet(job: DeriveJob, frames: Sequence[SourceFrame], path: Path) -> None:
-    """A picture of some frames by all domains, as they are on disk."""
-    from ..visualization.sheet import draw_sheet  # matplotlib, for this alone
+    """Draw some frames in all domains, as stored."""
+    from ..visualization.sheet import draw_sheet  # matplotlib is only needed here
 
     chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, SHEET_ROWS).astype(int))]
     palette = np.array(colour_map(256)[1:])

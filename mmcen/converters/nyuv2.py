@@ -34,7 +34,7 @@ COUNTS = {'train': 795, 'test': 654}
 
 @dataclass(frozen=True)
 class NYUv2Job:
-    """What one frame's conversion has to know."""
+    """Facts that the conversion of a frame needs."""
 
     mat: Path
     target: Target
@@ -66,7 +66,7 @@ def read_mapping(path: Path) -> np.ndarray:
 
 
 def check_source(job: NYUv2Job, frames: int) -> None:
-    """Hold names, types and shapes of the big file against the official layout."""
+    """Compare names, types and shapes of the archive with the official layout."""
     layout = {'images': ('u', 4), job.depths: ('f', 3), 'labels': ('u', 3)}
     with open_mat73(job.mat) as source:
         missing = [name for name in layout if name not in source]

@@ -69,7 +69,7 @@ class Mat:
 
 @dataclass(frozen=True)
 class SUNRGBDJob:
-    """What one frame's conversion has to know."""
+    """Facts that the conversion of a frame needs."""
 
     archive: Archive
     labels: Mat

@@ -64,17 +64,17 @@ from .taskonomy_frames import (
 
 @dataclass(frozen=True)
 class TaskonomyJob:
-    """What checking and linking a frame has to know."""
+    """Facts that checking and linking a frame needs."""
 
     out: Path
     folders: dict[str, dict[str, Path]]  # by domain, by building
 
     def link(self, domain: str, frame: TaskonomyFrame) -> Path:
-        """Where TaskonomyDataset looks for it."""
+        """Return the path of a file for TaskonomyDataset."""
         return self.out / domain / f'{frame.name}_domain_{domain}.png'
 
     def finished(self, frame: TaskonomyFrame) -> bool:
-        """Whether a former run has checked it, which is whether all of its links are there."""
+        """Whether an earlier run has checked the frame, i.e. all its links exist."""
         links = [self.link(domain, frame) for domain in self.folders]
         return all(link.is_symlink() and link.exists() for link in links)
 
@@ -82,7 +82,7 @@ class TaskonomyJob:
 def make_pools(
     frames: Sequence[TaskonomyFrame], args: argparse.Namespace
 ) -> dict[str, list[TaskonomyFrame]]:
-    """The frames that each split may be drawn from."""
+    """Return the frames from which each split is drawn."""
     if args.split_csv is None:
         return divide(frames, args.val, args.seed)
     splits = read_split(args.split_csv)
@@ -98,8 +98,10 @@ def make_pools(
 def draw(
     pools: dict[str, list[TaskonomyFrame]], args: argparse.Namespace
 ) -> tuple[dict[str, list[TaskonomyFrame]], list[str]]:
-    """The lists by file name, and what to say of those that are left out: the paper's tables are
-    made without them."""
+    """Return the lists by file name, and messages about missing lists.
+
+    The paper's tables do not need the missing ones.
+    """
     wanted = {
         'train': ('train', args.train),
         'val': ('val', args.val),
@@ -122,7 +124,7 @@ def draw(
 
 
 def place(job: TaskonomyJob, frame: TaskonomyFrame) -> str:
-    """Read a frame's files as in training and link them, or say what is wrong with them."""
+    """Read a frame's files as in training and link them; return an error, or ''."""
     files = {domain: find_file(folders, domain, frame) for domain, folders in job.folders.items()}
     info = {name: ModalitySpec(name, **TaskonomyDataset.MODALITIES[name]) for name in files}
     paths = {domain: str(file) for domain, file in files.items()}
@@ -187,7 +189,7 @@ def make_link(link: Path, file: Path) -> None:
 
 
 def links_in(job: TaskonomyJob) -> list[Path]:
-    """Links in the folder that are not the source's own."""
+    """Return the links in the folder that are not part of the source."""
     own = {folder.resolve() for of in job.folders.values() for folder in of.values()}
     links = (path for domain in job.folders for path in (job.out / domain).rglob('*.png'))
     return [path for path in links if path.is_symlink() and path.parent.resolve() not in own]

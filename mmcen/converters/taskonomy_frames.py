@@ -85,7 +85,7 @@ def find_frames(folders: dict[str, dict[str, Path]]) -> dict[str, set[TaskonomyF
 
 
 def find_file(folders: dict[str, Path], domain: str, frame: TaskonomyFrame) -> Path:
-    """The frame's file of a domain."""
+    """Return the frame's file of a domain."""
     folder = folders[frame.building]
     files = [folder / f'{frame.stem}_domain_{name}.png' for name in spellings(domain)]
     return next((file for file in files if file.is_file()), files[0])
@@ -118,7 +118,7 @@ def shuffled(names: Iterable[str], seed: int) -> list[str]:
 def divide(
     frames: Sequence[TaskonomyFrame], wanted: int, seed: int
 ) -> dict[str, list[TaskonomyFrame]]:
-    """Whole buildings, or points where there is but one, until ``wanted`` frames can validate."""
+    """Divide buildings, or points of a single building; validation gets ``wanted`` frames."""
     several = len({frame.building for frame in frames}) > 1
     groups = defaultdict(list)
     for frame in frames:

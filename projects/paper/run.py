@@ -134,7 +134,7 @@ def command_of(args: argparse.Namespace, row: str) -> str:
 
 
 def lines_of(args: argparse.Namespace, plan: RunPlan, earlier: bool = False) -> list[report.Line]:
-    """Of the rows asked for and, if wanted, of those that ``earlier`` commands finished."""
+    """Return lines of the chosen rows and, with ``earlier``, of those of earlier commands."""
     asked = chosen_rows(plan.table, args.rows)
     lines = []
     for name, row in (plan.table.rows if earlier else asked).items():
