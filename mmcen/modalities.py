@@ -1,4 +1,4 @@
-"""What a modality is: its files, its unit, and how its pixels are resized, padded and normalised.
+"""Specification of a modality: files, unit, and how it is resized, padded and normalised.
 
 A config states a list of modalities once and gives it to the data set and to the data
 preprocessor. The order of the list is the order of the streams.
@@ -27,7 +27,7 @@ Numbers = float | Sequence[float]
 
 @dataclass(frozen=True)
 class ModalitySpec:
-    """One modality.
+    """Specification of one modality.
 
     Args:
         name: Name of the stream. Errors, predictions and metrics use it.

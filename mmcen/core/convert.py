@@ -1,4 +1,4 @@
-"""Make any network multi-stream: private norms everywhere, exchange where a rule says so."""
+"""Make any network multi-stream: private norms everywhere, exchange by a rule."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def convert(
             ``budget=0.3`` exchanges a given share.
 
     Returns:
-        The network, with the grid as ``network.stream_grid``. A deep copy has a grid of its own,
+        The network, with the grid as ``network.stream_grid``. A deep copy has its own grid,
         which :meth:`StreamGrid.only` of the original does not change.
 
     Raises:

@@ -71,7 +71,7 @@ def sub_parts(grid: StreamGrid, channels: int, axis: str, region: str = 'disjoin
 
 
 def spread_channels(region: Tensor, share: float) -> Tensor:
-    """Choose channels of a region evenly, whatever gamma is ("fixed 30 %" of Table 1).
+    """Choose evenly spread channels of a region, independent of gamma ("fixed 30 %" of Table 1).
 
     Args:
         region: Boolean ``(T, M, C)``, see :func:`sub_parts`.

@@ -167,7 +167,7 @@ def _remove_unfinished(folder: Path) -> None:
         try:
             if time.time() - part.stat().st_mtime > STALE:
                 part.unlink()
-        except OSError:  # gone meanwhile, or not ours
+        except OSError:  # already removed, or of another user
             continue
 
 
@@ -193,7 +193,7 @@ def remove_abandoned() -> Path:
     for path in parent.glob(f'{PREFIX}*/{LOCK}') if fcntl else ():
         try:
             lock = os.open(path, os.O_RDWR)
-        except OSError:  # gone meanwhile, or another user's
+        except OSError:  # already removed, or of another user
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -124,7 +124,9 @@ class SaliencyDataset(MultiModalSegDataset):
     ) -> None:
         if name not in SETS or split not in SETS[name].dirs:
             known = {key: list(one.dirs) for key, one in SETS.items()}
-            raise ValueError(f'there is no set {name!r} with split {split!r}: choose of {known}')
+            raise ValueError(
+                f'there is no set {name!r} with split {split!r}: choose one of {known}'
+            )
         layout = SETS[name]
         self.name, self.near = name, near or layout.near
         self.counts = layout.counts[split] if count is None and not ann_file else (count,)

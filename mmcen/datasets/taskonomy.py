@@ -15,7 +15,7 @@ from .multimodal import MultiModalSegDataset, data_place
 
 @DATASETS.register_module()
 class TaskonomyDataset(MultiModalSegDataset):
-    """Frames of any of Taskonomy's domains, inputs and targets alike.
+    """Frames of any of Taskonomy's domains, both inputs and targets.
 
     Files are ``{domain}/point_{p}_view_{v}_domain_{domain}.png``, or one level deeper if a frame is
     listed as ``{building}/point_{p}_view_{v}``. Samples hold physical units, see

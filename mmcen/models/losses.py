@@ -35,7 +35,8 @@ def resized_cross_entropy(
 
     Equal to mmseg's bilinear ``resize``, ``cross_entropy`` and ``accuracy`` up to rounding. Two
     differences: a label's logit that ties with the largest counts as correct, and with
-    ``class_weight`` an ignored label that is no class has weight 0, where mmseg raises IndexError.
+    ``class_weight`` an ignored label that is not a class has weight 0, where mmseg raises
+    IndexError.
 
     Computes in float32, or in float64 for logits of float64. The gradient is computed together with
     the loss; the loss can be differentiated once.
@@ -83,7 +84,7 @@ def resized_cross_entropy(
 
 
 def _check(label: Tensor, classes: int) -> None:
-    """Reject labels that are no class."""
+    """Reject labels that are not a class."""
     for value in map(int, label.aminmax()) if label.numel() else ():
         if not 0 <= value < classes:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""From a row of a table to the config that is trained, on the paper's data or on smaller ones."""
+"""Make the config of a row of a table, for the paper's data or smaller ones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from . import rivals  # noqa: F401  (registers)
 OWN = Path(__file__).with_name('configs')
 CONFIGS = OWN.parents[2] / 'configs' / 'cen'
 SEGMENTATION, TRANSLATION, SALIENCY = 'segmentation', 'translation', 'saliency'
-# Config that lends its data, schedule and sizes by kind of run; a run on its home needs none.
-# A fusion baseline takes the one of its fusion where there is one, with what was found for it
+# Config whose data, schedule and sizes are used, by kind of run; a run on its own data set needs
+# none. A fusion baseline uses the config of its fusion if there is one, with settings for fusion
 # after all stages.
 DATASETS: dict[str, dict[str, str]] = {
     'synthetic': {
@@ -69,7 +69,7 @@ class FusionSpec:
     Args:
         type: Type of the layer, such as ConcatFusion.
         stage: 'early', 'middle', 'late' or 'all'.
-        merge: The commonly used setting, one network after the fusion.
+        merge: Whether there is one network after the fusion, the commonly used setting.
     """
 
     type: str
@@ -79,16 +79,16 @@ class FusionSpec:
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a shipped config and what a row changes in it.
+    """One training: a shipped config and the changes of a row.
 
     Args:
-        config: File name, in configs/cen/ or in the folder ``configs`` here.
-        options: As --cfg-options, dotted keys.
-        fusion: In place of exchange.
-        times: ``lambda`` and ``theta``, factors on the config's own.
+        config: File name in configs/cen/ or in the folder ``configs`` here.
+        options: Changes with dotted keys, as in --cfg-options.
+        fusion: Fusion instead of exchange.
+        times: Factors for ``lambda`` and ``theta`` of the config.
         case: For Taskonomy, ``INPUTS_to_TARGETS`` or ``cycle_DOMAINS``, such as
             ``rgb-depth_to_normal``.
-        modalities: Names of those that the model takes; empty for all.
+        modalities: Names of the modalities that the model takes; empty for all.
     """
 
     config: str
@@ -113,19 +113,19 @@ class Run:
 
 
 def load(run: Run, dataset: str, extractor: str | None = None) -> Config:
-    """The config of a run on a data set.
+    """Return the config of a run on a data set.
 
     Args:
-        run: What to train.
+        run: Training.
         dataset: A key of :data:`DATASETS`.
         extractor: Inception weights; without them FID and KID are left out. MAE and RMSE are
             measured for every task.
 
     Raises:
-        ValueError: The data set does not serve this kind of run.
+        ValueError: If the data set does not support this kind of run.
     """
     if not run.fits(dataset):
-        raise ValueError(f'{dataset} does not serve the {run.kind} of {run.config}')
+        raise ValueError(f'{dataset} does not support the {run.kind} of {run.config}')
     cfg = config_of(run)
     if dataset != run.home:
         lenders = DATASETS[dataset]

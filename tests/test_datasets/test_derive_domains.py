@@ -133,7 +133,7 @@ def test_stopped_and_gone_on_with(tmp_path: Path, how: signal.Signals) -> None:
         stopped = tool.wait(60)
     if how == signal.SIGTERM:
         assert stopped.returncode == 130
-        assert 'stopped: run the same command again to go on' in stopped.stderr
+        assert 'stopped: run the same command again to continue' in stopped.stderr
     time.sleep(0.5)
     last = list(out.rglob('*.png'))
     time.sleep(0.5)

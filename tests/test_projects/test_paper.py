@@ -154,7 +154,7 @@ def test_table_3_is_trained_on_both_data_sets():
         ]  # fmt: skip
         assert found['cen-pspnet-r152'].model.decode_head.type == 'PSPHead'
     assert not TABLES['table1'].rows['cen'].runs_on('sunrgbd')
-    with pytest.raises(ValueError, match='sunrgbd does not serve the segmentation of nyud_'):
+    with pytest.raises(ValueError, match='sunrgbd does not support the segmentation of nyud_'):
         load(TABLES['table1'].rows['cen'].runs[''], 'sunrgbd')
 
 

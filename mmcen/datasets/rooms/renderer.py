@@ -9,7 +9,7 @@ from .scene import FACE_CLASSES, LABELS, Paint, Panel, Scene, Solid, face_normal
 from .shapes import Array, column, dot, rotate
 
 FOCAL = 0.8  # focal length in image widths: 64 degrees across, as a Kinect
-SHADOW = 0.35  # what is left of the direct light in a shadow
+SHADOW = 0.35  # share of the direct light in a shadow
 
 
 def intrinsics(height: int, width: int) -> Array:

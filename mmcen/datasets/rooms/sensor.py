@@ -10,7 +10,7 @@ from .. import domains
 
 @dataclass(frozen=True)
 class Sensor:
-    """How a frame is degraded.
+    """Imperfections that are added to a frame.
 
     Attributes:
         colour_noise: Standard deviation of the colour noise, full range 1.
@@ -22,7 +22,7 @@ class Sensor:
         torn_edges: Share of the pixels along occlusion edges whose depth is missing.
 
     Raises:
-        ValueError: A value is negative, or a share above 1.
+        ValueError: If a value is negative, or a share is above 1.
     """
 
     colour_noise: float = 0.03

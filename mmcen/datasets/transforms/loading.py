@@ -95,9 +95,9 @@ class LoadLabel(BaseTransform):
         backend_args: mmengine's file backend.
 
     Raises:
-        FileNotFoundError: The file is missing.
-        ValueError: There is no label, or it is truncated, not one channel of whole numbers, of
-            another size than the modalities, or holds values that are no class.
+        FileNotFoundError: If the file is missing.
+        ValueError: If there is no label, or it is truncated, is not one channel of integers, has
+            another size than the modalities, or holds values that are not a class.
     """
 
     def __init__(self, optional: bool = False, backend_args: dict | None = None) -> None:

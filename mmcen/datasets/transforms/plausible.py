@@ -53,7 +53,7 @@ def check_colour(channels: int, path: str) -> None:
             os.path.dirname(path),
             'grey',
             f'{path} has one channel, but its modality is colour: it is taken as grey; check that '
-            'it is no depth of 8 bits',
+            'it is not 8-bit depth',
         )
 
 

@@ -130,8 +130,8 @@ class LoadMask(BaseTransform):
         between = np.mean((mask > 0.2 * white) & (mask < 0.8 * white))
         if between > BETWEEN:
             raise ValueError(
-                f'{path} is no mask: {between:.0%} of it is between black and white, it may be a '
-                'map of saliency: take the ground truth'
+                f'{path} is not a mask: {between:.0%} of it is between black and white, it may be '
+                'a map of saliency: take the ground truth'
             )
         results['gt_seg_map'] = (mask > 0.5 * white).astype(np.uint8)
         results.setdefault('seg_fields', []).append('gt_seg_map')

@@ -50,7 +50,9 @@ def to_timm(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key, value in state_dict.items():
         layer, _, kind = key.rpartition('.')
         if layer not in names:
-            raise ValueError(f'{key} is no entry of EfficientNet-Lite0: use the file of {PREFIX}')
+            raise ValueError(
+                f'{key} is not an entry of EfficientNet-Lite0: use the file of {PREFIX}'
+            )
         found[f'{names[layer]}.{kind}'] = value
     missing = [
         f'{old}.{kind}'

@@ -189,7 +189,7 @@ def check_mirrors(model: nn.Module) -> None:
     """Complain about a model that :class:`ListOfStreams` cannot mirror.
 
     Raises:
-        ValueError: Another segmentor or backbone, plugins, checkpointing, or private parts.
+        ValueError: If the model has another segmentor or backbone, plugins, or private parts.
     """
     reason = next(_reasons(model), None)
     if reason is not None:

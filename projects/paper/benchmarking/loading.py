@@ -66,7 +66,7 @@ class LoadingWorkload:
         """The training set with its pipeline.
 
         Raises:
-            FileNotFoundError: It is not there.
+            FileNotFoundError: If it does not exist.
         """
         return DATASETS.build({**deepcopy(self.cfg.train_dataloader.dataset), **options})
 
@@ -103,8 +103,8 @@ def plan(
         compare: Rivals; None takes those that suit.
 
     Raises:
-        ValueError: The config trains on nothing, or a rival is unknown or does not suit.
-        FileNotFoundError: The data set is not there.
+        ValueError: If the config has no training data, or a rival is unknown or does not fit.
+        FileNotFoundError: If the data set does not exist.
     """
     if 'train_dataloader' not in cfg:
         raise ValueError('the config has no train_dataloader: give one that trains')

@@ -42,7 +42,7 @@ def time_in_turn(
         advance: Called after each run.
 
     Raises:
-        ValueError: A loss or the logits are not finite; the figures would be of no use.
+        ValueError: If a loss or the logits are not finite, because the figures would be useless.
     """
     times: dict[str, list[float]] = {name: [] for name in variants}
     for variant in variants.values():
@@ -76,7 +76,7 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def ratios(ours: Sequence[float], others: Sequence[float]) -> dict[str, float]:
-    """Ours / other, of the two runs of each round: noise of minutes touches both alike."""
+    """Return ours / other of the two runs of each round, which have the same slow noise."""
     return quartiles([a / b for a, b in zip(ours, others, strict=True)])
 
 

@@ -23,7 +23,7 @@ class TranslationWorkload(Workload):
     """As :class:`Workload`, of a config with a CENTranslator.
 
     Rivals: ``exchange_off``; ``list_of_streams``, the official code's step; ``list_detached``, the
-    same without the gradients that nobody uses. Grids: ``streams=N`` inputs to one target,
+    same without unused gradients. Grids: ``streams=N`` inputs to one target,
     ``tasks=N`` targets of one input, ``cycle=N`` flows of N - 1 inputs each.
     """
 

@@ -1,9 +1,9 @@
-"""LearnedPerTask: which copy of a layer a task uses is learned, layer by layer.
+"""LearnedPerTask: learn which copy of a layer each task uses, layer by layer.
 
 After AdaShare (Sun et al., NeurIPS 2020), a rival in Table 8 of the paper. AdaShare decides for
 each task which residual blocks it runs and which it skips. A U-Net's layers change the resolution
 and cannot be skipped, so here a task chooses among copies of each layer; two tasks share a layer
-where they choose the same copy.
+if they choose the same copy.
 """
 
 from collections.abc import Callable
@@ -21,11 +21,11 @@ from mmcen.layers import PerTask
 class SharingPolicy(nn.Module):
     """The choices of all tasks in all layers: logits ``(L, T, copies)``, drawn once a step.
 
-    Calling it draws :attr:`choices`, one-hot ``(L, T, copies)``, which the layers read: in training
-    by Gumbel-softmax with straight-through gradients, in evaluation the likeliest. (AdaShare's
-    released configurations mix blocks by the soft values in this stage; hard ones train the network
-    that will be tested.) It is a module apart from the layers, which refer to it without owning it,
-    so that it may have its own optimizer and its own distributed wrapper.
+    A call draws :attr:`choices`, one-hot ``(L, T, copies)``, which the layers read: in training by
+    Gumbel-softmax with straight-through gradients, in evaluation the most likely ones. (AdaShare's
+    released configurations mix blocks by soft values in this stage; hard ones train the network
+    that is tested.) The policy is a separate module to which the layers refer without owning it, so
+    that it can have its own optimizer and distributed wrapper.
 
     Args:
         layers: L, from the first layer of the encoder to the innermost.
