@@ -29,7 +29,7 @@ class Command:
         self.words = [str(word) for word in words]
         self._folder = tempfile.TemporaryDirectory()
         self._texts = [Path(self._folder.name, name) for name in ('stdout', 'stderr')]
-        args = (self.words, str(cwd), dict(env), *map(str, self._texts))
+        args = (self.words, str(Path(cwd).absolute()), dict(env), *map(str, self._texts))
         self.process = _SERVER.Process(target=_become, args=args)
         self.process.start()
         self.pid = self.process.pid

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmcen.cli import doctor
 from mmcen.doctor import environment
+from tests.command import run_python
 from tests.training import ENV, ROOT
 
 
@@ -40,10 +41,10 @@ def in_a_process(path, *args):
 
 
 def test_what_works_here(tmp_path):
-    run = in_a_process(tmp_path)
-    assert run.returncode == 0, run.stderr
-    assert 'works   segmentation: a small CEN was built and trained for a step' in run.stdout
-    assert re.search(r'mmcen \S+, python 3\.\S+, torch', run.stdout)
+    done = run_python('-m', 'mmcen', 'doctor', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'works   segmentation: a small CEN was built and trained for a step' in done.stdout
+    assert re.search(r'mmcen \S+, python 3\.\S+, torch', done.stdout)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def head():
         pytest.skip(str(error))
 
 
+@pytest.mark.long
 def test_command_line(config, head, tmp_path):
     """One run against HEAD: a table, all figures, and no worktree at the end."""
     out = tmp_path / 'result.json'
@@ -60,6 +61,7 @@ def test_command_line(config, head, tmp_path):
     assert not list(tmp_path.glob('mmcen-against-*'))
 
 
+@pytest.mark.long
 def test_translation():
     """A side measures a translator too, without the FID that needs weights."""
     pytest.importorskip('mmagic', reason='image translation needs mmagic')
@@ -120,6 +122,7 @@ def test_the_same_config_in_another_tree(tmp_path):
     assert against.config_in(tmp_path, ours, 'abc') == theirs
 
 
+@pytest.mark.long
 def test_a_process_that_fails_is_reported(tmp_path):
     job = dict(tree=str(tmp_path), task='train_step')
     with pytest.raises(RuntimeError, match='train_step of theirs ended with 1:'):

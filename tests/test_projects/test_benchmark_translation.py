@@ -84,6 +84,7 @@ def test_grids():
     assert tasks_of('tasks=2') == [dict(name=name, inputs=['y']) for name in ('x0', 'x1')]
 
 
+@pytest.mark.long
 def test_the_tool(config, tmp_path):
     command = [
         TOOL, config, '--shape', '32', '32',

@@ -264,6 +264,7 @@ def read(folder, name):
         return {row['row']: row for row in csv.DictReader(file)}
 
 
+@pytest.mark.long
 def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
     rows = ('--rows', 'fixed', 'cen', '--seeds', '0', '1', '--jobs', '2')
     # a share that the row 'fixed' alone looks at
@@ -339,6 +340,7 @@ def test_how_a_run_ends_is_told(monkeypatch, capsys, tmp_path, ends, text):
     assert capsys.readouterr().out.count(text) == 4  # of two runs: when it ends, and at the end
 
 
+@pytest.mark.long
 def test_killed_and_taken_up_again(tmp_path, monkeypatch, capsys):
     words = ('run', 'table1', '--rows', 'cen', *TINY, 'train_dataloader.dataset.length=48')
     with Command(*command(tmp_path, *words)) as process:
@@ -369,6 +371,7 @@ def test_a_part_of_a_row_is_left_out(tmp_path):
     assert row['command'].endswith('--without common')
 
 
+@pytest.mark.long
 def test_a_translated_row_shows_what_can_be_measured(tmp_path):
     pytest.importorskip('mmagic', reason='image translation needs mmagic')
     words = ('run', 'table5', '--rows', 'depth-normal', *TINY, 'model.network.base_channels=8')
