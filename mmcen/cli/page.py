@@ -185,7 +185,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         def pictures() -> tuple[str, str]:
             self._check('/predict')
-            files = json.loads(self._body())
+            try:
+                files = json.loads(self._body())
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f'the request is no JSON that can be read ({error})') from error
             self.timer.cancel()
             return 'application/json', json.dumps({'pictures': self._pictures(files)})
 
@@ -276,6 +279,9 @@ def is_this_machine(host: str, bound: str) -> bool:
     """
     try:
         name = urlsplit(f'//{host}').hostname or ''
+    except ValueError:  # brackets without an address
+        return False
+    try:
         ip_address(name)
         return True
     except ValueError:

@@ -19,6 +19,7 @@ from mmcen.core import exchange_norms
 from projects.paper import run as paper
 from projects.paper import running
 from projects.paper.experiments import OWN, TRANSLATION, config_of, load
+from projects.paper.report import Line, markdown
 from projects.paper.rows import TABLES
 from tests.command import Command, run_python
 
@@ -380,3 +381,10 @@ def test_a_translated_row_shows_what_can_be_measured(tmp_path):
     assert float(row['rgb/RMSE mean']) > float(row['rgb/MAE mean']) > 0
     assert row['rgb/FID mean'] == ''  # no weights were named
     assert float(row['rgb/FID published']) == 84.33
+
+
+def test_a_table_says_where_nothing_was_exchanged():
+    lines = [Line('concat', {}), Line('idle', {}, exchanged=[0.0, 0.0]), Line('cen', {})]
+    lines[2].exchanged = [0.0, 0.2]
+    assert markdown('T', lines).splitlines()[2].startswith('**Nothing was exchanged in idle**: ')
+    assert 'Nothing' not in markdown('T', [lines[0], lines[2]])
