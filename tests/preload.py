@@ -2,11 +2,12 @@
 
 import contextlib
 
-import mmseg.apis  # noqa: F401
 import torch.distributed  # noqa: F401
 
 import mmcen
 
 mmcen.register()
+import mmseg.apis  # noqa: E402, F401  mmcen lets it import without compiled mmcv
+
 with contextlib.suppress(ImportError):
     import mmagic.models  # noqa: F401
