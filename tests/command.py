@@ -104,6 +104,7 @@ def run_together(number, *words, env=ENV, timeout=300, **place):
 
 def _become(words, folder, env, out, error):
     os.setsid()
+    multiprocessing.set_start_method(None, force=True)  # the default, as in any other process
     for number, path in ((1, out), (2, error)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(file, number)
