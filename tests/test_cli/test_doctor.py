@@ -236,6 +236,16 @@ def test_options_that_would_do_nothing(ask, capsys, args, sentence):
     assert f'error: {sentence}\n' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('needs_onedl, pinned', [(True, 'onedl'), (False, 'openmmlab')])
+def test_the_stack_follows_python(monkeypatch, needs_onedl, pinned):
+    """Where nothing is installed yet."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr('mmcen.compat.NEEDS_ONEDL', needs_onedl)
+    monkeypatch.setattr(environment, 'versions', dict)
+    monkeypatch.setattr('torch.optim.SGD.step', lambda self: 1 / 0)
+    assert environment.segmentation().fix.endswith(f'pip install -r requirements/{pinned}.txt')
+
+
 def test_a_step_is_taken(monkeypatch):
     def step(self):
         raise RuntimeError('no step')
@@ -272,13 +282,11 @@ FIXES = {  # from a clone and from a wheel, with each stack
     ],
     ('clone', 'onedl-mmengine'): [
         f'{REMOVE}pip install -r requirements/onedl.txt',
-        'the OneDL forks have no mmagic; in an environment with upstream OpenMMLab: '
         'pip install -r requirements/translation.txt && pip install --no-deps mmagic==1.2.0',
         'pip install -r requirements/deploy.txt',
     ],
     ('wheel', 'onedl-mmengine'): [
         f"{REMOVE}pip install 'mmcen[onedl]'",
-        'the OneDL forks have no mmagic; in an environment with upstream OpenMMLab: '
         "pip install 'mmcen[translation]' && pip install --no-deps mmagic==1.2.0",
         "pip install 'mmcen[onnx]'",
     ],
@@ -291,6 +299,7 @@ def test_commands_can_be_pasted(monkeypatch, tmp_path, place, engine):
     if place == 'wheel':
         monkeypatch.setattr(environment, 'CLONE', tmp_path)
     monkeypatch.setattr(environment, 'versions', lambda: {engine: '0.10.12'})
+    monkeypatch.setattr('mmcen.compat.NEEDS_ONEDL', False)
     monkeypatch.setattr(environment, 'find_spec', lambda name: None)
     monkeypatch.setattr('mmcen.compat.find_problem', lambda found: 'mixed: pip uninstall the one')
     checks = (environment.stack, environment.translation, environment.onnx)

@@ -16,7 +16,7 @@ from mmcen.models.translators import cen_translator
 from tests.oracle_unet import ListUNet
 from tests.specs import task_list
 
-pytest.importorskip('mmagic', reason='image translation needs mmagic, which OneDL has no fork of')
+pytest.importorskip('mmagic', reason='image translation needs mmagic')
 
 SETTINGS = {
     'fusion': dict(rgb=['normal', 'depth']),
