@@ -24,6 +24,7 @@ from mmcen import compat
 from .toy import CONFIG
 
 ROOT = Path(__file__).parents[1]
+NAMED = compat.DISTRIBUTION
 UPSTREAM = {
     'torch': '2.14.1+cpu',
     'torchvision': 'any',
@@ -70,24 +71,24 @@ def test_supported_combinations(found):
         ({'torch': None}, "mmcen needs torch, which is not installed: pip install 'torch'"),
         (
             {'mmengine': None},
-            f"mmcen needs mmengine, which is not installed: pip install '{compat.DISTRIBUTION['mmengine']}'",
+            f"mmcen needs mmengine, which is not installed: pip install '{NAMED['mmengine']}'",
         ),
         (
             {'mmcv': None},
-            f"mmcen needs mmcv, which is not installed: pip install '{compat.DISTRIBUTION['mmcv']}'",
+            f"mmcen needs mmcv, which is not installed: pip install '{NAMED['mmcv']}'",
         ),
         (
             {'mmseg': None},
-            f"mmcen needs mmseg, which is not installed: pip install '{compat.DISTRIBUTION['mmseg']}'",
+            f"mmcen needs mmseg, which is not installed: pip install '{NAMED['mmseg']}'",
         ),
         ({'torch': '1.13.1'}, "mmcen needs torch >= 2.6, found 1.13.1: pip install 'torch>=2.6'"),
         (
             {'mmcv': '1.7.2'},
-            f"mmcen needs mmcv >= 2.0, found 1.7.2: pip install '{compat.DISTRIBUTION['mmcv']}'",
+            f"mmcen needs mmcv >= 2.0, found 1.7.2: pip install '{NAMED['mmcv']}'",
         ),
         (
             {'mmseg': '0.30.0'},
-            f"mmcen needs mmseg >= 1.2, found 0.30.0: pip install '{compat.DISTRIBUTION['mmseg']}'",
+            f"mmcen needs mmseg >= 1.2, found 0.30.0: pip install '{NAMED['mmseg']}'",
         ),
         (
             {'mmcv': '2.2.0'},
@@ -125,7 +126,7 @@ def test_the_sentence_comes_before_any_error_of_mmseg(tmp_path):
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"ImportError: mmcen needs mmcv >= 2.0, found 1.7.2: pip install '{compat.DISTRIBUTION['mmcv']}'"
+        f"ImportError: mmcen needs mmcv >= 2.0, found 1.7.2: pip install '{NAMED['mmcv']}'"
     )
 
 
