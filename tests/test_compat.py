@@ -20,6 +20,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 
 from mmcen import compat
+from tests.optional import need_mmagic
 
 from .toy import CONFIG
 
@@ -170,8 +171,9 @@ def test_everything_of_segmentation_imports():
 
 
 def test_mmagic_imports():
-    pytest.importorskip('mmagic', reason='mmagic, for image translation only, is not installed')
-    importlib.import_module('mmagic.models')
+    need_mmagic()
+    with compat.importable_mmagic():
+        importlib.import_module('mmagic.models')
 
 
 def train(work_dir: Path, epochs: int, resume: bool = False) -> Runner:

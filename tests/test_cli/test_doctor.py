@@ -12,6 +12,7 @@ from PIL import Image
 from mmcen.cli import doctor
 from mmcen.doctor import environment
 from tests.command import run_python
+from tests.optional import need_mmagic
 from tests.training import ENV, ROOT
 
 
@@ -109,7 +110,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize('name', SETTINGS)
 def test_settings_have_names(ask, name):
-    pytest.importorskip('mmagic')
+    need_mmagic()
     status, printed = ask(ROOT / f'configs/cen/{name}.py', '--picture', 'a.png')
     assert status == 0, printed
     assert SETTINGS[name] in printed

@@ -1,7 +1,6 @@
 """CENTranslator: a step against one written out stream by stream; flows, heads, errors."""
 
 from copy import deepcopy
-from importlib.util import find_spec
 
 import pytest
 import torch
@@ -14,11 +13,11 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmcen.models.translators import cen_translator
+from tests.optional import need_mmagic
 from tests.oracle_unet import ListUNet
 from tests.specs import task_list
 
-if find_spec('mmagic') is None:
-    pytest.skip('image translation needs mmagic', allow_module_level=True)
+need_mmagic()
 
 SETTINGS = {
     'fusion': dict(rgb=['normal', 'depth']),
