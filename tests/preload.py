@@ -6,7 +6,8 @@ import mmseg.apis  # noqa: F401
 import torch.distributed  # noqa: F401
 
 import mmcen
+from mmcen.models.translators.cen_translator import import_mmagic
 
 mmcen.register()
 with contextlib.suppress(ImportError):
-    import mmagic.models  # noqa: F401
+    import_mmagic()
