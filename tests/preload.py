@@ -5,9 +5,10 @@ import contextlib
 import torch.distributed  # noqa: F401
 
 import mmcen
+from mmcen.models.translators.cen_translator import import_mmagic
 
 mmcen.register()
 import mmseg.apis  # noqa: E402, F401  mmcen lets it import without compiled mmcv
 
 with contextlib.suppress(ImportError):
-    import mmagic.models  # noqa: F401
+    import_mmagic()

@@ -19,6 +19,7 @@ from PIL import Image
 
 from mmcen import cli
 from tests.command import run_python
+from tests.optional import need_mmagic
 from tests.test_datasets import test_cityscapes_converter, test_sunrgbd_converter
 from tests.test_datasets.test_converter import write_archives
 from tests.training import ENV, ROOT
@@ -164,7 +165,7 @@ def type_in(folder, line):
 @pytest.mark.long
 def test_bash_runs(desk):
     """Every line of every block, in the order of the pages."""
-    pytest.importorskip('mmagic')
+    need_mmagic()
     lines = [
         line
         for code in BASH.values()

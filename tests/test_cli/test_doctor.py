@@ -12,6 +12,7 @@ from PIL import Image
 from mmcen.cli import doctor
 from mmcen.doctor import environment
 from tests.command import run_python
+from tests.optional import need_mmagic
 from tests.training import ENV, ROOT
 
 
@@ -56,8 +57,10 @@ def test_what_works_here(tmp_path):
 )
 def test_broken_environments(tmp_path, package, version, sentence, command):
     """In which ``import mmcen`` raises."""
-    if package == 'mmcv' and environment.stack().detail != 'upstream OpenMMLab':
-        pytest.skip('the OneDL forks take it')
+    if environment.stack().detail == 'the OneDL forks':
+        if package == 'mmcv':
+            pytest.skip('the forks take it')
+        command = 'requirements/onedl.txt'  # one fork alone would not go with the rest
     fake = tmp_path / package
     fake.mkdir()
     (fake / '__init__.py').touch()
@@ -109,7 +112,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize('name', SETTINGS)
 def test_settings_have_names(ask, name):
-    pytest.importorskip('mmagic')
+    need_mmagic()
     status, printed = ask(ROOT / f'configs/cen/{name}.py', '--picture', 'a.png')
     assert status == 0, printed
     assert SETTINGS[name] in printed
@@ -290,6 +293,16 @@ def test_options_that_would_do_nothing(ask, capsys, args, sentence):
     assert f'error: {sentence}\n' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('needs_onedl, pinned', [(True, 'onedl'), (False, 'openmmlab')])
+def test_the_stack_follows_python(monkeypatch, needs_onedl, pinned):
+    """Where nothing is installed yet."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr('mmcen.compat.NEEDS_ONEDL', needs_onedl)
+    monkeypatch.setattr(environment, 'versions', dict)
+    monkeypatch.setattr('torch.optim.SGD.step', lambda self: 1 / 0)
+    assert environment.segmentation().fix.endswith(f'pip install -r requirements/{pinned}.txt')
+
+
 def test_a_step_is_taken(monkeypatch):
     def step(self):
         raise RuntimeError('no step')
@@ -326,13 +339,11 @@ FIXES = {  # from a clone and from a wheel, with each stack
     ],
     ('clone', 'onedl-mmengine'): [
         f'{REMOVE}pip install -r requirements/onedl.txt',
-        'the OneDL forks have no mmagic; in an environment with upstream OpenMMLab: '
         'pip install -r requirements/translation.txt && pip install --no-deps mmagic==1.2.0',
         'pip install -r requirements/deploy.txt',
     ],
     ('wheel', 'onedl-mmengine'): [
         f"{REMOVE}pip install 'mmcen[onedl]'",
-        'the OneDL forks have no mmagic; in an environment with upstream OpenMMLab: '
         "pip install 'mmcen[translation]' && pip install --no-deps mmagic==1.2.0",
         "pip install 'mmcen[onnx]'",
     ],
@@ -345,6 +356,7 @@ def test_commands_can_be_pasted(monkeypatch, tmp_path, place, engine):
     if place == 'wheel':
         monkeypatch.setattr(environment, 'CLONE', tmp_path)
     monkeypatch.setattr(environment, 'versions', lambda: {engine: '0.10.12'})
+    monkeypatch.setattr('mmcen.compat.NEEDS_ONEDL', False)
     monkeypatch.setattr(environment, 'find_spec', lambda name: None)
     monkeypatch.setattr('mmcen.compat.find_problem', lambda found: 'mixed: pip uninstall the one')
     checks = (environment.stack, environment.translation, environment.onnx)

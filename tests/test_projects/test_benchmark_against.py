@@ -11,6 +11,7 @@ from mmengine.config import Config
 from projects.paper import benchmark
 from projects.paper.benchmarking import against
 from tests.command import run_python
+from tests.optional import need_mmagic
 from tests.test_projects.test_benchmark import CONFIG, ROOT
 
 EVALUATOR = """
@@ -64,7 +65,7 @@ def test_command_line(config, head, tmp_path):
 @pytest.mark.long
 def test_translation():
     """A side measures a translator too, without the FID that needs weights."""
-    pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    need_mmagic()
     options = {
         'model.network.downs': 4,
         'model.network.base_channels': 6,
