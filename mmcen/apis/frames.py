@@ -63,19 +63,19 @@ def find_frames(
         frames = [_frame(one, modalities, str(i)) for i, one in enumerate(inputs)]
         return _with_names_of_their_own(frames)
     _check_names(inputs, modalities)
-    inputs = {name: _as_stored(name, value) for name, value in inputs.items()}
-    for name, place in inputs.items():
+    places = {name: _as_stored(name, value) for name, value in inputs.items()}
+    for name, place in places.items():
         if not isinstance(place, np.ndarray) and not Path(place).exists():
             raise FileNotFoundError(f"modality '{name}': there is no file or folder {place}")
     folders = {
         name: Path(place)
-        for name, place in inputs.items()
+        for name, place in places.items()
         if not isinstance(place, np.ndarray) and Path(place).is_dir()
     }
     if not folders:
-        return [_frame(inputs, modalities, '0')]
-    if len(folders) < len(inputs):
-        files = [name for name in inputs if name not in folders]
+        return [_frame(places, modalities, '0')]
+    if len(folders) < len(places):
+        files = [name for name in places if name not in folders]
         raise ValueError(f'{list(folders)} are folders and {files} are not: give one kind for all')
     return _matched({name: folders[name] for name in modalities}, skip_incomplete)
 
