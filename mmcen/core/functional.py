@@ -166,7 +166,7 @@ class DisjointExchange(torch.autograd.Function):
     Arguments of ``apply``: features ``(T*M*B, ...)`` with C channels in dimension ``channel_dim``,
     the mask ``(T, M, C)`` of all streams, the grid, the axis, ``channel_dim``, and a callable that
     takes, in the backward pass, the first-order effect on the loss of replacing each channel, a
-    tensor ``(T, M, C)`` that is 0 outside the sub-parts; or None. Only a whole grid is watched.
+    tensor ``(T, M, C)`` of the streams that are present, which is 0 outside the sub-parts; or None.
     """
 
     @staticmethod
@@ -192,7 +192,7 @@ class DisjointExchange(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         result = grad.clone()
-        effects = grad.new_zeros(ctx.parts.replaced.shape)  # (T, M, C)
+        effects = grad.new_zeros(ctx.parts.replaced.shape)  # (T, M, C) of those present
         for i, (own, others, mask) in enumerate(ctx.parts.of(result)):
             if ctx.watch is not None:
                 # own gradients of this part are as they came: earlier parts touch other channels

@@ -97,6 +97,18 @@ class CENDataPreprocessor(SegDataPreProcessor):
         """Names in the order of the streams."""
         return list(self._channels)
 
+    def places(self, present: Sequence[str]) -> list[int]:
+        """Return the places of some modalities among all.
+
+        Raises:
+            ValueError: If none is named, a name is unknown, or they are not in the order of the
+                streams.
+        """
+        known = self.modalities
+        if not present or list(present) != [name for name in known if name in present]:
+            raise ValueError(f'present {list(present)}: name some of {known}, in this order')
+        return [known.index(name) for name in present]
+
     @property
     def channels(self) -> dict[str, int]:
         """Channels of each modality as it comes, before they are repeated."""
