@@ -19,8 +19,8 @@ class Frame:
 
     Args:
         name: what its predictions are called.
-        files: by modality a path, or an array as it would be stored: colour (H, W, 3) uint8 RGB,
-            depth (H, W).
+        files: by modality that is there, in the order of the model's: a path, or an array as it
+            would be stored: colour (H, W, 3) uint8 RGB, depth (H, W).
     """
 
     name: str
@@ -37,14 +37,15 @@ def find_frames(
     Args:
         inputs: by modality a file, an array or a folder; or a list of frames by file or array.
             Files of folders belong together by name, without suffix and without the modality's own
-            name: ``rgb/001.jpg`` and ``depth/001.png``, ``a_rgb.png`` and ``a_depth.png``.
+            name: ``rgb/001.jpg`` and ``depth/001.png``, ``a_rgb.png`` and ``a_depth.png``. A frame
+            has the modalities of which there is a file, at least one.
         modalities: what the model takes; others are refused.
         skip_incomplete: leave out frames of which a folder has no file.
 
     Raises:
         FileNotFoundError: a file or folder does not exist, or a folder has no frame.
-        ValueError: a modality is missing or unknown, files and folders are mixed, or folders have
-            other frames.
+        ValueError: there is no modality or an unknown one, files and folders are mixed, or no frame
+            is in all folders.
     """
     if not isinstance(inputs, Mapping):
         frames = [_frame(one, modalities, str(i)) for i, one in enumerate(inputs)]
@@ -63,30 +64,29 @@ def find_frames(
     if len(folders) < len(inputs):
         files = [name for name in inputs if name not in folders]
         raise ValueError(f'{list(folders)} are folders and {files} are not: give one kind for all')
-    return _matched({name: folders[name] for name in modalities}, skip_incomplete)
+    return _matched({n: folders[n] for n in modalities if n in folders}, skip_incomplete)
 
 
 def _check_names(given: Mapping[str, Given], modalities: Sequence[str]) -> None:
     wanted = ' '.join(f'{name}=...' for name in modalities)
-    for what, names in (
-        ('is missing', [name for name in modalities if name not in given]),
-        ('is none of the model', [name for name in given if name not in modalities]),
-    ):
-        if names:
-            raise ValueError(f"modality '{names[0]}' {what}: the model takes {wanted}")
+    unknown = [name for name in given if name not in modalities]
+    if unknown:
+        raise ValueError(f"modality '{unknown[0]}' is none of the model: the model takes {wanted}")
+    if not given:
+        raise ValueError(f'no modality is given: the model takes any of {wanted}')
 
 
 def _frame(given: Mapping[str, Given], modalities: Sequence[str], number: str) -> Frame:
     _check_names(given, modalities)
     files: dict[str, str | np.ndarray] = {}
-    for name in modalities:
+    for name in (name for name in modalities if name in given):
         value = given[name]
         if not isinstance(value, np.ndarray):
             value = os.fspath(value)
             if not Path(value).is_file():
                 raise FileNotFoundError(f"modality '{name}': there is no file {value}")
         files[name] = value
-    first = files[modalities[0]]
+    first = next(iter(files.values()))
     return Frame(number if isinstance(first, np.ndarray) else Path(first).stem, files)
 
 
@@ -119,15 +119,17 @@ def _matched(folders: dict[str, Path], skip_incomplete: bool) -> list[Frame]:
         found[name] = files
     every = sorted(set().union(*found.values()))
     complete = [key for key in every if all(key in files for files in found.values())]
-    if not complete or (len(complete) < len(every) and not skip_incomplete):
-        key = next(key for key in every if key not in complete)
+    if not complete:
+        key = every[0]
         missing = [name for name, files in found.items() if key not in files]
         raise ValueError(
-            f'{len(every) - len(complete)} of {len(every)} frames are incomplete, the first is '
-            f"'{key}', which {missing} lack: files belong together by name; complete them, or skip "
-            'such frames (--skip-incomplete)'
+            f"none of {len(every)} frames is in all folders, the first is '{key}', which {missing} "
+            'lack: files belong together by name; give them equal names, or one folder alone'
         )
-    return [Frame(key, {name: files[key] for name, files in found.items()}) for key in complete]
+    return [
+        Frame(key, {name: files[key] for name, files in found.items() if key in files})
+        for key in (complete if skip_incomplete else every)
+    ]
 
 
 def _key(stem: str, modality: str) -> str:

@@ -28,12 +28,15 @@ class Loading:
     Attributes:
         modalities: to read, in the order of the model's inputs.
         info: What each of them is.
-        pipeline: from a sample that names the files to the packed inputs.
+        pipeline: from a sample that names the files to the packed inputs. It works on any of the
+            modalities.
+        sources: the modality that each of the model's inputs is made of.
     """
 
     modalities: list[str]
     info: dict[str, ModalitySpec]
     pipeline: Compose
+    sources: dict[str, str]
 
     @property
     def takes_depth(self) -> bool:
@@ -70,6 +73,7 @@ def find_loading(
     inputs: Sequence[str],
     depth_unit: float | None = None,
     size: tuple[int, int] | None = None,
+    empty: str = 'use',
 ) -> Loading:
     """The test pipeline, for files without a label.
 
@@ -78,9 +82,15 @@ def find_loading(
         inputs: modalities that the network takes.
         depth_unit: metres per stored unit of depth files; None as the test set declares it.
         size: (height, width) that the model gets; None what it was tested at.
+        empty: as of :class:`~mmcen.datasets.transforms.LoadModalities`.
     """
-    stages = without_loaders(test_set.get('pipeline'))
-    modalities = _to_read(inputs, stages)
+    stages = [
+        t
+        for t in without_loaders(test_set.get('pipeline'))
+        if t['type'] != 'DepthToHHA' or t.get('name', 'hha') in inputs
+    ]
+    sources = _sources(inputs, stages)
+    modalities = list(dict.fromkeys(sources.values()))
     encoded = any(t['type'] == 'EncodeDomains' for t in stages)
     declared = {entry['name']: entry for entry in test_set['modalities']}
     info = {name: _info(name, declared.get(name), encoded, depth_unit) for name in modalities}
@@ -88,12 +98,12 @@ def find_loading(
         stages = [t for t in stages if not _resizes(t)]
     elif not any(_resizes(t) for t in stages) and 'size' in test_set:
         size = tuple(test_set['size'])  # rendered: the frames are as large as the data set says
-    load: list[dict] = [dict(type='LoadModalities')]
+    load: list[dict] = [dict(type='LoadModalities', empty=empty)]
     if size is not None:
         resize = dict(type='Resize', scale=(size[1], size[0]))
         load.append(dict(type='ForEachModality', transforms=[resize]))
         info = {name: _for_resizing(spec) for name, spec in info.items()}
-    return Loading(modalities, info, Compose([*load, *stages]))
+    return Loading(modalities, info, Compose([*load, *stages]), sources)
 
 
 def without_loaders(pipeline: Sequence[Mapping] | None) -> list[Mapping]:
@@ -101,11 +111,11 @@ def without_loaders(pipeline: Sequence[Mapping] | None) -> list[Mapping]:
     return [t for t in pipeline or [dict(type='PackModalities')] if t['type'] not in LOADERS]
 
 
-def _to_read(inputs: Sequence[str], stages: Sequence[Mapping]) -> list[str]:
-    """Modalities to read for a model's inputs, in their order: HHA is made of depth."""
+def _sources(inputs: Sequence[str], stages: Sequence[Mapping]) -> dict[str, str]:
+    """The modality to read for each of a model's inputs: HHA is made of depth."""
     encoders = [t for t in stages if t['type'] == 'DepthToHHA']
     made = {t.get('name', 'hha'): t.get('source', 'depth') for t in encoders}
-    return list(dict.fromkeys(made.get(name, name) for name in inputs))
+    return {name: made.get(name, name) for name in inputs}
 
 
 def _info(
