@@ -10,7 +10,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import DATASETS
 
 from ..datasets.encodings import ENCODINGS
-from ..modalities import ModalitySpec, read_specs
+from ..modalities import ModalitySpec, read_specs, sources_of
 
 # where the data set does not say: whole numbers are millimetres, others metres
 UNIT = {'uint16': 'mm', 'int32': 'mm', 'float32': 'm', 'float64': 'm'}
@@ -89,7 +89,7 @@ def find_loading(
         for t in without_loaders(test_set.get('pipeline'))
         if t['type'] != 'DepthToHHA' or t.get('name', 'hha') in inputs
     ]
-    sources = _sources(inputs, stages)
+    sources = sources_of(inputs, stages)
     modalities = list(dict.fromkeys(sources.values()))
     encoded = any(t['type'] == 'EncodeDomains' for t in stages)
     declared = {entry['name']: entry for entry in test_set['modalities']}
@@ -109,13 +109,6 @@ def find_loading(
 def without_loaders(pipeline: Sequence[Mapping] | None) -> list[Mapping]:
     """A test pipeline without the transforms that load files; packing alone if there is none."""
     return [t for t in pipeline or [dict(type='PackModalities')] if t['type'] not in LOADERS]
-
-
-def _sources(inputs: Sequence[str], stages: Sequence[Mapping]) -> dict[str, str]:
-    """The modality to read for each of a model's inputs: HHA is made of depth."""
-    encoders = [t for t in stages if t['type'] == 'DepthToHHA']
-    made = {t.get('name', 'hha'): t.get('source', 'depth') for t in encoders}
-    return {name: made.get(name, name) for name in inputs}
 
 
 def _info(
