@@ -12,13 +12,14 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 from mmcen.cli.test import main
+from mmcen.evaluation import robustness
 from mmcen.evaluation.robustness import expectation
 from tests.training import ROOT
 
 CONFIG = f"""
 _base_ = '{ROOT}/configs/cen/rooms_lwrefinenet_r18.py'
 val_dataloader = dict(num_workers=0, persistent_workers=False, batch_size=2,
-                      dataset=dict(length=4, size=(32, 48)))
+                      dataset=dict(length=2, size=(32, 48)))
 test_dataloader = val_dataloader
 model = dict(backbone=dict(base_channels=8),
              decode_head=dict(in_channels=[8, 16, 32, 64], channels=8))
@@ -41,7 +42,9 @@ def scores(folder, name):
     return json.loads(file.read_text())
 
 
-def test_all_rows_and_their_summary(folder, capsys):
+def test_all_rows_and_their_summary(folder, monkeypatch, capsys):
+    monkeypatch.setattr(robustness, 'SHARES', (0.5,))
+    monkeypatch.setattr(robustness, 'NOISES', (0.5,))
     args = ['small.py', 'a.pth', '--robust', '--work-dir', 'run']
     main(args)
     printed = capsys.readouterr().out
