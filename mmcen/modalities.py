@@ -206,6 +206,13 @@ def modality_names(given: Any) -> list[str]:
     return [entry['name'] for entry in _entries(given)]
 
 
+def sources_of(inputs: Sequence[str], pipeline: Sequence[Mapping]) -> dict[str, str]:
+    """Return the modality to read for each of a model's inputs: HHA is made of depth."""
+    encoders = [t for t in pipeline if t['type'] == 'DepthToHHA']
+    made = {t.get('name', 'hha'): t.get('source', 'depth') for t in encoders}
+    return {name: made.get(name, name) for name in inputs}
+
+
 def _entries(given: Any) -> list[Mapping[str, Any]]:
     """Every entry as a dict with a name."""
     example = "modalities=[dict(name='rgb', dir='rgb', suffix='.jpg'), ...]"

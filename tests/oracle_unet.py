@@ -17,7 +17,8 @@ class ListUNet(nn.Module):
 
     def __init__(self, ours, exchange_encoder, exchange_decoder):
         super().__init__()
-        self.inputs = ours.inputs.view(ours.grid.tasks, -1).tolist()
+        m = ours.grid.modalities
+        self.inputs = [ours.inputs[i : i + m] for i in range(0, len(ours.inputs), m)]
         self.exchanges = {'modalities': exchange_encoder, 'tasks': exchange_decoder}
         selections = [m for m in ours.modules() if isinstance(m, Selection)]
         self.threshold = selections[0].threshold if selections else 0

@@ -40,19 +40,26 @@ SMALL = {  # a segmenter of a config, for two steps on two frames each, and its 
 }
 
 
-def two_steps(config, folder, options):
-    """Train a shipped config for two steps of two frames in this process and evaluate it.
-
-    Returns its metrics of validation, and the runner.
-    """
+def run_training(config, folder, options):
+    """Train a shipped config in this process, by default for an epoch, and evaluate it."""
     cfg = Config.fromfile(ROOT / 'configs' / 'cen' / config)
     short = {f'{part}_dataloader.num_workers': 0 for part in ('train', 'val', 'test')}
+    short |= {f'{part}_dataloader.persistent_workers': False for part in ('train', 'val', 'test')}
     short |= {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 1, 'launcher': 'none'}
     cfg.merge_from_dict(short | {'train_dataloader.batch_size': 2} | options)
     cfg.work_dir, cfg.experiment_name = str(folder), str(folder)  # logs are shared by name
     cfg.vis_backends = cfg.visualizer.vis_backends = []
     runner = Runner.from_cfg(cfg)
     runner.train()
+    return runner
+
+
+def two_steps(config, folder, options):
+    """Train a shipped config for two steps of two frames in this process and evaluate it.
+
+    Returns its metrics of validation, and the runner.
+    """
+    runner = run_training(config, folder, options)
     assert runner.iter == 2
     logs = runner.message_hub.log_scalars
     return {

@@ -22,8 +22,8 @@ class Frame:
 
     Args:
         name: Name of its predictions.
-        files: Path or array of each modality. Arrays are as they would be stored: colour
-            (H, W, 3) uint8 RGB, depth (H, W).
+        files: Path or array of each modality that is present, in the order of the model. Arrays are
+            as they would be stored: colour (H, W, 3) uint8 RGB, depth (H, W).
     """
 
     name: str
@@ -38,18 +38,19 @@ def find_frames(
     """Find the frames in a user's inputs.
 
     Args:
-        inputs: A file, an array or a folder for each modality; or a list of frames of files or
-            arrays. A picture of Pillow, or a tensor (C, H, W) or (H, W), serves as an array. Files
-            of folders are matched by name, without suffix and without the name of the modality:
-            ``rgb/001.jpg`` and ``depth/001.png``, ``a_rgb.png`` and ``a_depth.png``.
+        inputs: A file, an array or a folder for each modality that is present; or a list of frames
+            of files or arrays. A picture of Pillow, or a tensor (C, H, W) or (H, W), serves as an
+            array. Files of folders are matched by name, without suffix and without the name of the
+            modality: ``rgb/001.jpg`` and ``depth/001.png``, ``a_rgb.png`` and ``a_depth.png``. A
+            frame has the modalities for which there is a file, at least one.
         modalities: Modalities that the model takes; others are rejected.
         skip_incomplete: Whether to skip frames for which a folder has no file.
 
     Raises:
         FileNotFoundError: If a file or folder does not exist, or a folder has no frame.
         TypeError: If ``inputs`` is something else.
-        ValueError: If a modality is missing or unknown, files and folders are mixed, or folders
-            have different frames.
+        ValueError: If there is no modality or an unknown one, files and folders are mixed, or no
+            frame is in all folders.
     """
     if not isinstance(inputs, Mapping):
         if not isinstance(inputs, (list, tuple)) or not all(isinstance(o, Mapping) for o in inputs):
@@ -77,28 +78,27 @@ def find_frames(
     if len(folders) < len(places):
         files = [name for name in places if name not in folders]
         raise ValueError(f'{list(folders)} are folders and {files} are not: give one kind for all')
-    return _matched({name: folders[name] for name in modalities}, skip_incomplete)
+    return _matched({n: folders[n] for n in modalities if n in folders}, skip_incomplete)
 
 
 def _check_names(given: Mapping[str, Given], modalities: Sequence[str]) -> None:
     wanted = ' '.join(f'{name}=...' for name in modalities)
-    for what, names in (
-        ('is missing', [name for name in modalities if name not in given]),
-        ('is none of the model', [name for name in given if name not in modalities]),
-    ):
-        if names:
-            raise ValueError(f"modality '{names[0]}' {what}: the model takes {wanted}")
+    unknown = [name for name in given if name not in modalities]
+    if unknown:
+        raise ValueError(f"modality '{unknown[0]}' is none of the model: the model takes {wanted}")
+    if not given:
+        raise ValueError(f'no modality is given: the model takes any of {wanted}')
 
 
 def _frame(given: Mapping[str, Given], modalities: Sequence[str], number: str) -> Frame:
     _check_names(given, modalities)
     files: dict[str, str | np.ndarray] = {}
-    for name in modalities:
+    for name in (name for name in modalities if name in given):
         value = _as_stored(name, given[name])
         if not isinstance(value, np.ndarray) and not Path(value).is_file():
             raise FileNotFoundError(f"modality '{name}': there is no file {value}")
         files[name] = value
-    first = files[modalities[0]]
+    first = next(iter(files.values()))
     return Frame(number if isinstance(first, np.ndarray) else Path(first).stem, files)
 
 
@@ -149,15 +149,17 @@ def _matched(folders: dict[str, Path], skip_incomplete: bool) -> list[Frame]:
         found[name] = files
     every = sorted(set().union(*found.values()))
     complete = [key for key in every if all(key in files for files in found.values())]
-    if not complete or (len(complete) < len(every) and not skip_incomplete):
-        key = next(key for key in every if key not in complete)
+    if not complete:
+        key = every[0]
         missing = [name for name, files in found.items() if key not in files]
         raise ValueError(
-            f'{len(every) - len(complete)} of {len(every)} frames are incomplete, the first is '
-            f"'{key}', which {missing} lack: files belong together by name; complete them, or skip "
-            'such frames (--skip-incomplete)'
+            f"none of {len(every)} frames is in all folders, the first is '{key}', which {missing} "
+            'lack: files belong together by name; give them equal names, or one folder alone'
         )
-    return [Frame(key, {name: files[key] for name, files in found.items()}) for key in complete]
+    return [
+        Frame(key, {name: files[key] for name, files in found.items() if key in files})
+        for key in (complete if skip_incomplete else every)
+    ]
 
 
 def _key(stem: str, modality: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Prediction:
             the names of :class:`~mmcen.deploy.DeployedNetwork`.
         colour: the frame's colour (H, W, 3) uint8, where it has any.
         inputs: the modalities as the model got them, (H', W', 3) or (H', W') for imshow.
+        present: names of the model's inputs that it was predicted from.
         files: what was written.
     """
 
@@ -49,6 +51,7 @@ class Prediction:
     outputs: dict[str, np.ndarray]
     colour: np.ndarray | None
     inputs: dict[str, np.ndarray]
+    present: list[str]
     files: list[Path]
 
 
@@ -69,7 +72,12 @@ class CENInferencer(BaseInferencer):
         size: (height, width) that the model gets; by default what it was tested at, which is the
             frame's own size where the pipeline does not resize. Predictions have the frame's size.
         threads: of ONNX Runtime; 0 takes all cores.
+        treat_empty: what becomes of a modality that says nothing, because all of its values are
+            equal or not finite: ``'use'`` it as it is, or treat it as ``'absent'``. A warning names
+            the first such file of a folder in either case.
         show_progress: a bar.
+
+    Any of the model's modalities is enough: the streams of absent ones are not computed.
 
     Raises:
         FileNotFoundError: config or checkpoint does not exist.
@@ -92,6 +100,7 @@ class CENInferencer(BaseInferencer):
         depth_unit: float | None = None,
         size: tuple[int, int] | None = None,
         threads: int = 0,
+        treat_empty: str = 'use',
         show_progress: bool = True,
     ) -> None:
         self._given: Any = None
@@ -131,13 +140,14 @@ class CENInferencer(BaseInferencer):
                 ) from error
         init_default_scope(cfg.get('default_scope', 'mmseg'))
         self.apart, self.streams = apart, streams
-        self.depth_unit, self.size = depth_unit, size
+        self.depth_unit, self.size, self.treat_empty = depth_unit, size, treat_empty
         super().__init__(cfg, weights and str(weights), device, 'mmseg', show_progress)
 
     def _init_model(self, cfg: Any, weights: str | None, device: str = 'cpu') -> Any:
         self.device = device
         if isinstance(self._given, OnnxNetwork):
             self.network: Any = self._given
+            self._networks: dict[tuple[str, ...], Any] = {tuple(self.network.inputs): self.network}
             self.meta = dict(self._given.facts)
             self.outputs = self._wanted(self.network)
             return None
@@ -159,7 +169,37 @@ class CENInferencer(BaseInferencer):
         self.meta = self._meta_of(model, cfg)
         self.outputs = self._wanted(as_it_is(model))
         self.network = (deploy if self.apart else as_it_is)(model, self.outputs).to(device)
+        self._networks = {tuple(self.network.inputs): self.network}
         return model
+
+    def network_of(self, present: Sequence[str] | None) -> Any:
+        """The network that takes some of the model's inputs, None for all.
+
+        Raises:
+            ValueError: an ONNX file takes other inputs.
+        """
+        key = tuple(self.network.inputs if present is None else present)
+        if self.model is None and key != tuple(self.network.inputs):
+            missing = [name for name in self.network.inputs if name not in key]
+            raise ValueError(
+                f"modality '{missing[0]}' is missing, without which this file does not predict: "
+                f'export another one by mmcen export --present {" ".join(key)}'
+            )
+        if key not in self._networks:
+            outputs = self.outputs_of(key)
+            make = deploy if self.apart else as_it_is
+            self._networks[key] = make(self.model, outputs, key).to(self.device)
+        return self._networks[key]
+
+    def outputs_of(self, present: Sequence[str] | None) -> list[str]:
+        """Names of the outputs that are asked for and that some of the inputs give."""
+        if present is None or tuple(present) == tuple(self.network.inputs):
+            return self.outputs
+        return self._wanted(as_it_is(self.model, present=present))
+
+    def sources_of(self, inputs: Sequence[str]) -> list[str]:
+        """Modalities whose files the model's inputs are made of."""
+        return list(dict.fromkeys(self.sources[name] for name in inputs))
 
     def _wanted(self, network: DeployedNetwork | OnnxNetwork) -> list[str]:
         names = list(network.outputs)
@@ -198,9 +238,14 @@ class CENInferencer(BaseInferencer):
 
     def _init_pipeline(self, cfg: Any) -> Compose:
         loading = find_loading(
-            find_test_set(cfg), list(self.network.inputs), self.depth_unit, self.size
+            find_test_set(cfg),
+            list(self.network.inputs),
+            self.depth_unit,
+            self.size,
+            self.treat_empty,
         )
         self.modalities, self.info = loading.modalities, loading.info
+        self.sources = loading.sources
         self.takes_depth = loading.takes_depth
         return loading.pipeline
 
@@ -227,6 +272,7 @@ class CENInferencer(BaseInferencer):
             overlay: weight 0..1 of the classes' colours over the frame's, in
                 ``overlays/<output>/<frame>.png``; 0 writes none.
             sheets: write inputs and outputs side by side, ``sheets/<frame>.png``.
+                ``frames.csv`` there says which modalities each frame was predicted from.
             resume: leave frames alone whose files are all there.
             skip_incomplete: leave out frames of which a folder has no file.
             **kwargs: none; mmengine's other arguments are rejected.
@@ -260,15 +306,17 @@ class CENInferencer(BaseInferencer):
                     self._write(found, out, overlay, sheets)
                     found.outputs, found.inputs, found.colour = {}, {}, None
                 predictions.append(found)
+        if out is not None:
+            _list_frames(out / 'frames.csv', predictions)
         return {'predictions': predictions, 'skipped': [frame.name for frame in done]}
 
     def predict(self, frames: Sequence[Frame]) -> Iterator[Prediction]:
-        """Predictions of frames, computed together where they are of one size."""
+        """Predict frames, together where they have the same size and the same modalities."""
         packed = [self.pipeline(self._sample(frame)) for frame in frames]
         for frame, one in zip(frames, packed, strict=True):
             self._check(frame, one['inputs'])
-        shapes = {tuple(x.shape[1:]) for one in packed for x in one['inputs'].values()}
-        groups = [packed] if len(shapes) == 1 else [[one] for one in packed]
+        kinds = {tuple((n, *x.shape[1:]) for n, x in one['inputs'].items()) for one in packed}
+        groups = [packed] if len(kinds) == 1 else [[one] for one in packed]
         i = 0
         for group in groups:
             data = self.collate_fn(group)
@@ -279,7 +327,7 @@ class CENInferencer(BaseInferencer):
 
     def _check(self, frame: Frame, inputs: Mapping[str, Tensor]) -> None:
         for name, channels in self.network.inputs.items():
-            if len(inputs[name]) != channels:
+            if name in inputs and len(inputs[name]) != channels:
                 raise ValueError(
                     f"frame '{frame.name}': modality '{name}' has {len(inputs[name])} channels, "
                     f'the model takes {channels}'
@@ -288,25 +336,30 @@ class CENInferencer(BaseInferencer):
     @torch.no_grad()
     def forward(self, inputs: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Outputs of a batch by name: logits ``(B, K, H, W)``, or images in 0..255."""
+        network = self.network_of(self._present(inputs['inputs']))
         stacked = [
             torch.stack(list(inputs['inputs'][name])).float().to(self.device)
-            for name in self.network.inputs
+            for name in network.inputs
         ]
         height, width = stacked[0].shape[2:]
-        below, right = (-size % self.network.divisor for size in (height, width))
+        below, right = (-size % network.divisor for size in (height, width))
         if below or right:
             stacked = [nn.functional.pad(x, (0, right, 0, below), 'replicate') for x in stacked]
-        found = self.network(*stacked)
+        found = network(*stacked)
         return {
             name: y[:, :, :height, :width].cpu()
-            for name, y in zip(self.network.outputs, found, strict=True)
+            for name, y in zip(network.outputs, found, strict=True)
             if name in self.outputs
         }
+
+    def _present(self, inputs: Mapping[str, Any]) -> list[str]:
+        """Names of the model's inputs that are there."""
+        return [name for name in self.network.inputs if name in inputs]
 
     def _sample(self, frame: Frame) -> dict:
         return {
             'img_path': frame.name,
-            'modality_paths': {name: frame.files[name] for name in self.modalities},
+            'modality_paths': dict(frame.files),
             'modality_info': self.info,
             'known_modalities': self.modalities,
             'seg_fields': [],
@@ -318,13 +371,14 @@ class CENInferencer(BaseInferencer):
         shape = packed['data_samples'].ori_shape[:2]
         made = {name: self._array(name, y, shape) for name, y in outputs.items()}
         colour = None
-        if 'rgb' in self.info and self.info['rgb'].kind in ('colour', 'domain'):
+        if 'rgb' in frame.files and self.info['rgb'].kind in ('colour', 'domain'):
             stage = self.pipeline.transforms[0]
             own = stage.transform(self._sample(frame) | {'modality_paths': {
                 'rgb': frame.files['rgb']}})  # fmt: skip
             colour = own['modalities']['rgb']
         inputs = {name: picture(x) for name, x in packed['inputs'].items()}
-        return Prediction(frame.name, made, colour, inputs, [])
+        present = self._present(packed['inputs'])
+        return Prediction(frame.name, made, colour, inputs, present, [])
 
     def _array(self, name: str, y: Tensor, shape: Sequence[int]) -> np.ndarray:
         if tuple(y.shape[1:]) != tuple(shape):
@@ -352,11 +406,26 @@ class CENInferencer(BaseInferencer):
         """Return predictions and their pictures."""
         return {'predictions': preds, 'visualization': visualization}
 
-    def _paths(self, frame: str, out: Path, overlay: float, sheets: bool) -> dict[str, Path]:
-        """Files of a frame by what they are."""
-        paths = {name: out / name / f'{frame}.png' for name in self.outputs}
-        classes = [name for name in self.outputs if name not in self.network.images]
-        if overlay and 'rgb' in self.modalities:
+    def _paths(self, frame: Frame, out: Path, overlay: float, sheets: bool) -> dict[str, Path]:
+        """Files of a frame by what they are, if none of its modalities is treated as absent."""
+        present = [name for name, source in self.sources.items() if source in frame.files]
+        return self._paths_of(
+            frame.name, self.outputs_of(present), frame.files, out, overlay, sheets
+        )
+
+    def _paths_of(
+        self,
+        frame: str,
+        outputs: Sequence[str],
+        given: Container[str],
+        out: Path,
+        overlay: float,
+        sheets: bool,
+    ) -> dict[str, Path]:
+        """Files of some outputs of a frame by what they are."""
+        paths = {name: out / name / f'{frame}.png' for name in outputs}
+        classes = [name for name in outputs if name not in self.network.images]
+        if overlay and 'rgb' in given:
             paths |= {f'overlay {n}': out / 'overlays' / n / f'{frame}.png' for n in classes}
         return paths | ({'sheet': out / 'sheets' / f'{frame}.png'} if sheets else {})
 
@@ -365,7 +434,7 @@ class CENInferencer(BaseInferencer):
         files = [file for frame in frames for file in frame.files.values()]
         given = {os.path.realpath(file) for file in files if isinstance(file, str)}
         for frame in frames:
-            for path in self._paths(frame.name, out, overlay, sheets).values():
+            for path in self._paths(frame, out, overlay, sheets).values():
                 if os.path.realpath(path) in given:
                     raise ValueError(
                         f'{path} is an input, and the result would overwrite it: choose another '
@@ -373,11 +442,13 @@ class CENInferencer(BaseInferencer):
                     )
 
     def _written(self, frame: Frame, out: Path, overlay: float, sheets: bool) -> bool:
-        return all(p.is_file() for p in self._paths(frame.name, out, overlay, sheets).values())
+        return all(p.is_file() for p in self._paths(frame, out, overlay, sheets).values())
 
     def _write(self, found: Prediction, out: Path, overlay: float, sheets: bool) -> None:
         (coloured,) = self.visualize([], [found])
-        for what, path in self._paths(found.name, out, overlay, sheets).items():
+        given = () if found.colour is None else ('rgb',)
+        paths = self._paths_of(found.name, list(found.outputs), given, out, overlay, sheets)
+        for what, path in paths.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             if what == 'sheet':
                 classes = any(value.ndim == 2 for value in found.outputs.values())
@@ -386,12 +457,23 @@ class CENInferencer(BaseInferencer):
                 outputs = {f'from {n}' if n in found.inputs else n: x for n, x in coloured.items()}
                 draw_sheet([found.inputs | outputs], path, *(legend if classes else ()))
             elif what.startswith('overlay '):
-                assert found.colour is not None
+                assert found.colour is not None  # else there is no overlay
                 mixed = (1 - overlay) * found.colour + overlay * coloured[what.split(' ', 1)[1]]
                 _save(mixed.round().astype(np.uint8), path)
             else:
                 _save(found.outputs[what], path)
             found.files.append(path)
+
+
+def _list_frames(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Write which modalities each frame was predicted from, after what the list says already."""
+    rows = {one.name: ' '.join(one.present) for one in predictions}
+    if path.is_file():
+        with path.open(newline='', encoding='utf-8') as file:
+            rows = {row['frame']: row['modalities'] for row in csv.DictReader(file)} | rows
+    with whole_file(path) as part, part.open('w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file)
+        writer.writerows([('frame', 'modalities'), *sorted(rows.items())])
 
 
 def _save(array: np.ndarray, path: Path) -> None:

@@ -10,7 +10,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import DATASETS
 
 from ..datasets.encodings import ENCODINGS
-from ..modalities import ModalitySpec, read_specs
+from ..modalities import ModalitySpec, read_specs, sources_of
 
 # if the data set declares no unit: integers are millimetres, floating point is metres
 UNIT = {'uint16': 'mm', 'int32': 'mm', 'float32': 'm', 'float64': 'm'}
@@ -28,12 +28,15 @@ class Loading:
     Attributes:
         modalities: Modalities to read, in the order of the model's inputs.
         info: Description of each modality.
-        pipeline: Transforms from a sample with file names to packed inputs.
+        pipeline: Transforms from a sample with file names to packed inputs. It works on any of the
+            modalities.
+        sources: Modality that each of the model's inputs is made of.
     """
 
     modalities: list[str]
     info: dict[str, ModalitySpec]
     pipeline: Compose
+    sources: dict[str, str]
 
     @property
     def takes_depth(self) -> bool:
@@ -72,6 +75,7 @@ def find_loading(
     inputs: Sequence[str],
     depth_unit: float | None = None,
     size: tuple[int, int] | None = None,
+    empty: str = 'use',
 ) -> Loading:
     """Make the test pipeline load files without a label.
 
@@ -80,9 +84,15 @@ def find_loading(
         inputs: Modalities that the network takes.
         depth_unit: Metres per stored unit of depth files; None for the unit of the test set.
         size: (height, width) that the model gets; None for the size of the test.
+        empty: As in :class:`~mmcen.datasets.transforms.LoadModalities`.
     """
-    stages = without_loaders(test_set.get('pipeline'))
-    modalities = _to_read(inputs, stages)
+    stages = [
+        t
+        for t in without_loaders(test_set.get('pipeline'))
+        if t['type'] != 'DepthToHHA' or t.get('name', 'hha') in inputs
+    ]
+    sources = sources_of(inputs, stages)
+    modalities = list(dict.fromkeys(sources.values()))
     encoded = any(t['type'] == 'EncodeDomains' for t in stages)
     declared = {entry['name']: entry for entry in test_set['modalities']}
     info = {name: _info(name, declared.get(name), encoded, depth_unit) for name in modalities}
@@ -90,24 +100,17 @@ def find_loading(
         stages = [t for t in stages if not _resizes(t)]
     elif not any(_resizes(t) for t in stages) and 'size' in test_set:
         size = tuple(test_set['size'])  # rendered data sets state their size
-    load: list[dict] = [dict(type='LoadModalities')]
+    load: list[dict] = [dict(type='LoadModalities', empty=empty)]
     if size is not None:
         resize = dict(type='Resize', scale=(size[1], size[0]))
         load.append(dict(type='ForEachModality', transforms=[resize]))
         info = {name: _for_resizing(spec) for name, spec in info.items()}
-    return Loading(modalities, info, Compose([*load, *stages]))
+    return Loading(modalities, info, Compose([*load, *stages]), sources)
 
 
 def without_loaders(pipeline: Sequence[Mapping] | None) -> list[Mapping]:
     """Remove the transforms that load files; an empty pipeline becomes packing only."""
     return [t for t in pipeline or [dict(type='PackModalities')] if t['type'] not in LOADERS]
-
-
-def _to_read(inputs: Sequence[str], stages: Sequence[Mapping]) -> list[str]:
-    """Return the modalities to read for a model's inputs; HHA needs depth."""
-    encoders = [t for t in stages if t['type'] == 'DepthToHHA']
-    made = {t.get('name', 'hha'): t.get('source', 'depth') for t in encoders}
-    return list(dict.fromkeys(made.get(name, name) for name in inputs))
 
 
 def _info(

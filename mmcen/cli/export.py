@@ -23,6 +23,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument('--streams', action='store_true', help='all outputs')
     parser.add_argument(
+        '--present',
+        nargs='+',
+        metavar='MODALITY',
+        help='modalities that the file takes; the streams of the others are left out',
+    )
+    parser.add_argument(
         '--size',
         nargs=2,
         type=int,
@@ -50,7 +56,8 @@ def export(args: argparse.Namespace) -> None:
 
     import_onnx()  # before the work
     inferencer = CENInferencer(args.config, args.checkpoint, device='cpu', streams=args.streams)
-    model, outputs = inferencer.model, args.outputs or inferencer.outputs
+    model, present = inferencer.model, args.present
+    outputs = args.outputs or inferencer.outputs_of(present)
     out = args.out or Path(args.checkpoint).with_suffix('.onnx')
     norms = [norm for _, norm in exchange_norms(model)]
     if norms:
@@ -58,22 +65,22 @@ def export(args: argparse.Namespace) -> None:
         channels = sum(norm.exchangeable.numel() for norm in norms)
         print(f'{exchanged / channels:.0%} of the channels of {len(norms)} norms are exchanged')
     size = (args.size[0], args.size[1])
-    whole = as_it_is(model, outputs)
+    whole = as_it_is(model, outputs, present)
     whole.check_size(size)
     frames = tuple(torch.zeros(1, channels, *size) for channels in whole.inputs.values())
     before = multiply_adds(whole, frames)
     if not args.whole:
         with torch.no_grad():
-            after = multiply_adds(deploy(model, outputs), frames)
+            after = multiply_adds(deploy(model, outputs, present), frames)
         print(
             f'multiply-adds of a frame of {size[0]}x{size[1]}: {before / 1e9:.2f} G, simplified '
             f'{after / 1e9:.2f} G ({after / before - 1:+.1%})'
         )
     print('writing the file, and comparing', flush=True)  # most of a minute
-    worst = export_onnx(model, out, outputs, size, args.whole, inferencer.about())
+    worst = export_onnx(model, out, outputs, size, args.whole, inferencer.about(), present)
     print(f'ONNX Runtime and PyTorch differ by {worst:.1e} of the largest output at most')
     print(f'written: {out} ({out.stat().st_size / 2**20:.1f} MiB), outputs {", ".join(outputs)}')
-    files = ' '.join(f'{name}={name}.png' for name in inferencer.modalities)
+    files = ' '.join(f'{name}={name}.png' for name in inferencer.sources_of(list(whole.inputs)))
     print(f'predict: mmcen predict {out} --input {files}')
 
 

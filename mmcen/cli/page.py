@@ -42,8 +42,10 @@ figure { display: inline-block; margin: .6rem; }
 figure img { max-width: 27rem; display: block; }
 #error { color: #b00; }
 </style></head><body>
-<h1>mmcen</h1><p>Drop a file on each field, or click it.</p>
-<div id="fields"></div><button id="go">Predict</button><p id="error"></p><div id="found"></div>
+<h1>mmcen</h1><p>Drop a file on a field, or click it. One is enough: the model does without the
+others.</p>
+<div id="fields"></div><button id="go">Predict</button><p id="error"></p><p id="used"></p>
+<div id="found"></div>
 <script>
 const modalities = MODALITIES, files = {};
 const read = file => new Promise((done, fail) => {
@@ -68,6 +70,16 @@ for (const name of modalities) {
       picture.src = URL.createObjectURL(file);
       field.append(picture);
     }
+    const remove = document.createElement('button');
+    remove.textContent = 'remove';
+    remove.onclick = event => {
+      event.preventDefault();
+      delete files[name];
+      input.value = '';
+      field.className = '';
+      field.replaceChildren(name, input);
+    };
+    field.append(remove);
   });
   input.onchange = () => input.files.length && take(input.files[0]);
   field.ondragover = event => { event.preventDefault(); field.classList.add('over'); };
@@ -79,9 +91,11 @@ for (const name of modalities) {
 go.onclick = told(async () => {
   error.textContent = 'working ...';
   found.replaceChildren();
+  used.textContent = '';
   const answer = await fetch('/predict', {method: 'POST', body: JSON.stringify(files)});
   const result = await answer.json();
   error.textContent = result.error || '';
+  if (result.present) used.textContent = 'Predicted from ' + result.present.join(' and ') + '.';
   for (const [name, data] of Object.entries(result.pictures || {})) {
     const figure = document.createElement('figure'), picture = new Image();
     picture.src = 'data:image/png;base64,' + data;
@@ -190,7 +204,7 @@ class Handler(BaseHTTPRequestHandler):
             except (ValueError, RecursionError) as error:
                 raise ValueError(f'the request is no JSON that can be read ({error})') from error
             self.timer.cancel()
-            return 'application/json', json.dumps({'pictures': self._pictures(files)})
+            return 'application/json', json.dumps(self._predict(files))
 
         self._answer(pictures)
 
@@ -224,8 +238,9 @@ class Handler(BaseHTTPRequestHandler):
             raise RequestError(HTTPStatus.REQUEST_TIMEOUT, 'the request did not arrive in time')
         return body
 
-    def _pictures(self, files: dict) -> dict[str, str]:
-        """Outputs by name, base64 PNG, of files by modality."""
+    def _predict(self, files: dict) -> dict[str, Any]:
+        """``pictures``, outputs by name, base64 PNG, of files by modality; and ``present``, what
+        they were predicted from."""
         if not isinstance(files, dict) or not all(map(is_file, files.values())):
             raise ValueError('a request is {"MODALITY": {"name": "a.png", "data": BASE64}, ...}')
         with tempfile.TemporaryDirectory() as folder:
@@ -244,7 +259,8 @@ class Handler(BaseHTTPRequestHandler):
                     text = text.replace(str(path), f'the file of {name}')
                 raise ValueError(text) from error
             (pictures,) = self.inferencer.visualize([], found)
-        return {name: encode(picture) for name, picture in pictures.items()}
+        encoded = {name: encode(picture) for name, picture in pictures.items()}
+        return {'pictures': encoded, 'present': found[0].present}
 
     def _answer(self, make: Callable[[], tuple[str, str]]) -> None:
         """Send what ``make`` gives; whatever goes wrong, the page has to say it."""

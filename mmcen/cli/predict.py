@@ -1,8 +1,10 @@
 """Predict on your own files: `mmcen predict CONFIG CHECKPOINT --input rgb=a.png depth=b.png`.
-Give folders to predict on all their files, matched by name. No label is needed."""
+Give folders to predict on all their files, matched by name. No label is needed. Modalities
+that are absent are done without."""
 
 import argparse
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 
 from .common import pair, unit
@@ -18,7 +20,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         type=pair,
         required=True,
         metavar='MODALITY=FILE',
-        help='a file or a folder for each modality that the model takes',
+        help='a file or a folder for each modality that is there, of those that the model takes',
     )
     parser.add_argument('--out-dir', default='predictions', help='default: %(default)s')
     parser.add_argument('--streams', action='store_true', help="write each stream's output, too")
@@ -61,6 +63,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='leave out frames of which a folder has no file',
     )
     parser.add_argument(
+        '--treat-empty',
+        choices=['use', 'absent'],
+        default='use',
+        help='what becomes of a modality whose values are all equal or not finite; a warning comes '
+        'in either case (default: %(default)s)',
+    )
+    parser.add_argument(
         '--strict',
         action='store_true',
         help='refuse depth that can hardly be metres, and grey files as colour, instead of warning',
@@ -89,6 +98,7 @@ def predict(args: argparse.Namespace) -> None:
         depth_unit=args.depth_unit,
         size=tuple(args.size) if args.size else None,
         threads=args.threads,
+        treat_empty=args.treat_empty,
     )
     if args.streams and all(name.split('/')[-1] == 'ensemble' for name in inferencer.outputs):
         raise ValueError(f'{args.model} has no stream: export it with --streams, or leave it out')
@@ -108,6 +118,9 @@ def predict(args: argparse.Namespace) -> None:
     folders = dict.fromkeys(path.parent for one in predictions for path in one.files)
     count = f'{len(predictions)} frame' + 's' * (len(predictions) != 1)
     print(f'{count} predicted' + f', {len(skipped)} were there' * bool(skipped))
+    subsets = Counter(' and '.join(one.present) for one in predictions)
+    for names, frames in subsets.items() if len(inferencer.network.inputs) > 1 else ():
+        print(f'  {frames} from {names}' + ' alone' * (' and ' not in names))
     for folder in folders:
         print(f'  {folder}')
 

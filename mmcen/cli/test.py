@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+
+from mmengine.config import Config
 
 from ..engine import launch
+from ..engine.present import predict_from, treat_empty
+
+
+def test_robustness(cfg: Config, checkpoint: str) -> None:
+    """Run ``mmcen test --robust``."""
+    from ..engine.robust import RobustTest
+
+    stated = deepcopy(cfg)
+    runner = launch.build_runner(cfg)
+    launch.load_strictly(runner, checkpoint)
+    folder = Path(cfg.work_dir, 'robust', Path(checkpoint).stem)
+    RobustTest(runner, stated, checkpoint, folder).run()
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
@@ -19,9 +35,40 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation: scales and flips'
     )
+    parser.add_argument(
+        '--present',
+        nargs='+',
+        metavar='MODALITY',
+        help='predict from these inputs of the model alone; the files of the others are not needed',
+    )
+    parser.add_argument(
+        '--treat-empty',
+        choices=['use', 'absent'],
+        help='what becomes of a modality that says nothing in a frame, because all of its values '
+        'are equal or not finite; by default as the config says, else it is used as it is',
+    )
+    parser.add_argument(
+        '--robust',
+        action='store_true',
+        help='test all subsets of the modalities and corrupted ones; one table and one picture in '
+        'the work directory. Run it again to go on where it was stopped',
+    )
     args = parser.parse_args(argv)
+    others = ('out', 'show', 'show_dir', 'tta', 'present', 'treat_empty')
+    given = [f'--{name.replace("_", "-")}' for name in others if getattr(args, name)]
+    if args.robust and (given or args.launcher != 'none'):
+        parser.error(f'--robust runs alone: leave out {(given or ["--launcher"])[0]}')
     cfg = launch.load_config(args, parser)
     launch.load_checkpoint(cfg, args.checkpoint, parser)
+    with launch.in_a_sentence(parser):
+        if args.present:
+            predict_from(cfg, args.present)
+        if args.treat_empty:
+            treat_empty(cfg, args.treat_empty)
+    if args.robust:
+        with launch.in_a_sentence(parser):
+            test_robustness(cfg, args.checkpoint)
+        return
     if args.tta:
         launch.enable_tta(cfg, parser)
     with launch.in_a_sentence(parser):

@@ -166,8 +166,8 @@ class DisjointExchange(torch.autograd.Function):
     Arguments of ``apply``: features ``(T*M*B, ...)`` with C channels in dimension ``channel_dim``,
     the mask ``(T, M, C)`` of all streams, the grid, the axis, ``channel_dim``, and None or a
     :data:`Watch`. In the backward pass it receives the first-order effect on the loss of replacing
-    each channel, a tensor ``(T, M, C)`` that is 0 outside the sub-parts. Only a grid with all
-    streams present is watched.
+    each channel, a tensor ``(T, M, C)`` of the streams that are present, which is 0 outside the
+    sub-parts.
     """
 
     @staticmethod
@@ -195,7 +195,7 @@ class DisjointExchange(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Pass the gradients of replaced channels on to the other streams."""
         result = grad.clone()
-        effects = grad.new_zeros(ctx.parts.replaced.shape)  # (T, M, C)
+        effects = grad.new_zeros(ctx.parts.replaced.shape)  # (T, M, C) of those present
         for i, (own, others, mask) in enumerate(ctx.parts.of(result)):
             if ctx.watch is not None:
                 # earlier parts changed other channels, so the gradients of this part are unchanged

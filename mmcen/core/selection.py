@@ -6,6 +6,7 @@ network trains. :class:`Fixed` and :class:`Random` are the controls of Table 1.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -209,21 +210,43 @@ class Budget(Fixed):
 
     def watch(self) -> Watch | None:
         """Return the method that records effects, while they are measured."""
-        whole = self.grid.is_whole and self.training and self.memory is not None
-        return self._take_in if whole else None
+        if not self.training or self.memory is None:
+            return None
+        if self.grid.is_whole:
+            return self._take_in
+        # in the backward pass all streams may be present again
+        there = torch.zeros(self.exchangeable.shape[:2], dtype=torch.bool)
+        there.view(-1)[self.grid.streams] = True
+        return partial(self._take_in_part, there[..., None].to(self.effects.device))
 
     @torch.no_grad()
     def _take_in(self, effects: Tensor) -> None:
         """Update the running means by the effects of a step, ``(T, M, C)``."""
-        effects = effects.to(self.effects.dtype).where(self.exchangeable, 0.0)
+        self._average(effects, 1 / (self.memory or 1), self.exchangeable)
+
+    @torch.no_grad()
+    def _take_in_part(self, there: Tensor, effects: Tensor) -> None:
+        """Update the running means of the streams that were present.
+
+        Args:
+            there: Which streams were present, boolean ``(T, M, 1)``.
+            effects: Effects on these streams.
+        """
+        whole = self.effects.new_zeros(self.exchangeable.shape)
+        whole[there.squeeze(-1)] = effects.to(whole.dtype).flatten(0, 1)
+        self._average(whole, there / (self.memory or 1), self.exchangeable & there)
+
+    def _average(self, effects: Tensor, weight: Tensor | float, region: Tensor) -> None:
+        """Update the running means inside a region by effects ``(T, M, C)``."""
+        effects = effects.to(self.effects.dtype).where(region, 0.0)
         # a step that overflows, which a gradient scaler skips, counts as zero effect
         effects = effects.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         step = torch.stack([effects, effects.square()])
-        self.effects.lerp_(step, 1 / (self.memory or 1))
+        self.effects.lerp_(step, weight)
         if self.temperature is not None:
-            self._train_gates(effects, self.temperature)
+            self._train_gates(effects, self.temperature, region)
 
-    def _train_gates(self, effects: Tensor, temperature: float) -> None:
+    def _train_gates(self, effects: Tensor, temperature: float, region: Tensor) -> None:
         """Take a step of gradient descent on the logits of the gates.
 
         The mask is hard in the forward pass. Its gradient is passed straight through to soft gates:
@@ -234,7 +257,7 @@ class Budget(Fixed):
         excess = soft.where(self.exchangeable, 0.0).mean(-1, keepdim=True) - self.wanted
         gradient = effects / (self.effects[1].sqrt() + 1e-12) + GATE_BUDGET * excess
         step = GATE_RATE * gradient * soft * (1 - soft) / temperature
-        self.gates.sub_(step.where(self.exchangeable, 0.0))
+        self.gates.sub_(step.where(region, 0.0))
 
 
 KINDS = {'threshold': Threshold, 'budget': Budget, 'fixed': Fixed, 'random': Random}

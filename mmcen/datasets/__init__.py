@@ -10,6 +10,7 @@ from .sunrgbd import SUNRGBDDataset
 from .synthetic_rooms import SyntheticRooms
 from .taskonomy import TaskonomyDataset
 from .transforms import (
+    CorruptModality,
     DepthToHHA,
     EncodeDomains,
     ForEachModality,
@@ -26,6 +27,7 @@ from .transforms import (
 __all__ = [
     'CityscapesRGBDDataset',
     'ConvertedDataset',
+    'CorruptModality',
     'DepthToHHA',
     'EncodeDomains',
     'ForEachModality',

@@ -59,7 +59,11 @@ class DeployedNetwork(nn.Module):
             )
 
 
-def deploy(model: nn.Module, outputs: Sequence[str] | None = None) -> DeployedNetwork:
+def deploy(
+    model: nn.Module,
+    outputs: Sequence[str] | None = None,
+    present: Sequence[str] | None = None,
+) -> DeployedNetwork:
     """Take a trained model apart into plain layers of each stream.
 
     The norms' statistics are folded into the convolutions, the exchange becomes a fixed choice of
@@ -68,21 +72,25 @@ def deploy(model: nn.Module, outputs: Sequence[str] | None = None) -> DeployedNe
 
     Args:
         model: a CENEncoderDecoder, CENMultiTask or CENTranslator; it stays as it is.
-        outputs: which outputs, by the names of :class:`DeployedNetwork`; default all.
+        outputs: which outputs, by the names of :class:`DeployedNetwork`; default all that the
+            modalities present give.
+        present: names of the modalities that the network takes, in the order of the streams;
+            default all. The streams of the others are left out.
 
     Returns:
         A network in evaluation mode, on the CPU.
 
     Raises:
-        ValueError: an unknown output, a part that cannot be taken apart (fusion layers, learned
-            sharing, norms that are shared in part, a network whose forward depends on its input).
+        ValueError: an unknown output or modality, a part that cannot be taken apart (fusion layers,
+            learned sharing, norms that are shared in part, a network whose forward depends on its
+            input).
         TypeError: another kind of model.
 
     Examples:
         >>> network = deploy(model, outputs=['ensemble'])  # doctest: +SKIP
         >>> logits, = network(rgb, depth)  # doctest: +SKIP
     """
-    plan, wanted = _plan_of(model, outputs)
+    plan, wanted = _plan_of(model, outputs, present)
     training = model.training
     model.eval()
     try:
@@ -92,20 +100,26 @@ def deploy(model: nn.Module, outputs: Sequence[str] | None = None) -> DeployedNe
         model.train(training)
 
 
-def as_it_is(model: nn.Module, outputs: Sequence[str] | None = None) -> DeployedNetwork:
+def as_it_is(
+    model: nn.Module,
+    outputs: Sequence[str] | None = None,
+    present: Sequence[str] | None = None,
+) -> DeployedNetwork:
     """Wrap an unchanged model in the interface of a deployed one.
 
     It is for models that :func:`deploy` does not support. Arguments and errors are those of deploy.
     """
-    plan, wanted = _plan_of(model, outputs)
+    plan, wanted = _plan_of(model, outputs, present)
     return plan.around(_Whole(plan, wanted), wanted)
 
 
-def _plan_of(model: nn.Module, outputs: Sequence[str] | None) -> tuple['_Plan', list[str]]:
+def _plan_of(
+    model: nn.Module, outputs: Sequence[str] | None, present: Sequence[str] | None
+) -> tuple['_Plan', list[str]]:
     if isinstance(model, CENEncoderDecoder):
-        plan: _Plan = _Segmentor(model)
+        plan: _Plan = _Segmentor(model, _chosen(model.data_preprocessor.modalities, present))
     elif isinstance(model, CENMultiTask):
-        plan = _MultiTask(model)
+        plan = _MultiTask(model, _chosen(model.plan.domains, present))
     else:
         raise TypeError(
             f'{type(model).__name__} cannot be deployed: give a CENEncoderDecoder, a CENMultiTask '
@@ -118,13 +132,25 @@ def _plan_of(model: nn.Module, outputs: Sequence[str] | None) -> tuple['_Plan', 
     return plan, wanted
 
 
+def _chosen(known: Sequence[str], present: Sequence[str] | None) -> list[str]:
+    """The modalities present, in the order of the streams."""
+    if present is None:
+        return list(known)
+    unknown = [name for name in present if name not in known]
+    if unknown or not present:
+        raise ValueError(
+            f'modalities {unknown or list(present)} are unknown: choose of {list(known)}'
+        )
+    return [name for name in known if name in present]
+
+
 class _Plan(ABC):
     """Steps of a kind of model from modalities to outputs.
 
     Attributes:
         names: of all outputs.
         images: those that are images.
-        inputs: modalities and their channels.
+        inputs: modalities that are present, and their channels.
         grid: of the streams.
         divisor: of height and width.
     """
@@ -187,9 +213,11 @@ class _Whole(nn.Module):
 
 
 class _Segmentor(_Plan):
-    def __init__(self, model: CENEncoderDecoder) -> None:
-        super().__init__(model, model.data_preprocessor.modalities)
-        self.names = [ENSEMBLE, *model.streams]
+    def __init__(self, model: CENEncoderDecoder, present: Sequence[str]) -> None:
+        super().__init__(model, present)
+        self.places = model.data_preprocessor.places(present)
+        merged = len(model.streams) < len(model.data_preprocessor.modalities)
+        self.names = [ENSEMBLE, *(model.streams if merged else present)]
         self.grid = model.backbone.stream_grid
         self.resize = ResizeLike(model.align_corners)
         self.activate: nn.Module = nn.Identity()
@@ -199,8 +227,9 @@ class _Segmentor(_Plan):
     def outputs(
         self, unroller: Unroller, x: dict[str, fx.Node], like: fx.Node
     ) -> dict[str, fx.Node]:
-        logits = unroller.unroll(_EncodeDecode(self.model), list(x.values()))
-        ensemble = WeightedSum(self.model.ensemble.scores()[0].tolist())
+        with self.grid.only(modalities=self.places):
+            logits = unroller.unroll(_EncodeDecode(self.model), list(x.values()))
+            ensemble = WeightedSum(self.model.ensemble.scores()[0].tolist())
         found = [unroller.add(ensemble, *logits), *logits]
         sized = [unroller.add(self.resize, y, like) for y in found]
         return {
@@ -210,7 +239,7 @@ class _Segmentor(_Plan):
 
     def folded(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
         like = next(iter(x.values()))
-        found = self.model._forward(torch.cat(list(x.values()), 1))
+        found = self.model(torch.cat(list(x.values()), 1), present=list(x))
         return {name: self.activate(self.resize(y, like)) for name, y in found.items()}
 
 
@@ -225,9 +254,19 @@ class _EncodeDecode(nn.Module):
 
 
 class _MultiTask(_Plan):
-    def __init__(self, model: CENMultiTask) -> None:
-        super().__init__(model, model.plan.domains)
-        self.streams = {task: model.names_of(task) for task in model.plan.tasks}
+    def __init__(self, model: CENMultiTask, present: Sequence[str]) -> None:
+        super().__init__(model, present)
+        every = {task: model.names_of(task) for task in model.plan.tasks}
+        self.groups = model.plan.groups(present)
+        self.streams = every
+        if not model.merged:
+            names = list(every)
+            places = {names[t]: own for tasks, own in self.groups for t in tasks}
+            self.streams = {
+                task: tuple(every[task][m] for m in places[task])
+                for task in names
+                if task in places
+            }
         of_images = flatten(
             {
                 task: dict.fromkeys((ENSEMBLE, *own), model.heads[task].of_images)
@@ -236,24 +275,35 @@ class _MultiTask(_Plan):
         )
         self.names = list(of_images)
         self.images = [name for name in self.names if of_images[name]]
-        self.grid = model.plan.grid
+        self.grid = getattr(model.network, 'grid', model.plan.grid)
         self.divisor = 2 ** getattr(model.network, 'downs', 0)
 
     def outputs(
         self, unroller: Unroller, x: dict[str, fx.Node], like: fx.Node
     ) -> dict[str, fx.Node]:
-        model, given = self.model, list(x.values())
-        streams = [given[i] for row in model.plan.inputs for i in row]
-        results = self._results(unroller, streams)  # T*M
+        made: dict[str, fx.Node] = {}
+        for tasks, places in self.groups:
+            with self.grid.only(tasks=tasks, modalities=places):
+                made |= self._of_group(unroller, tasks, x, like)
+        return made
+
+    def _of_group(
+        self, unroller: Unroller, tasks: list[int], x: dict[str, fx.Node], like: fx.Node
+    ) -> dict[str, fx.Node]:
+        """Outputs of tasks whose streams are present."""
+        model = self.model
+        chosen = [list(model.plan.tasks)[t] for t in tasks]
+        results = self._results(unroller, [x[name] for t in chosen for name in self.streams[t]])
         if isinstance(model.network, CENDenseNetwork):
             resize = ResizeLike(model.network.align_corners)
             results = [unroller.add(resize, node, like) for node in results]
         made: dict[str, fx.Node] = {}
-        for t, (task, names) in enumerate(self.streams.items()):
+        scores = model.ensemble.scores().tolist()
+        for i, task in enumerate(chosen):
+            names = self.streams[task]
             activate = Activate(model.heads[task])
-            own = [unroller.add(activate, y) for y in results[t * len(names) :][: len(names)]]
-            ensemble = WeightedSum(model.ensemble.scores()[t].tolist())
-            made[flat_name(task, ENSEMBLE)] = unroller.add(ensemble, *own)
+            own = [unroller.add(activate, y) for y in results[i * len(names) :][: len(names)]]
+            made[flat_name(task, ENSEMBLE)] = unroller.add(WeightedSum(scores[i]), *own)
             made |= {flat_name(task, name): y for name, y in zip(names, own, strict=True)}
         return made
 
@@ -265,7 +315,8 @@ class _MultiTask(_Plan):
         if network.lock_step:
             return results
         # every head ran on every stream: take the task's own, the others fall away
-        return [heads[s // self.grid.modalities] for s, heads in enumerate(results)]
+        tasks = self.grid.present('tasks')
+        return [heads[tasks[s // self.grid.modalities]] for s, heads in enumerate(results)]
 
     def folded(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
         found = flatten(self.model.outputs(x))

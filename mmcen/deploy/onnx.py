@@ -26,6 +26,7 @@ def export_onnx(
     size: tuple[int, int] = (256, 256),
     whole: bool = False,
     about: dict[str, Any] | None = None,
+    present: Sequence[str] | None = None,
 ) -> float:
     """Write a model for ONNX Runtime, with dynamic batch, height and width, and compare the two.
 
@@ -37,6 +38,7 @@ def export_onnx(
             on two frames of half that size.
         whole: leave the model folded, for parts that :func:`deploy` does not support.
         about: further metadata of the file (JSON), such as the config and the classes.
+        present: modalities that the file takes, as for :func:`deploy`.
 
     Returns:
         The largest difference from the model as it is, relative to the largest output, or to 1 if
@@ -47,8 +49,8 @@ def export_onnx(
         ValueError: as :func:`deploy`; ``size`` does not fit; or the comparison fails.
     """
     onnx = import_onnx()
-    reference = as_it_is(model, outputs)
-    network = reference if whole else deploy(model, outputs)
+    reference = as_it_is(model, outputs, present)
+    network = reference if whole else deploy(model, outputs, present)
     divisor = network.divisor
     network.check_size(size)
     frames = _frames(network, 2, size)  # a batch of 1 would be taken for a constant

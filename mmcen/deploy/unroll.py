@@ -156,7 +156,7 @@ class Unroller:
         if isinstance(layer, ExchangeNorm):
             return self._activate(layer, self._exchange(layer, own), plain)
         if isinstance(layer, PrivateCopies):
-            copies = list(layer.copies)
+            copies = [layer.copies[stream] for stream in self.grid.streams]
         elif isinstance(layer, PerTask):
             copies = [layer.copies[layer.groups[self._place(layer.grid, s)[0]]] for s in self._all]
         else:
@@ -180,23 +180,24 @@ class Unroller:
             plain[id(layer)] = [padding, new] if padding is not None else [new]
         return plain[id(layer)]
 
-    def _place(self, grid: StreamGrid, stream: int) -> tuple[int, int]:
-        """(t, m) of a stream in the grid of a layer, which may be that of a single task, or one
-        whose tasks are all streams."""
-        t, m = divmod(stream, self.grid.modalities)
+    def _place(self, grid: StreamGrid, s: int) -> tuple[int, int]:
+        """(t, m) of stream s of those present in the grid of a layer, which may be that of a single
+        task, or one whose tasks are all streams."""
+        stream, (tasks, modalities) = self.grid.streams[s], self.grid.sizes
+        t, m = divmod(stream, modalities)
         if grid == self.grid:
             return t, m
-        if grid.size == 1:
+        if grid.sizes == (1, 1):
             return 0, 0
-        if grid.tasks == self.grid.size and grid.modalities == 1:
+        if grid.sizes == (tasks * modalities, 1):
             return stream, 0
-        if grid == StreamGrid(1, self.grid.modalities):
+        if grid.sizes == (1, modalities):
             return 0, m
         raise ValueError(f'a layer is built for {grid}, the model has {self.grid}')
 
     def _exchange(self, norm: ExchangeNorm, own: list[Any]) -> list[fx.Node]:
         places = [self._place(norm.grid, s) for s in self._all]
-        numbers = [t * norm.grid.modalities + m for t, m in places]
+        numbers = [t * norm.grid.sizes[1] + m for t, m in places]
         sources = [
             self.add(norm_of_stream(norm, number), *args)
             for number, args in zip(numbers, own, strict=True)

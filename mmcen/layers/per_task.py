@@ -79,7 +79,8 @@ class PerTask(nn.Module):
         streams = self.grid.unfold(x)  # (B, T, M, C, H, W)
         outputs: list[Tensor] = [x] * self.grid.tasks
         for i, copy in enumerate(self.copies):
-            own = [t for t, group in enumerate(self.groups) if group == i]
+            present = self.grid.present('tasks')
+            own = [k for k, t in enumerate(present) if self.groups[t] == i]
             if not own:
                 continue
             part = streams if len(own) == self.grid.tasks else streams[:, _as_slice(own)]

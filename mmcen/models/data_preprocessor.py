@@ -102,6 +102,18 @@ class CENDataPreprocessor(SegDataPreProcessor):
         """Names in the order of the streams."""
         return list(self._channels)
 
+    def places(self, present: Sequence[str]) -> list[int]:
+        """Return the places of some modalities among all.
+
+        Raises:
+            ValueError: If none is named, a name is unknown, or they are not in the order of the
+                streams.
+        """
+        known = self.modalities
+        if not present or list(present) != [name for name in known if name in present]:
+            raise ValueError(f'present {list(present)}: name some of {known}, in this order')
+        return [known.index(name) for name in present]
+
     @property
     def channels(self) -> dict[str, int]:
         """Channels of each modality as it comes, before they are repeated."""
@@ -142,7 +154,6 @@ class CENDataPreprocessor(SegDataPreProcessor):
         self.register_buffer('std', of_std, persistent=False)
         self.register_buffer('shift', (of_pad - of_mean) / of_std, persistent=False)
         self._shifts = pad != mean
-        self._enable_normalize = True
 
     def forward(self, data: dict, training: bool = False) -> dict[str, Any]:
         """Turn a batch of the data loader into the model's input.
@@ -151,52 +162,81 @@ class CENDataPreprocessor(SegDataPreProcessor):
             data: ``inputs`` and perhaps ``data_samples``. ``inputs`` is, by name, a list of B
                 tensors (C_m, H, W) or one tensor (B, C_m, H, W); or a list of B mappings from
                 name to (C_m, H, W). Modalities that are not wanted are ignored.
-            training: pad inputs and labels; else inputs as ``test_cfg`` says.
+            training: pad inputs and labels; else inputs as ``test_cfg`` says. All modalities must
+                be there in training. In test, any of them will do.
 
         Returns:
-            ``inputs``: (B, M*C, H, W) float32, and ``data_samples``.
+            ``inputs``: (B, M*C, H, W) float32, and ``data_samples``. Where modalities are absent,
+            also ``present``, the names of the others, and ``inputs`` has those alone.
 
         Raises:
             ValueError: a modality is missing, or its shape does not fit.
         """
         data = self.cast_data(data)
-        joined = self._join(data['inputs'])
+        by_name = self._by_name(data['inputs'])
+        present = self._present(by_name, training)
+        joined = self._join([by_name[name] for name in present], present)
         if not training and len({tensor.shape for tensor in joined}) > 1:
             sizes = [tuple(tensor.shape[1:]) for tensor in joined]
             raise ValueError(
                 f'frames of one test batch differ in size, {sizes}: use batch_size=1, or resize'
             )
-        output = super().forward({**data, 'inputs': joined}, training)
+        mean, std, shift = (self._rows(values, present) for values in self._columns)
+        normalised = [(tensor.float() - mean) / std for tensor in joined]
+        output = super().forward({**data, 'inputs': normalised}, training)
         if self._shifts:
-            output['inputs'] += self.shift
+            output['inputs'] += shift
+        if len(present) < len(self.modalities):
+            output['present'] = present
         return output
 
-    def _join(self, inputs: Inputs) -> list[Tensor]:
-        """Samples of the batch, (M*C, H, W) each, not yet normalised."""
+    @property
+    def _columns(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.mean, self.std, self.shift  # (M*C, 1, 1) each
+
+    def _rows(self, values: Tensor, present: Sequence[str]) -> Tensor:
+        """Those of ``(M*C, 1, 1)`` that belong to some modalities."""
+        if len(present) == len(self.modalities):
+            return values
+        return values.unflatten(0, (len(self.modalities), -1))[self.places(present)].flatten(0, 1)
+
+    def _by_name(self, inputs: Inputs) -> Mapping[str, Any]:
+        """Modalities of the batch by name, a list of frames or one tensor each."""
         if not isinstance(inputs, Mapping):
             if isinstance(inputs, Tensor) or not all(isinstance(one, Mapping) for one in inputs):
                 raise TypeError(
                     'inputs without names of modalities: pack them by PackModalities, or give '
                     f'dict({self.modalities[0]}=..., ...)'
                 )
-            inputs = {name: [self._of(name, one) for one in inputs] for name in self.modalities}
-        columns = {name: self._of(name, inputs) for name in self.modalities}
-        counts = {name: len(column) for name, column in columns.items()}
+            names = [[name for name in self.modalities if name in one] for one in inputs]
+            if any(own != names[0] for own in names):
+                raise ValueError(
+                    f'frames of one batch have different modalities, {names}: use batch_size=1'
+                )
+            inputs = {name: [one[name] for one in inputs] for name in names[0]}
+        return inputs
+
+    def _present(self, by_name: Mapping[str, Any], training: bool) -> list[str]:
+        """Names of the modalities that the batch has."""
+        missing = [name for name in self.modalities if name not in by_name]
+        if missing and (training or len(missing) == len(self.modalities)):
+            raise ValueError(
+                f'modality {missing[0]!r} is missing, the batch has {list(by_name)}: load it, or '
+                'leave it out of the modalities of the data preprocessor'
+            )
+        return [name for name in self.modalities if name in by_name]
+
+    def _join(self, columns: Sequence[Any], present: Sequence[str]) -> list[Tensor]:
+        """Samples of the batch, (M*C, H, W) each, not yet normalised."""
+        counts = {name: len(column) for name, column in zip(present, columns, strict=True)}
         if len(set(counts.values())) > 1:
             raise ValueError(f'modalities differ in number of frames, {counts}: give equal numbers')
-        return [self._join_frame(frame) for frame in zip(*columns.values(), strict=True)]
+        return [self._join_frame(frame, present) for frame in zip(*columns, strict=True)]
 
-    def _of(self, name: str, inputs: Mapping[str, Any]) -> Any:
-        if name not in inputs:
-            raise ValueError(
-                f'modality {name!r} is missing, the batch has {list(inputs)}: load it, or leave it '
-                'out of the modalities of the data preprocessor'
-            )
-        return inputs[name]
-
-    def _join_frame(self, frame: Sequence[Tensor]) -> Tensor:
+    def _join_frame(self, frame: Sequence[Tensor], present: Sequence[str]) -> Tensor:
         parts: list[Tensor] = []
-        for (name, channels), tensor in zip(self._channels.items(), frame, strict=True):
+        for name, tensor in zip(present, frame, strict=True):
+            channels = self._channels[name]
             if tensor.ndim != 3 or tensor.shape[0] != channels:
                 raise ValueError(
                     f'modality {name!r} has shape {tuple(tensor.shape)}, but its mean has '
@@ -205,7 +245,7 @@ class CENDataPreprocessor(SegDataPreProcessor):
             if tensor.shape[1:] != frame[0].shape[1:]:
                 raise ValueError(
                     f'modality {name!r} has {tuple(tensor.shape[1:])} pixels (height, width), but '
-                    f'{self.modalities[0]!r} has {tuple(frame[0].shape[1:])}: modalities must be '
+                    f'{present[0]!r} has {tuple(frame[0].shape[1:])}: modalities must be '
                     'aligned pixel by pixel'
                 )
             parts += [tensor] * self._repeats[name]

@@ -19,6 +19,7 @@ from PIL import Image
 from mmcen.apis import CENInferencer
 from mmcen.apis.frames import find_frames
 from mmcen.datasets import SyntheticRooms
+from mmcen.datasets.transforms import plausible
 from mmcen.layers import ExchangeNorm
 from tests.converters import command
 from tests.training import ROOT
@@ -298,7 +299,7 @@ def test_files_are_written_and_resumed(folder, monkeypatch, capsys):
     assert status == 0
     assert titles[:5] == ['rgb', 'depth', 'ensemble', 'from rgb', 'from depth']
     assert '3 frames predicted' in printed
-    written = sorted(path.relative_to('out') for path in Path('out').rglob('*.*'))
+    written = sorted(path.relative_to('out') for path in Path('out').rglob('*.png'))
     kinds = ['', 'overlays/']
     wanted = [f'{k}{n}' for k in kinds for n in ('ensemble', 'rgb', 'depth')] + ['sheets']
     assert written == sorted(Path(w, f'{i:06d}.png') for w in wanted for i in range(3))
@@ -328,13 +329,63 @@ def test_names_that_belong_together(tmp_path):
     assert list(frames[1].files) == ['rgb', 'depth']
     assert frames[1].files['depth'] == str(tmp_path / 'depth' / 'b_depth.npy')
     (tmp_path / 'rgb' / 'c_rgb.png').touch()
-    with pytest.raises(ValueError, match=r"1 of 3 frames are incomplete, the first is 'c', which"):
-        find_frames(dict(depth=tmp_path / 'depth', rgb=tmp_path / 'rgb'), ['rgb', 'depth'])
+    frames = find_frames(dict(depth=tmp_path / 'depth', rgb=tmp_path / 'rgb'), ['rgb', 'depth'])
+    assert [list(frame.files) for frame in frames] == [['rgb', 'depth']] * 2 + [['rgb']]
     kept = find_frames(dict(depth=tmp_path / 'depth', rgb=tmp_path / 'rgb'), ['rgb', 'depth'], True)
     assert [frame.name for frame in kept] == ['a', 'b']
     (tmp_path / 'rgb' / 'a.png').touch()
     with pytest.raises(ValueError, match=r"a.png and .*a_rgb.png are both frame 'a'"):
         find_frames(dict(depth=tmp_path / 'depth', rgb=tmp_path / 'rgb'), ['rgb', 'depth'])
+
+
+def test_a_modality_that_is_absent_is_done_without(folder, monkeypatch, capsys):
+    """One command on folders with a hole; the subset's answer is that of a test on it."""
+    Path('data/depth/000001.png').unlink()
+    args = ('--input', 'rgb=data/rgb', 'depth=data/depth', '--streams', '--batch-size', '2')
+    status, printed = predict(monkeypatch, capsys, 'seg.py', 'seg.pth', *args)
+    assert status == 0, printed
+    assert re.search(r'2 from rgb and depth\n +1 from rgb alone\n', printed)
+    rows = Path('predictions/frames.csv').read_text().splitlines()
+    assert rows == ['frame,modalities', '000000,rgb depth', '000001,rgb', '000002,rgb depth']
+    assert Path('predictions/depth/000000.png').is_file()
+    assert not Path('predictions/depth/000001.png').exists()
+    model = infer().model
+    cfg = Config.fromfile('seg.py')
+    cfg.test_dataloader.dataset.modalities = ['rgb']
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    (wanted,) = model.test_step(pseudo_collate([dataset[1]]))
+    found = np.asarray(Image.open('predictions/ensemble/000001.png'))
+    np.testing.assert_array_equal(found, wanted.pred_sem_seg.data[0])
+    status, printed = predict(monkeypatch, capsys, 'seg.py', 'seg.pth', *args, '--resume')
+    assert '0 frames predicted, 3 were there' in printed
+    for apart in (False, True):
+        (alone,) = infer(apart=apart)(dict(rgb='data/rgb/000001.png'))['predictions']
+        assert alone.present == ['rgb']
+        assert np.mean(alone.outputs['ensemble'] == found) > 0.999
+        (depth,) = infer(apart=apart)(dict(depth='data/depth/000000.png'))['predictions']
+        assert depth.present == ['depth']
+        (task,) = infer('tasks', apart=apart)(dict(rgb='data/rgb/000000.png'))['predictions']
+        assert set(task.outputs) == {'segment_semantic/ensemble', 'normal/ensemble'}
+
+
+@pytest.mark.parametrize('fill', ['zero', 'constant', 'nan'])
+def test_a_modality_that_says_nothing(folder, fill):
+    depth = dict(
+        zero=np.zeros(SIZE, np.uint16),
+        constant=np.full(SIZE, 2000, np.uint16),
+        nan=np.full(SIZE, np.nan, np.float32),
+    )[fill]
+    Path('dead').mkdir()
+    np.save('dead/000000.npy', depth)
+    given = files(depth='dead/000000.npy')
+    with pytest.warns(UserWarning, match='dead/000000.npy says nothing, all of its values are'):
+        (kept,) = infer()(given)['predictions']
+    assert kept.present == ['rgb', 'depth']
+    (dropped,) = infer(treat_empty='absent')(given)['predictions']
+    (wanted,) = infer()(dict(rgb=given['rgb']))['predictions']
+    assert dropped.present == ['rgb']
+    np.testing.assert_array_equal(dropped.outputs['ensemble'], wanted.outputs['ensemble'])
+    plausible._told.cache_clear()
 
 
 def test_frames_of_one_name_are_told_apart(folder):
@@ -357,8 +408,8 @@ def test_frames_of_one_name_are_told_apart(folder):
         (('seg.py', 'names.pth', *GIVEN), 'error: stream_names of the checkpoint cannot be read ('),
         (('seg.py', 'evil.pth', *GIVEN), 'error: evil.pth is no checkpoint of tensors and numbers'),
         (('seg.py', 'wide.pth', *GIVEN), 'the checkpoint was made for another number of streams'),
-        (('seg.py', 'seg.pth', '--input', 'rgb=data/rgb'),
-         "error: modality 'depth' is missing: the model takes rgb=... depth=..."),
+        (('seg.py', 'seg.pth', '--input', 'rgb=data/masks', 'depth=data/other'),
+         "error: none of 4 frames is in all folders, the first is '000000', which ['depth'] lack"),
         (('seg.py', 'seg.pth', '--input', 'rgb=data/rgb', 'depth=data/depth', 'ir=x'),
          "error: modality 'ir' is none of the model: the model takes rgb=... depth=..."),
         (('seg.py', 'seg.pth', '--input', 'rgb=no.png', 'depth=data/depth/000000.png'),
@@ -394,6 +445,8 @@ def test_frames_of_one_name_are_told_apart(folder):
 def test_what_is_wrong_takes_one_line(folder, monkeypatch, capsys, args, message):
     Path('evil.pth').write_bytes(pickle.dumps(Path('x')))
     Path('bad.onnx').write_text('no protobuf')
+    Path('data/other').mkdir()
+    Path('data/other/color_1.png').touch()
     Path('half.pth').write_bytes(Path('seg.pth').read_bytes()[:10_000])
     torch.save([1.0], 'list.pth')
     rgb = dict(type='CENDataPreprocessor', modalities=[dict(name='rgb', mean=[0.0], std=[1.0])])
@@ -479,6 +532,16 @@ def test_export(folder, monkeypatch, capsys):
     apart = np.abs(first.outputs['normal/rgb'].astype(int) - own.outputs['normal/rgb'])
     assert apart.max() <= 1
 
+    status, printed = export(
+        'seg.py', 'seg.pth', '--size', '64', '64', '--out', 'rgb.onnx', '--present', 'rgb'
+    )
+    assert status == 0, printed
+    assert 'predict: mmcen predict rgb.onnx --input rgb=rgb.png\n' in printed
+    assert CENInferencer('rgb.onnx', show_progress=False).network.inputs == {'rgb': 3}
+    (one,) = CENInferencer('rgb.onnx', show_progress=False)(dict(rgb=files()['rgb']))['predictions']
+    (other,) = infer()(dict(rgb=files()['rgb']))['predictions']
+    assert np.mean(one.outputs['ensemble'] == other.outputs['ensemble']) > 0.999
+
     status, printed = export('seg.py', 'seg.pth', '--size', '64', '64', '--out', 'alone.onnx')
     assert status == 0, printed
     status, printed = predict(monkeypatch, capsys, 'alone.onnx', *GIVEN, '--streams')
@@ -488,6 +551,8 @@ def test_export(folder, monkeypatch, capsys):
     torch.save(diverged, 'nan.pth')
 
     for args, message in (
+        (('seg.py', 'seg.pth', '--present', 'ir'),
+         "error: modalities ['ir'] are unknown: choose of ['rgb', 'depth']"),
         (('seg.py', 'seg.pth', '--outputs', 'ir'), "error: outputs ['ir'] are unknown: choose of"),
         (('tasks.py', 'tasks.pth', '--size', '50', '64'),
          'error: size (50, 64) must be multiples of 16, and at least twice that'),

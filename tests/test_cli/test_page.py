@@ -64,8 +64,10 @@ DEPTH = np.full((48, 64), 2500, np.uint16)
 
 def test_predictions_are_those_of_the_inferencer(address):
     url, checkpoint = address
-    found = post(url, dict(rgb=png(RGB), depth=png(DEPTH)))['pictures']
+    answer = post(url, dict(rgb=png(RGB), depth=png(DEPTH)))
+    found = answer['pictures']
     assert set(found) == {'ensemble', 'rgb', 'depth'}
+    assert answer['present'] == ['rgb', 'depth']
     inferencer = CENInferencer(
         CONFIG, checkpoint, streams=True, depth_unit=0.001, show_progress=False
     )
@@ -73,12 +75,14 @@ def test_predictions_are_those_of_the_inferencer(address):
     for name, data in found.items():
         picture = np.asarray(Image.open(BytesIO(base64.b64decode(data))))
         np.testing.assert_array_equal(picture, wanted[name])
+    alone = post(url, dict(rgb=png(RGB)))
+    assert (alone['present'], set(alone['pictures'])) == (['rgb'], {'ensemble', 'rgb'})
 
 
 @pytest.mark.parametrize(
     'files, message',
     [
-        (dict(rgb=png(RGB)), "modality 'depth' is missing: the model takes rgb=... depth=..."),
+        ({}, 'no modality is given: the model takes any of rgb=... depth=...'),
         (
             dict(rgb=png(DEPTH), depth=png(DEPTH)),
             'the file of rgb is uint16 of shape (48, 64), but colour is uint8 of shape',

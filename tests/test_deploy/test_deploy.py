@@ -162,6 +162,53 @@ SEGMENTORS = {
 }
 
 
+def compare_subsets(model, subsets):
+    """Deployed networks of some modalities against the model's own prediction from these."""
+    for present in subsets:
+        network = deploy(model, present=present)
+        assert list(network.inputs) == list(present)
+        frames = {name: 255 * torch.rand(2, c, 64, 64) for name, c in network.inputs.items()}
+        data = model.data_preprocessor(dict(inputs=frames))
+        assert data['present'] == list(present)
+        with torch.no_grad():
+            wanted = model(**data)
+            found = dict(zip(network.outputs, network(*frames.values()), strict=True))
+            whole = as_it_is(model, present=present)
+            for name, y in zip(whole.outputs, whole(*frames.values()), strict=True):
+                torch.testing.assert_close(found[name], y, rtol=1e-4, atol=1e-3)
+        yield wanted, found
+
+
+def test_segmentors_of_a_subset():
+    model = trained(segmentor(streams=3))
+    names = model.data_preprocessor.modalities
+    subsets = [names[:1], names[1:], [names[0], names[2]]]
+    for present, (wanted, found) in zip(subsets, compare_subsets(model, subsets), strict=True):
+        assert list(wanted) == list(found) == ['ensemble', *present]
+        # absent streams cost nothing
+        folded = operations(as_it_is(model, present=present))
+        assert 3 * folded == len(present) * operations(as_it_is(model))
+
+
+@pytest.mark.parametrize('network', [DENSE, UNET], ids=['dense', 'unet'])
+@pytest.mark.parametrize('setting', ['cycle', 'both', 'fusion'])
+def test_tasks_of_a_subset(setting, network):
+    model = trained(multitask(setting, network))
+    subsets = dict(
+        cycle=[['normal'], ['normal', 'depth']], both=[['depth']], fusion=[['normal', 'edge']]
+    )[setting]
+    for present, (wanted, found) in zip(subsets, compare_subsets(model, subsets), strict=True):
+        tasks = {t: [n for n in own if n in present] for t, own in TASKS[setting].items()}
+        folded = operations(as_it_is(model, present=present))
+        assert folded < operations(as_it_is(model))
+        named = {f'{t}/{n}' for t, own in tasks.items() if own for n in ['ensemble', *own]}
+        assert set(found) == named
+        for task, own in wanted.items():
+            for name, y in own.items():
+                y = y if task == 'seg' else (y + 1) * 127.5
+                torch.testing.assert_close(found[f'{task}/{name}'], y, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize('name', SEGMENTORS)
 def test_segmentors(name):
     if name == 'timm':

@@ -197,8 +197,8 @@ def without(name: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ('inputs', 'text'),
     [
-        ([without('depth')], r"'depth' is missing, the batch has \['rgb', 'pair'\]"),
-        ({'rgb': [frame()['rgb']]}, r"'depth' is missing, the batch has \['rgb'\]"),
+        ([dict(pair=frame()['pair'])], r"'rgb' is missing, the batch has \[\]"),
+        ([frame(), without('depth')], r'have different modalities, .*: use batch_size=1'),
         (
             [frame() | {'depth': torch.ones(3, 6, 8)}],
             r"'depth' has shape \(3, 6, 8\), but its mean",
@@ -212,6 +212,18 @@ def without(name: str) -> dict[str, Tensor]:
 def test_bad_batches(inputs: Any, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         CENDataPreprocessor(listed({'rgb': RGB, 'depth': DEPTH}))({'inputs': inputs})
+
+
+@pytest.mark.parametrize('inputs', [[without('depth')], {'rgb': [frame()['rgb']]}])
+def test_training_needs_all_modalities_and_test_does_not(inputs: Any) -> None:
+    preprocessor = CENDataPreprocessor(listed({'rgb': RGB, 'depth': DEPTH}))
+    with pytest.raises(ValueError, match=r"'depth' is missing, the batch has \['rgb'"):
+        preprocessor({'inputs': inputs}, training=True)
+    found = preprocessor({'inputs': inputs})
+    whole = preprocessor({'inputs': {name: [frame()[name]] for name in ('rgb', 'depth')}})
+    assert found['present'] == ['rgb']
+    assert 'present' not in whole
+    assert torch.equal(found['inputs'], whole['inputs'][:, :3])
 
 
 @pytest.mark.parametrize('inputs', [torch.ones(2, 3, 6, 8), [torch.ones(3, 6, 8)]])

@@ -1,5 +1,6 @@
 """Load modalities, transform them in the same way, and pack them."""
 
+from .corrupt import CorruptModality
 from .encoding import EncodeDomains
 from .for_each import ForEachModality
 from .formatting import PackModalities
@@ -10,6 +11,7 @@ from .random_scale_crop import RandomScaleCrop
 from .saliency import LoadMask, LoadPseudoLabel, RelativeDepth
 
 __all__ = [
+    'CorruptModality',
     'DepthToHHA',
     'EncodeDomains',
     'ForEachModality',

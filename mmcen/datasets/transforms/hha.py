@@ -73,6 +73,8 @@ class DepthToHHA(BaseTransform):
     def transform(self, results: dict) -> dict:
         modalities = dict(results.get('modalities') or {})
         depth = modalities.get(self.source)
+        if depth is None and modalities and self.source in results.get('known_modalities', ()):
+            return results  # absent in this frame
         if depth is None or depth.shape[2] != 1:
             raise ValueError(
                 f'the sample has no depth {self.source!r} of one channel but {list(modalities)}: '

@@ -9,6 +9,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
+from .plausible import has_content
 from .reading import as_modality, read_array
 
 IGNORE = 255
@@ -24,15 +25,21 @@ class LoadModalities(BaseTransform):
 
     Args:
         backend_args: mmengine's file backend.
+        empty: what becomes of a modality that says nothing in a frame, because all of its values
+            are equal or not finite: ``'use'`` it as it is, or treat it as ``'absent'`` unless all
+            modalities of the frame say nothing. A warning names the first file of a folder in
+            either case.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If a file is truncated, its type does not fit its modality, or its size differs
-            from the others.
+        ValueError: If a file is truncated, its type does not fit its modality, its size differs
+            from the others, or ``empty`` is another word.
     """
 
-    def __init__(self, backend_args: dict | None = None) -> None:
-        self.backend_args = backend_args
+    def __init__(self, backend_args: dict | None = None, empty: str = 'use') -> None:
+        if empty not in ('use', 'absent'):
+            raise ValueError(f"empty must be 'use' or 'absent', got {empty!r}")
+        self.backend_args, self.empty = backend_args, empty
 
     def transform(self, results: dict) -> dict:
         paths = results['modality_paths']
@@ -57,6 +64,9 @@ class LoadModalities(BaseTransform):
                     f'{_name(first, paths[first])} has {shape}: modalities must be aligned pixel '
                     'by pixel, so register them first'
                 )
+        told = [name for name, x in modalities.items() if has_content(x, _name(name, paths[name]))]
+        if self.empty == 'absent' and told:
+            modalities = {name: modalities[name] for name in told}
         results['modalities'] = modalities
         results['img_shape'] = results['ori_shape'] = shape
         return results

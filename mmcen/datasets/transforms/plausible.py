@@ -31,14 +31,14 @@ def check_depth(depth: np.ndarray, path: str) -> None:
     sample = depth[::8, ::8]  # a few thousand values are enough
     measured = sample[sample > 0]
     missing = 1 - measured.size / sample.size
-    if missing > MISSING:
+    if missing > MISSING and depth.any():  # of none at all check_content warns
         _doubt(
             os.path.dirname(path),
             'missing',
             f'{path} has no depth in {missing:.0%} of its pixels: check that it is depth, and '
             'what stands for not measured (0 or NaN)',
         )
-    elif not NEAREST <= (median := float(np.median(measured))) <= FARTHEST:
+    elif measured.size and not NEAREST <= (median := float(np.median(measured))) <= FARTHEST:
         _doubt(
             os.path.dirname(path),
             'unit',
@@ -73,6 +73,30 @@ def check_colour(channels: int, path: str) -> None:
             f'{path} has one channel, but its modality is colour: it is taken as grey; check that '
             'it is not 8-bit depth',
         )
+
+
+def has_content(array: np.ndarray, path: str) -> bool:
+    """Return whether a modality says anything; warn once for each folder if it does not.
+
+    Args:
+        array: (H, W, C). It says nothing if all of its values are equal or not finite.
+        path: File, for the text.
+    """
+    part = array[::8, ::8]
+    if np.ptp(part) > 0 or _varies(array):  # a few thousand values mostly say enough
+        return True
+    _doubt(
+        os.path.dirname(path),
+        'empty',
+        f'{path} says nothing, all of its values are {array.flat[0]:g}: check the sensor; the '
+        'modality can be treated as absent (--treat-empty absent)',
+    )
+    return False
+
+
+def _varies(array: np.ndarray) -> bool:
+    finite = array[np.isfinite(array)]
+    return finite.size > 0 and bool(np.ptp(finite) > 0)
 
 
 def _doubt(source: str, rule: str, text: str) -> None:

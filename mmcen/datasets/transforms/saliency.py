@@ -52,6 +52,8 @@ class RelativeDepth(BaseTransform):
         self.missing = missing
 
     def transform(self, results: dict) -> dict:
+        if self.modality not in results['modalities']:
+            return results  # absent in this frame
         near = self.near or results.get('near')
         if near is None:
             raise ValueError("the data set does not say which depth is near: give near='low'")

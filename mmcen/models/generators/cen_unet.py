@@ -103,7 +103,7 @@ class CENUNetGenerator(BaseModule):
         self.grid = StreamGrid(tasks=len(inputs), modalities=len(inputs[0]))
         self.downs = downs
         self.domains = 1 + max(max(row) for row in inputs)
-        self.register_buffer('inputs', torch.tensor(inputs).flatten(), persistent=False)  # (T*M,)
+        self.inputs = [number for row in inputs for number in row]  # of the T*M streams
         self.out_channels = self._channels_by_task(out_channels)
         self.norm_cfg = dict(norm_cfg or dict(type='CENIN', threshold=1e-2))
         widths = [base_channels * min(2**i, 8) for i in range(downs)]
@@ -162,6 +162,8 @@ class CENUNetGenerator(BaseModule):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute T outputs ``(B, M, C', H, W)`` of inputs ``(B, D, C, H, W)``."""
         self._check(x)
+        if not self.grid.is_whole:
+            x = torch.stack([x[:, i] for i in self._domains_present()], 1)
         y = x.flatten(0, 1) if self.common else self._to_streams(x)
         return tuple(self.output.by_task(self._decode(self._encode(y, self.common))))
 
@@ -193,11 +195,20 @@ class CENUNetGenerator(BaseModule):
 
     def _part(self, y: Tensor) -> Tensor:
         """Select features of streams, ``(T*M*B, ...)``, from those of inputs, ``(B*D, ...)``."""
-        return self._to_streams(y.unflatten(0, (-1, self.domains)))
+        return self._to_streams(y.unflatten(0, (-1, len(self._domains_present()))))
 
     def _to_streams(self, x: Tensor) -> Tensor:
-        """Give every stream its input: ``(B, D, ...)`` to ``(T*M*B, ...)``."""
-        return self.grid.fold(x.index_select(1, self.inputs).unflatten(1, self.grid.shape))
+        """Give each stream its input: ``(B, D, ...)``, D domains present, to ``(T*M*B, ...)``."""
+        domains = self._domains_present()
+        numbers = [domains.index(self.inputs[s]) for s in self.grid.streams]
+        streams = torch.stack([x[:, i] for i in numbers], 1)  # (B, T*M, ...)
+        return self.grid.fold(streams.unflatten(1, self.grid.shape))
+
+    def _domains_present(self) -> list[int]:
+        """Numbers of the domains that the streams present take, ascending."""
+        if self.grid.is_whole:
+            return list(range(self.domains))
+        return sorted({self.inputs[s] for s in self.grid.streams})
 
     def _check(self, x: Tensor) -> None:
         factor = 2**self.downs

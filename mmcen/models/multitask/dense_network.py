@@ -55,7 +55,7 @@ class CENDenseNetwork(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.grid = StreamGrid(tasks=len(inputs), modalities=len(inputs[0]))
-        self.register_buffer('inputs', torch.tensor(inputs).flatten(), persistent=False)  # (T*M,)
+        self.inputs = [number for row in inputs for number in row]  # of the T*M streams
         self.backbone = MODELS.build(backbone)
         make_multi_stream(self.backbone, self.grid, exchange)
         self.neck = MODELS.build(neck) if neck else nn.Identity()
@@ -76,8 +76,10 @@ class CENDenseNetwork(BaseModule):
                 'give one decode_head for all tasks, or decoder=dict(after=None)'
             )
         else:
-            own = StreamGrid(1, self.grid.modalities)
-            self.decode_heads = nn.ModuleList(convert(h, exchange=None, grid=own) for h in heads)
+            self.of_task = StreamGrid(1, self.grid.modalities)  # of each head
+            self.decode_heads = nn.ModuleList(
+                convert(h, exchange=None, grid=self.of_task) for h in heads
+            )
 
     def _join(self, heads: list[Any], options: Mapping[str, Any] | None) -> None:
         """Merge all heads into one with per-task convolutions; keep the classifiers separate."""
@@ -102,7 +104,8 @@ class CENDenseNetwork(BaseModule):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute T outputs ``(B, M, C', H, W)`` of inputs ``(B, D, C, H, W)``."""
         size = x.shape[-2:]
-        streams = x.index_select(1, self.inputs).unflatten(1, self.grid.shape)
+        numbers = [self.inputs[s] for s in self.grid.streams]
+        streams = torch.stack([x[:, i] for i in numbers], 1).unflatten(1, self.grid.shape)
         streams = self.grid.fold(streams)  # (T*M*B, C, H, W)
         features = self.neck(self.backbone(streams))
         outputs = self._together(features) if self.lock_step else self._one_by_one(features)
@@ -112,12 +115,13 @@ class CENDenseNetwork(BaseModule):
         return self.classifiers.by_task(self.decode_head(features))
 
     def _one_by_one(self, features: Sequence[Tensor]) -> list[Tensor]:
-        of_task = StreamGrid(1, self.grid.modalities)
         by_task = zip(*(self.grid.unfold(f).unbind(1) for f in features), strict=True)
-        return [
-            of_task.unfold(head([of_task.fold(f[:, None]) for f in own]))[:, 0]
-            for head, own in zip(self.decode_heads, by_task, strict=True)
-        ]
+        heads = [self.decode_heads[t] for t in self.grid.present('tasks')]
+        with self.of_task.only(modalities=self.grid.present('modalities')) as grid:
+            return [
+                grid.unfold(head([grid.fold(f[:, None]) for f in own]))[:, 0]
+                for head, own in zip(heads, by_task, strict=True)
+            ]
 
     def _resize(self, y: Tensor, size: Sequence[int]) -> Tensor:
         flat = resize(y.flatten(0, 1), size, mode='bilinear', align_corners=self.align_corners)

@@ -1,6 +1,6 @@
 """Read the ``tasks`` of a config: the stream grid, and the input of each stream."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ...core.grid import StreamGrid
@@ -66,6 +66,29 @@ class Plan:
     def domains(self) -> tuple[str, ...]:
         """The D input domains, each once."""
         return tuple(dict.fromkeys(name for inputs in self.tasks.values() for name in inputs))
+
+    def groups(self, present: Collection[str]) -> list[tuple[list[int], list[int]]]:
+        """Part the streams whose inputs are present into grids.
+
+        Args:
+            present: Names of the domains that are present.
+
+        Returns:
+            Places of tasks, and of the inputs that all of them have. A task without any input is in
+            no group.
+
+        Example:
+            >>> cycle = Plan([dict(name='a', inputs=['b', 'c']), dict(name='b', inputs=['c', 'a']),
+            ...               dict(name='c', inputs=['a', 'b'])])
+            >>> cycle.groups(['a', 'b', 'c']), cycle.groups(['c'])
+            ([([0, 1, 2], [0, 1])], [([0], [1]), ([1], [0])])
+        """
+        by_places: dict[tuple[int, ...], list[int]] = {}
+        for t, inputs in enumerate(self.tasks.values()):
+            places = tuple(m for m, name in enumerate(inputs) if name in present)
+            if places:
+                by_places.setdefault(places, []).append(t)
+        return [(tasks, list(places)) for places, tasks in by_places.items()]
 
     @property
     def inputs(self) -> tuple[tuple[int, ...], ...]:

@@ -1,6 +1,7 @@
 """Multimodal semantic segmentation: CEN on the encoder, any decode head of mmseg (section 3.2)."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from ...outputs import ENSEMBLE, SEGMENTATION, fields_of, outputs_of
 from ..checkpoint_names import keep_names
 from ..label_map import label_map
 from ..losses import losses_of_head
+from ..modality_dropout import add_modality_dropout
 from ..multi_stream import make_multi_stream
 
 FIELDS = ('pred_sem_seg', 'seg_logits')  # of an output
@@ -73,14 +75,21 @@ class CENEncoderDecoder(EncoderDecoder):
             one on processors and with mixed precision on GPUs. Set it to False for parts that need
             contiguous features; networks with strided 1x1 convolutions of fewer than 8 channels
             never use it.
+        modality_dropout: Arguments ``p`` and ``keep_at_least`` of
+            :class:`~mmcen.models.modality_dropout.ModalityDropout`: in each training step a drawn
+            subset of the modalities is present. Default: all are present.
         kwargs: Further arguments of ``EncoderDecoder``.
 
-    Input: ``(B, M*C, H, W)``, modality-major.
+    Input: ``(B, M*C, H, W)``, modality-major. Where ``present`` names some of the modalities, the
+    input has those alone, and so have the outputs: absent streams are not computed, exchange takes
+    place among the others, and the ensemble's scores sum to 1 over them.
 
     Raises:
         ValueError: If a part has a norm that cannot be converted, or an input has no multiple of M
             channels.
     """
+
+    out_channels: int
 
     def __init__(
         self,
@@ -92,6 +101,7 @@ class CENEncoderDecoder(EncoderDecoder):
         test_cfg: dict | None = None,
         exchange: dict | None = None,
         channels_last: bool = True,
+        modality_dropout: dict | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -108,6 +118,7 @@ class CENEncoderDecoder(EncoderDecoder):
         self._make_multi_stream(exchange)
         self.channels_last = channels_last and not any(map(fails_channels_last, self.modules()))
         self.ensemble = StreamEnsemble(self.grid)
+        add_modality_dropout(self, len(self.data_preprocessor.modalities), modality_dropout)
         keep_names(self, {SEGMENTATION: self.data_preprocessor.modalities}, [self.out_channels])
         self.predict_streams = (test_cfg or {}).get('streams', True)
         if self.predict_streams:
@@ -121,14 +132,72 @@ class CENEncoderDecoder(EncoderDecoder):
             if name not in ('backbone', 'data_preprocessor'):
                 convert(part, exchange=None, grid=self.grid)
 
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list[SegDataSample] | None = None,
+        mode: str = 'tensor',
+        present: Sequence[str] | None = None,
+    ) -> Any:
+        """As in mmseg, on the modalities that are present.
+
+        Args:
+            inputs: ``(B, P*C, H, W)`` of the P modalities that are present.
+            data_samples: Samples, as in mmseg.
+            mode: ``'tensor'``, ``'loss'`` or ``'predict'``.
+            present: Names of those modalities, in the order of the streams; None for all.
+
+        Raises:
+            ValueError: If a name is unknown, or the names are not in the order of the streams.
+        """
+        if present is None:
+            return super().forward(inputs, data_samples, mode)
+        with self._of_present(inputs, self.data_preprocessor.places(present)) as own:
+            return super().forward(own, data_samples, mode)
+
+    @contextmanager
+    def _of_present(self, inputs: Tensor, places: Sequence[int]) -> Iterator[Tensor]:
+        """Run the model on the modalities at some places alone.
+
+        Args:
+            inputs: ``(B, P*C, H, W)`` of these P modalities.
+            places: Their places among all modalities, ascending.
+
+        Yields:
+            What the model takes as its input.
+        """
+        before = self.out_channels
+        with self.grid.only(modalities=places):
+            if self.predict_streams:
+                self.out_channels = self.decode_head.out_channels * (1 + len(places))
+            try:
+                yield inputs
+            finally:
+                self.out_channels = before
+
+    def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
+        """Losses by name; under modality dropout those of the modalities that are drawn."""
+        if self.modality_dropout is None or not self.training:
+            return super().loss(inputs, data_samples)
+        places = self.modality_dropout.draw()
+        by_modality = inputs.unflatten(1, (self.modality_dropout.count, -1))  # (B, M, C, H, W)
+        with self._of_present(by_modality[:, places].flatten(1, 2), places) as own:
+            return super().loss(own, data_samples)
+
+    @property
+    def present_streams(self) -> list[str]:
+        """Names of the streams that are present, in order."""
+        return [self.streams[m] for m in self.grid.present('modalities')]
+
     def extract_feat(self, inputs: Tensor) -> list[Tensor]:
         """Fold ``(B, M*C, H, W)`` and encode it: features ``(M*B, C', h, w)``."""
         grid = self.backbone.stream_grid
         modalities = grid.modalities
         if inputs.dim() != 4 or inputs.shape[1] % modalities:
+            known = self.data_preprocessor.modalities
             raise ValueError(
                 f'expected (B, {modalities} * C, H, W) for the modalities '
-                f'{self.data_preprocessor.modalities}, got {tuple(inputs.shape)}'
+                f'{[known[m] for m in grid.present("modalities")]}, got {tuple(inputs.shape)}'
             )
         streams = grid.fold(inputs.unflatten(1, (1, modalities, -1)))
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
@@ -145,7 +214,7 @@ class CENEncoderDecoder(EncoderDecoder):
         Each is ``(B, K, h, w)``, or in the lists that a head with several outputs returns.
         """
         outputs = {ENSEMBLE: map_tensors(self._ensemble_of, logits)}
-        for m, name in enumerate(self.streams if streams else ()):
+        for m, name in enumerate(self.present_streams if streams else ()):
             outputs[name] = map_tensors(partial(self._stream_of, m), logits)
         return outputs
 
@@ -154,7 +223,7 @@ class CENEncoderDecoder(EncoderDecoder):
         return self.ensemble(self.grid.unfold(logits))[:, 0]
 
     def _stream_of(self, m: int, logits: Tensor) -> Tensor:
-        """Folded ``(M*B, K, h, w)`` to ``(B, K, h, w)`` of the modality at place m."""
+        """Folded ``(M*B, K, h, w)`` to ``(B, K, h, w)`` of stream m of those present."""
         return self.grid.unfold(logits)[:, 0, m]
 
     def _forward(self, inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
@@ -173,7 +242,7 @@ class CENEncoderDecoder(EncoderDecoder):
         losses: dict[str, Tensor] = {}
         for i, head in enumerate(heads if isinstance(heads, nn.ModuleList) else [heads]):
             outputs = self._outputs(head(inputs))
-            for name in self.streams:
+            for name in self.present_streams:
                 loss = losses_of_head(head, outputs[name], data_samples)
                 losses.update(add_prefix(loss, f'aux_{i}.{name}'))
         return losses
@@ -215,7 +284,7 @@ class CENEncoderDecoder(EncoderDecoder):
         The ensemble's predictions are in mmseg's own fields, those of all outputs in ``outputs``.
         """
         logits = seg_logits.split(self.decode_head.out_channels, dim=1)
-        names = (ENSEMBLE, *self.streams) if self.predict_streams else (ENSEMBLE,)
+        names = (ENSEMBLE, *self.present_streams) if self.predict_streams else (ENSEMBLE,)
         return self._to_samples(zip(names, logits, strict=True), data_samples)
 
     def _to_samples(

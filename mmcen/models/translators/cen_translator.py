@@ -104,7 +104,7 @@ class CENTranslator(CENMultiTask):
         domains = self._by_name(data['inputs'])
         targets = self.targets(domains, data.get('data_samples'))
         with optim_wrapper['network'].optim_context(self.network):
-            outputs = self._in_flow(self.outputs(domains))
+            outputs = self._in_flow(self.outputs(self.drawn(domains)))
         log = self._learn(domains, outputs, targets, optim_wrapper)
         return {'loss': log.pop('network'), 'loss_ensemble': log.pop('ensemble'), **log}
 
@@ -189,7 +189,7 @@ class CENTranslator(CENMultiTask):
 
     def _pairs(self, domains: dict[str, Tensor], task: str, images: dict[str, Tensor]) -> Tensor:
         """Join input and image of each stream, ``(M*B, 6, H, W)``; a fused one has the first."""
-        inputs = list(self.plan.tasks[task])[: len(images)]
+        inputs = list(self.plan.tasks[task])[:1] if self.merged else list(images)
         conditions = torch.cat([domains[name] for name in inputs])
         return torch.cat([conditions, torch.cat(list(images.values()))], 1)
 

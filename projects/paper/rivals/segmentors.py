@@ -1,6 +1,7 @@
 """Rivals and ablations of CEN for segmentation: Tables 1 to 3."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -89,6 +90,15 @@ class FusionEncoderDecoder(UnsharedEncoderDecoder):
             last = place is places[-1]
             own = dict(cfg, channels=channels[place], grid=grid, last=last)
             place.add_module('fusion', MODELS.build(own))
+
+    @contextmanager
+    def _of_present(self, inputs: Tensor, places: Sequence[int]) -> Iterator[Tensor]:
+        """Set absent inputs to zero, which is their mean: fusion layers take all streams."""
+        parts = inputs.unflatten(1, (len(places), -1))  # (B, P, C, H, W)
+        count = len(self.data_preprocessor.modalities)
+        whole = parts.new_zeros(len(parts), count, *parts.shape[2:])
+        whole[:, list(places)] = parts
+        yield whole.flatten(1, 2)
 
     def extract_feat(self, inputs: Tensor) -> list[Tensor]:
         features = super().extract_feat(inputs)
