@@ -182,7 +182,7 @@ ROOMS = f"_base_ = '{ROOT}/configs/cen/rooms_lwrefinenet_r18.py'\n"
          ["ExchangeBudgetHook: {'ramp': 0.1}"]),
         ("model = dict(init_cfg=[dict(type='Pretrained', checkpoint='own.py')])",
          ['  starts from own.py']),
-        ("optim_wrapper = dict(optimizer=dict(_delete_=True, type='Adadelta', weight_decay=0.0))",
+        ("optim_wrapper = dict(paramwise_cfg=None, optimizer=dict(_delete_=True, type='Adadelta'))",
          ['  Adadelta\n']),
     ],
 )  # fmt: skip
