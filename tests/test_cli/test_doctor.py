@@ -227,8 +227,6 @@ def test_configs_that_do_not_train(ask, text, sentence):
         ("default_hooks = dict(logger=dict(intervall=3))", 'hooks: LoggerHook: '),
         ("default_hooks = dict(checkpoint=dict(intervall=3))",
          "hooks: SafeCheckpointHook: SafeCheckpointHook has no argument 'intervall' (did you mean"),
-        ("val_evaluator = dict(type='StreamIoUMetric', iou_metric=['mIoU'])",
-         'schedule: StreamIoUMetric: '),
         ("model = dict(decode_head=dict(num_classes=3))", 'a step: '),
         ("train_dataloader = dict(sampler=dict(type='NoSampler'))", 'train data: '),
         ("visualizer = dict(type='NoVisualizer')", 'hooks: '),
