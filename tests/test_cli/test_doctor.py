@@ -240,32 +240,6 @@ def test_parts_that_do_not_train(ask, text, problem):
     assert f'problem: {problem}' in printed
 
 
-@pytest.mark.parametrize(
-    'base, backbone',
-    [
-        ('segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py', ''),
-        ('swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py',
-         'depths=[1, 1, 1, 1]'),
-    ],
-)  # fmt: skip
-def test_stock_transformers(ask, base, backbone):
-    """Not on the meta device, on which they cannot be built."""
-    Path('own.py').write_text(
-        f"_base_ = ['mmseg::{base}', '{ROOT}/configs/_base_/datasets/synthetic_rooms.py']\n"
-        "custom_imports = dict(imports=['mmcen'])\n"
-        'modalities = {{_base_.modalities}}\n'
-        f"""model = dict(
-            type='CENEncoderDecoder', exchange=dict(after='norm'), pretrained=None,
-            backbone=dict(init_cfg=None, {backbone}), decode_head=dict(num_classes=10),
-            data_preprocessor=dict(_delete_=True, type='CENDataPreprocessor',
-                                   modalities=modalities, size=(96, 128)))\n"""
-        "custom_hooks = [dict(type='SparsityHook')]\n"
-    )
-    status, printed = ask('own.py', '--cfg-options', 'train_dataloader.dataset.length=8')
-    assert status == 0, printed
-    assert 'private norms exchange: backbone.' in printed
-
-
 def test_no_config(ask):
     status, printed = ask('no.py')
     assert status == 1
