@@ -199,8 +199,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         def pictures() -> tuple[str, str]:
             self._check('/predict')
+            body = self._body()
             try:
-                files = json.loads(self._body())
+                files = json.loads(body)
             except (ValueError, RecursionError) as error:
                 raise ValueError(f'the request is no JSON that can be read ({error})') from error
             self.timer.cancel()

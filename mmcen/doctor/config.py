@@ -291,7 +291,8 @@ def _describe_schedule(cfg: Config, report: Report) -> None:
     for name, part in parts.items():
         if isinstance(part, dict) and 'optimizer' in part:
             optimizer = part['optimizer']
-            rate = f', lr {optimizer["lr"]:g}' if 'lr' in optimizer else ''
+            lr = optimizer.get('lr')
+            rate = f', lr {lr:g}' if isinstance(lr, (int, float)) else ''
             report.facts.setdefault('schedule', []).append(
                 f'{name + ": " if name else ""}{optimizer["type"]}{rate}'
             )

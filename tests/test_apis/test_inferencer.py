@@ -151,7 +151,7 @@ def test_pictures_and_tensors_are_arrays(folder):
         dict(rgb=Image.fromarray(rgb), depth=Image.fromarray(depth)),
         dict(
             rgb=torch.from_numpy(rgb).permute(2, 0, 1),
-            depth=torch.from_numpy(depth.astype(np.int32))[None],
+            depth=torch.from_numpy(depth)[None],
         ),
     ):
         (found,) = inferencer(given)['predictions']

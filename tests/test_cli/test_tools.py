@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 from argparse import ArgumentParser
@@ -13,13 +12,11 @@ from socket import socket
 from types import ModuleType
 from uuid import uuid4
 
-import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, OPTIM_WRAPPERS
-from PIL import Image
 
 from mmcen.engine import launch
 from mmcen.engine.amp import BFloat16OptimWrapper
@@ -123,38 +120,6 @@ def test_data_and_extras_that_are_missing(run, capsys, config, monkeypatch, name
     with pytest.raises(SystemExit, match='2'):
         run('train', str(TOOLS.parent / f'configs/cen/nyud_lwrefinenet_{name}.py'))
     assert f'train.py: error: {sentence}' in capsys.readouterr().err
-
-
-ROOMS = 'rooms_lwrefinenet_r18.py'
-
-
-@pytest.mark.parametrize('workers', [0, 1])
-def test_strict_training_names_the_file(run, capsys, config, workers):
-    """Also where a process of the data loader reads it."""
-    for part in ('rgb', 'depth', 'labels'):
-        Path(part).mkdir()
-        for frame in ('a', 'b'):
-            shape = (32, 32, 3) if part == 'rgb' else (32, 32)
-            kind = np.uint16 if part == 'depth' else np.uint8
-            Image.fromarray(np.ones(shape, kind)).save(f'{part}/{frame}.png')
-    dataset = dict(
-        type='RGBDFolderDataset',
-        modalities=[dict(name='rgb', suffix='.png'), dict(name='depth', unit='mm')],
-        labels=dict(dir='labels', suffix='.png'),
-        data_root='.',
-        metainfo=dict(classes=('a', 'b')),
-        pipeline=[dict(type='LoadModalities'), dict(type='LoadLabel'), dict(type='PackModalities')],
-    )
-    loader = dict(batch_size=2, num_workers=workers, dataset=dataset)
-    loader['sampler'] = dict(type='DefaultSampler', shuffle=True)
-    base = TOOLS.parent / 'configs/cen' / ROOMS
-    Path('own.py').write_text(
-        f'_base_ = "{base}"\ntrain_dataloader = dict(_delete_=True, **{loader})'
-    )
-    with pytest.raises(SystemExit, match='2'):
-        run('train', 'own.py', '--strict')
-    (last,) = capsys.readouterr().err.splitlines()[-1:]
-    assert re.fullmatch(r'train\.py: error: depth/.\.png has a median depth of 0\.001 m, .*', last)
 
 
 def test_train_resume_and_test(run, capsys, config):
