@@ -15,7 +15,7 @@ hash = $(shell { $(if $(PYTHON),$(PYTHON) --version;) cat $(1) setup.py mmcen/ve
 STAMP := .venv/made-from-$(call hash,$(STACK))
 STAMP_ONEDL := .venv-onedl/made-from-$(call hash,$(ONEDL))
 
-PYTEST := -m pytest -q -n auto --dist loadfile --durations=10
+PYTEST := -m pytest -q -n auto --dist worksteal --durations=10
 # glibc hands large tensors back to the system after every operation, and the next one pays for the
 # same pages again; on a CPU keeping them, in huge pages, is up to several times as fast.
 MALLOC := glibc.malloc
