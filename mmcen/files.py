@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Write files that are complete or absent."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from uuid import uuid4
 
 @contextmanager
 def whole_file(path: str | Path, durable: bool = False) -> Iterator[Path]:
-    """Give a name to write under; the file gets its own name when it is complete.
+    """Yield a temporary path; the file is renamed to ``path`` when it is complete.
 
-    The folder is made. After an error nothing is left, and an older file stays as it was. Several
-    writers of one file do not disturb each other: the last one to finish wins.
+    Missing folders are made. After an error the temporary file is removed, and an older file is
+    unchanged. Several writers of one file do not interfere: the last one to finish wins.
 
     Args:
         path: File to write.
-        durable: Wait until the disk has the data, so that a power failure leaves the old file or
-            the new one.
+        durable: Whether to wait until the data is on the disk, so that a power failure leaves the
+            old or the new file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def whole_file(path: str | Path, durable: bool = False) -> Iterator[Path]:
 
 
 def write(path: Path, data: bytes | str) -> None:
-    """Write a file as a whole: an interrupted write leaves nothing under its name."""
+    """Write a file atomically: an interrupted write leaves the old file."""
     with whole_file(path) as part:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
 

@@ -1,4 +1,4 @@
-"""What a modality is: its files, its unit, and how its pixels are resized, padded and normalised.
+"""Specification of a modality: files, unit, and how it is resized, padded and normalised.
 
 A config states a list of modalities once and gives it to the data set and to the data
 preprocessor. The order of the list is the order of the streams.
@@ -27,7 +27,7 @@ Numbers = float | Sequence[float]
 
 @dataclass(frozen=True)
 class ModalitySpec:
-    """One modality.
+    """Specification of one modality.
 
     Args:
         name: Name of the stream. Errors, predictions and metrics use it.
@@ -52,7 +52,7 @@ class ModalitySpec:
     Raises:
         ValueError: If a value is not possible, or two of them contradict each other.
 
-    Example:
+    Examples:
         >>> spec = ModalitySpec('depth', unit='mm', mean=[2.8], std=[1.6])
         >>> spec.dir, spec.kind, spec.interpolation, spec.metres('uint16')
         ('depth', 'depth', 'nearest', 0.001)
@@ -177,7 +177,7 @@ def read_specs(
         ValueError: If there is no modality, or an entry has no name, an unknown or a repeated one,
             an unknown key, or an impossible value.
 
-    Example:
+    Examples:
         >>> known = dict(rgb=dict(suffix='.jpg'), depth=dict(unit='mm'))
         >>> [spec.kind for spec in read_specs([dict(name='rgb', pad=0), 'depth'], known)]
         ['colour', 'depth']

@@ -1,10 +1,10 @@
-"""What a model predicts for a frame: ``sample.outputs``, the same for segmentation and tasks.
+"""Predictions of a frame: ``sample.outputs``, the same for segmentors and multi-task models.
 
 ``sample.outputs.<task>.<name>`` holds the fields of one output: ``pred_sem_seg`` (a class map),
 ``seg_logits`` where logits are kept, or ``pred`` (an image, 0..255). ``<name>`` is ``ensemble`` or
 the name of a stream, which is the name of its modality. The task of a segmentor is
-:data:`SEGMENTATION`. ``sample.targets.<task>`` holds the target of an image task, where the batch
-has it.
+:data:`SEGMENTATION`. ``sample.targets.<task>`` holds the target of an image task, if the batch has
+it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ByName(BaseDataElement):
 
     mmengine's data elements keep their names in a set, whose order differs from run to run.
 
-    Example:
+    Examples:
         >>> ByName(rgb=1, depth=2, area=3).keys()
         ['rgb', 'depth', 'area']
     """
@@ -50,10 +50,9 @@ def fields_of(sample: BaseDataElement, names: Iterable[str]) -> BaseDataElement:
 
 
 def flat_name(task: str, name: str) -> str:
-    """Return the name of an output among those of all tasks: ``<task>/<name>``, and of a segmentor
-    ``<name>``.
+    """Return the flat name of an output: ``<task>/<name>``, or ``<name>`` for a segmentor.
 
-    Example:
+    Examples:
         >>> flat_name('normal', 'rgb'), flat_name(SEGMENTATION, 'rgb')
         ('normal/rgb', 'rgb')
     """

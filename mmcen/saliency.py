@@ -1,8 +1,9 @@
-"""Saliency of an RGB-D frame without labels: a hand-made map, and how depth refines any map.
+"""Saliency of an RGB-D frame without labels: a handcrafted map, and refinement by depth.
 
-Arrays alone, no network. The hand-made map is the mean of three priors that the methods of Table 14
-rest on; the refinement is the label update of reference [82] of the paper (Ji et al., Promoting
-Saliency From Depth, ICLR 2022; official code github.com/jiwei0921/DSU), simplified as said below.
+All functions work on arrays, without a network. The handcrafted map is the mean of three priors of
+the methods in Table 14. The refinement is the label update of reference [82] of the paper (Ji et
+al., Promoting Saliency From Depth, ICLR 2022; official code github.com/jiwei0921/DSU), with the
+simplifications named below.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 
 
 
 def nearness(depth: np.ndarray, near: str = 'low', missing: float | None = None) -> np.ndarray:
-    """How near each pixel is, relative to its frame: the form in which all sets are alike.
+    """Compute how near each pixel is, relative to its frame, in the same form for all data sets.
 
     Args:
         depth: (H, W), in any unit.
         near: ``'low'`` if small values are near, as of distances; ``'high'`` as of disparities.
-        missing: the value of pixels that were not measured; None if there are none.
+        missing: Value of pixels that were not measured; None if there are none.
 
     Returns:
         (H, W) float32 within 0..1, 1 for the nearest pixel of the frame; all 0 for a flat map. A
         pixel that was not measured takes the value of the closest one that was.
 
     Raises:
-        ValueError: another ``near``.
+        ValueError: If ``near`` is unknown.
     """
     if near not in NEAR:
         raise ValueError(f'near must be one of {NEAR}, got {near!r}: which values are near?')
@@ -46,20 +47,20 @@ def nearness(depth: np.ndarray, near: str = 'low', missing: float | None = None)
     low, high = values[known].min(), values[known].max()
     relative = (values - low) / max(high - low, 1e-6)
     relative = relative if near == 'high' or high == low else 1 - relative
-    if not known.all():  # a hole would stand out as an object
+    if not known.all():  # a hole would look like an object
         rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
         relative = relative[rows, columns]
     return relative.astype(np.float32)
 
 
 def handmade_saliency(rgb: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """Where something stands out, by three priors, none of which knows a label.
+    """Compute a saliency map from three priors, without labels.
 
-    - *Boundary*: how far, in colour and depth along the best path, a pixel is from the frame's
-      border, which is mostly background (geodesic saliency, Wei et al., ECCV 2012).
-    - *Contrast*: how unlike the colour and depth of the most similar side of the border it is
-      (background cue of MB+, Zhang et al., ICCV 2015, the paper's [95]; there of colour alone).
-    - *Depth*: how far it stands out from what is behind it around (anisotropic centre-surround
+    - *Boundary*: distance, in colour and depth along the shortest path, to the frame's border,
+      which is mostly background (geodesic saliency, Wei et al., ECCV 2012).
+    - *Contrast*: difference from the colour and depth of the most similar side of the border
+      (background cue of MB+, Zhang et al., ICCV 2015, the paper's [95]; there of colour only).
+    - *Depth*: distance in front of the surrounding background (anisotropic centre-surround
       difference, Ju et al., ICIP 2014, the paper's [84]).
 
     Args:
@@ -91,27 +92,27 @@ def refine_saliency(
     radius: float = 0.05,
     strength: float = 4.0,
 ) -> np.ndarray:
-    """A network's map to the next pseudo label: what is near gains, edges go to the objects'.
+    """Refine a network's saliency map by depth and colour to the next pseudo label.
 
-    The label update of [82]: depth is split into a salient part ``S * D`` and another
-    ``(1 - S) * D``; the first is added to the map's logits, the second taken off, negative values
-    become 0, the result is stretched to 0..1, and a conditional random field aligns it.
+    This is the label update of [82]. Depth is split into a salient part ``S * D`` and a background
+    part ``(1 - S) * D``. The first is added to the map's logits, the second is subtracted, negative
+    values become 0, the result is stretched to 0..1, and a conditional random field aligns it.
 
-    Changed: the map is stretched to 0..1 first, and what lies between its two classes as of Otsu
-    (1979) is its logit 0, where [82] takes 1/2. A young network's maps are pale: on rendered rooms,
-    labels cut at 1/2 were black after three rounds.
+    Changed: the map is stretched to 0..1 first, and logit 0 is the middle between its two classes
+    by Otsu's method (1979) instead of 1/2 as in [82]. Maps of a network early in training have low
+    contrast: on rendered rooms, labels with 1/2 were black after three rounds.
 
-    Simplified: in [82] two small networks learn to predict the two parts from features of the
-    image, here they are the targets that those networks learn from. The field's single mean-field
-    step passes its messages by a guided filter of colour and depth (He et al., 2013), in place of
-    Gaussian filters over all pairs of pixels.
+    Simplified: in [82] two small networks learn to predict the two parts from image features; here
+    the parts are the targets of these networks. The mean-field step of the random field uses a
+    guided filter of colour and depth (He et al., 2013) instead of Gaussian filters over all pairs
+    of pixels.
 
     Args:
         saliency: S, (H, W) within 0..1.
         near: D, (H, W) within 0..1 as of :func:`nearness`.
         rgb: (H, W, 3), 0..255.
-        radius: of the filter, as a share of the longer side.
-        strength: weight of the neighbours' opinion, in logits.
+        radius: Radius of the filter, as a share of the longer side.
+        strength: Weight of the neighbours, in logits.
 
     Returns:
         (H, W) float32 within 0..1.
@@ -127,7 +128,7 @@ def refine_saliency(
 
 
 def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
-    """Smooth values inside what looks alike in the guide: the guided filter of several channels.
+    """Smooth values within similar regions of a guide: the guided filter of several channels.
 
     In every window the result is an affine function of the guide, fitted to the values by ridge
     regression (He, Sun, Tang, Guided Image Filtering, PAMI 2013, equations 14 to 16).
@@ -135,8 +136,8 @@ def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: f
     Args:
         guide: (H, W, C).
         values: (H, W).
-        radius: windows are 2 * radius + 1 pixels wide.
-        epsilon: of the ridge, the variance of the guide below which it smooths.
+        radius: Windows are 2 * radius + 1 pixels wide.
+        epsilon: Ridge term: variance of the guide below which values are smoothed.
 
     Returns:
         (H, W) float32.
@@ -161,7 +162,7 @@ def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: f
 
 
 def _boundary(features: np.ndarray) -> np.ndarray:
-    """Length of the shortest path to the border, (h, w), where steps cost their contrast."""
+    """Return the length of the shortest path to the border, (h, w); steps cost their contrast."""
     height, width, _ = features.shape
     index = np.arange(height * width).reshape(height, width)
     pairs = []
@@ -172,8 +173,8 @@ def _boundary(features: np.ndarray) -> np.ndarray:
     first, second = np.concatenate(pairs, 1)
     flat = features.reshape(height * width, -1)
     steps = np.linalg.norm(flat[first] - flat[second], axis=1)
-    # Small steps are noise and shading: many of them would add up to an object. Not quite 0, which
-    # a sparse matrix would take for no edge.
+    # Small steps are noise and shading, whose sum would look like an object. They are not exactly 0
+    # because a sparse matrix would treat 0 as no edge.
     steps = np.maximum(steps - np.median(steps), 1e-6)
     graph = coo_matrix((steps, (first, second)), shape=(height * width,) * 2).tocsr()
     border = np.concatenate([index[0], index[-1], index[1:-1, 0], index[1:-1, -1]])
@@ -182,7 +183,7 @@ def _boundary(features: np.ndarray) -> np.ndarray:
 
 
 def _contrast(features: np.ndarray) -> np.ndarray:
-    """Mahalanobis distance to the most similar side of the border, (h, w)."""
+    """Return the Mahalanobis distance to the most similar side of the border, (h, w)."""
     flat = features.reshape(-1, features.shape[2])
     sides = (features[:2], features[-2:], features[:, :2], features[:, -2:])
     distances = []
@@ -195,7 +196,7 @@ def _contrast(features: np.ndarray) -> np.ndarray:
 
 
 def _depth_contrast(near: np.ndarray) -> np.ndarray:
-    """How much nearer a pixel is than the farthest one in each of eight directions, summed."""
+    """Sum over eight directions how much nearer a pixel is than the farthest one there."""
     reach = max(1, max(near.shape) // 3)
     padded = np.pad(near, reach, mode='edge')
     total = np.zeros_like(near)
@@ -211,13 +212,13 @@ def _shifted(padded: np.ndarray, reach: int, direction: Sequence[int], steps: in
 
 
 def _stretch(values: np.ndarray) -> np.ndarray:
-    """To 0..1; a flat map to 0."""
+    """Stretch values to 0..1; a flat map becomes 0."""
     low, high = values.min(), values.max()
     return ((values - low) / max(high - low, 1e-8)).astype(np.float32)
 
 
 def _middle(share: np.ndarray) -> float:
-    """Between the means of the two classes that Otsu's method tells apart; 1/2 of a flat map."""
+    """Return the middle between the means of Otsu's two classes; 1/2 for a flat map."""
     levels = np.rint(share * 255).astype(np.uint8)
     threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_OTSU)
     above = levels > threshold

@@ -260,6 +260,13 @@ def test_commands_exist(line, helps):
             assert (ROOT / word).exists(), word
 
 
+def test_links_of_the_front_pages_exist():
+    """mkdocs checks those of docs/."""
+    for page in ('README.md', 'CONTRIBUTING.md'):
+        for link in re.findall(r'\]\((?!http)([^)#]+)', (ROOT / page).read_text()):
+            assert (ROOT / link).exists(), (page, link)
+
+
 def test_files_exist():
     """Paths of the repository between backticks."""
     for page in PAGES:

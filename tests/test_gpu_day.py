@@ -1,8 +1,6 @@
 """projects/paper/gpu_day.py rehearsed on a CPU, and what its bundle is made of."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -13,6 +11,7 @@ import torch.nn.functional as F
 
 from projects.paper.gpu import frames
 from projects.paper.gpu.results import Results
+from tests.command import run_python
 from tests.frames import write_frames
 
 ROOT = Path(__file__).parents[1]
@@ -33,8 +32,9 @@ def archive(tmp_path_factory):
 
 def rehearse(out, *options):
     """Rows of a rehearsal, and the log."""
-    command = [sys.executable, str(TOOL), '--quick', '--out', str(out), *map(str, options)]
-    subprocess.run(command, check=True, cwd=out.parent)
+    command = [TOOL, '--quick', '--out', out, *options]
+    done = run_python(*command, cwd=out.parent)
+    assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in (out / 'results.jsonl').read_text().splitlines()]
     return rows, (out / 'log.txt').read_text()
 
@@ -130,7 +130,7 @@ def test_speed(tmp_path):
 def test_without_a_gpu_it_says_how_to_rehearse(tmp_path):
     if torch.cuda.is_available():
         pytest.skip('there is a GPU')
-    command = [sys.executable, str(TOOL), '--out', str(tmp_path), '--parts', 'speed']
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [TOOL, '--out', tmp_path, '--parts', 'speed']
+    done = run_python(*command)
     assert done.returncode == 2
     assert '--quick' in done.stderr

@@ -3,8 +3,6 @@ through the tools."""
 
 import json
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -12,7 +10,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmcen.core import exchange_norms
-from tests.training import ENV, KILLER, ROOT, load, train
+from tests.command import run_python
+from tests.training import KILLER, ROOT, load, train
 
 # Small, without chance: no flips, no dropout, frozen statistics. A threshold of 1 lies where the
 # scales start, so that which channels are exchanged depends on every step.
@@ -102,12 +101,9 @@ def test_tested_with_flips_and_by_stream(folder):
     train(folder, 'plain.py', '--work-dir', 'one')
     found = []
     for extra in ([], ['--tta']):
-        run = subprocess.run(
-            [sys.executable, str(ROOT / 'tools' / 'test.py'), 'plain.py', 'one/epoch_1.pth',
-             '--work-dir', 'tested', *extra],
-            cwd=folder, env=ENV, capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-        assert run.returncode == 0, run.stderr[-4000:]
+        words = ('plain.py', 'one/epoch_1.pth', '--work-dir', 'tested', *extra)
+        done = run_python(ROOT / 'tools' / 'test.py', *words, cwd=folder)
+        assert done.returncode == 0, done.stderr[-4000:]
         newest = max((folder / 'tested').glob('*/*.json'), key=lambda p: p.stat().st_mtime)
         found.append(json.loads(newest.read_text()))
     names = {f'{s}{m}' for s in ('', 'rgb/', 'depth/') for m in ('mIoU', 'mAcc', 'aAcc')}

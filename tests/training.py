@@ -1,16 +1,11 @@
 """Training by the command line, in one process or several, which a hook may kill."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-ROOT = Path(__file__).parents[1]
-ENV = {**os.environ, 'OMP_NUM_THREADS': '1'}
+from tests.command import ENV, ROOT, run_python, run_together
+
 KILLER = """
 import os, signal
 from pathlib import Path
@@ -27,21 +22,15 @@ class KillOnce(Hook):
 
 
 def train(folder, *args, processes=1, check=True):
-    """tools/train.py in ``folder``, under torchrun if there are several processes."""
-    command = [sys.executable]
+    """tools/train.py in ``folder``, in one process or several connected ones."""
+    words = (ROOT / 'tools' / 'train.py', *args)
+    place = dict(cwd=folder, env={**ENV, 'PYTHONPATH': str(folder)})
     if processes > 1:
-        command += ['-m', 'torch.distributed.run', '--standalone', f'--nproc_per_node={processes}']
-        args = (*args, '--launcher', 'pytorch')
-    run = subprocess.run(
-        [*command, str(ROOT / 'tools' / 'train.py'), *args],
-        cwd=folder,
-        env={**ENV, 'PYTHONPATH': str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert not check or run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
-    return run
+        done = run_together(processes, *words, '--launcher', 'pytorch', **place)
+    else:
+        done = run_python(*words, **place)
+    assert not check or done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done
 
 
 SMALL = {  # a segmenter of a config, for two steps on two frames each, and its evaluation

@@ -1,8 +1,8 @@
-# Fig. 14: CEN, PSPNet (ResNet101) on Cityscapes, tested at a single scale. The paper shows pictures
-# and no figure. It leaves open schedule, batch, crop and scale of the disparity. Here: rates, batch
-# and lambda of its other segmentation, twice the epochs of SUN RGB-D, so that there are about as
-# many steps (59,500 and 52,850); mmsegmentation's crop; disparity over 64 pixels, so that it is
-# within 0..2 as NYUv2's depth.
+# Fig. 14: CEN, PSPNet (ResNet101) on Cityscapes, tested at a single scale. The paper shows
+# predictions without a score, and does not state schedule, batch, crop and scale of the disparity.
+# These are our choices: rates, batch and lambda of the paper's other segmentation configs; twice
+# the epochs of SUN RGB-D, for about as many steps (59,500 and 52,850); mmsegmentation's crop;
+# disparity divided by 64 pixels, so that it is within 0..2 like NYUv2's depth.
 _base_ = [
     '../_base_/models/cen_pspnet_r152.py',
     '../_base_/datasets/cityscapes_rgbd.py',

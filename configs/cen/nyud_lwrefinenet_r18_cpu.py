@@ -1,5 +1,5 @@
-# Real NYUv2 for those without a GPU and without ImageNet weights: a quarter of the resolution, a
-# narrow ResNet-18 from scratch; half an hour on 2 cores.
+# Real NYUv2 without a GPU and without ImageNet weights: a quarter of the resolution, a narrow
+# ResNet-18 from scratch; half an hour on 2 cores.
 _base_ = [
     '../_base_/models/cen_refinenet_r101.py',
     '../_base_/datasets/nyudv2.py',
@@ -56,7 +56,7 @@ model = dict(
         dropout_ratio=0.1,
     ),
 )
-# several times the demo's steps, so a smaller pull on the scales
+# several times the demo's steps, so a smaller learning rate for the scaling factors
 optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={

@@ -1,3 +1,3 @@
-# For those who cannot pay 523 GFLOPs for a decoder: 1x1 convs, as Light-Weight RefineNet.
+# A decoder with 1x1 convolutions (Light-Weight RefineNet) instead of one with 523 GFLOPs.
 _base_ = 'nyud_refinenet_r50.py'
 model = dict(decode_head=dict(light_weight=True))

@@ -1,6 +1,6 @@
-# As the official code, not the paper: every channel may be exchanged, the penalty is on the
-# disjoint parts alone. Its lambda, 2e-4, was added once for each of its three outputs; here the
-# penalty is added once, so three times that.
+# As in the official code, unlike the paper: every channel may be exchanged, and only the disjoint
+# parts are penalised. The official lambda, 2e-4, was added for each of three outputs; here the
+# penalty is added once, so lambda is three times as large.
 _base_ = 'nyud_refinenet_r101.py'
 model = dict(exchange=dict(region='all'))
 custom_hooks = [

@@ -1,4 +1,4 @@
-# Colour and HHA (Gupta et al. 2014) in place of colour and depth: three channels each.
+# Colour and HHA (Gupta et al. 2014) instead of colour and depth: three channels each.
 # For colour, depth and HHA: keep=True, and depth in the preprocessor.
 _base_ = 'nyud_refinenet_r50.py'
 load = [

@@ -1,6 +1,6 @@
 # Table 14: unsupervised RGB-D saliency. Published MAE, CEN applied to reference [82]: NJUD
 # .132, NLPR .059, STERE .095, DUTLF-Depth .103. Schedule, size and rounds are those of the code of
-# [82]; backbone and head are this project's in the place of its CPD-ResNet50.
+# [82]; backbone and head replace its CPD-ResNet50.
 _base_ = [
     '../_base_/models/cen_saliency.py',
     '../_base_/datasets/rgbd_saliency.py',

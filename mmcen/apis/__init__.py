@@ -1,3 +1,5 @@
+"""Prediction on files."""
+
 from .inferencer import CENInferencer, Prediction
 
 __all__ = ['CENInferencer', 'Prediction']

@@ -15,12 +15,13 @@ SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.npy', '.webp')
 
 @dataclass(frozen=True)
 class Frame:
-    """Aligned modalities.
+    """Aligned modalities of one frame.
 
     Args:
-        name: what its predictions are called.
-        files: by modality that is there, in the order of the model's: a path, or an array as it
-            would be stored: colour (H, W, 3) uint8 RGB, depth (H, W).
+        name: Name of its predictions.
+        files: Path or array of each modality that is present, in the order of the model's
+            modalities. Arrays are as they would be stored: colour (H, W, 3) uint8 RGB, depth
+            (H, W).
     """
 
     name: str
@@ -32,20 +33,20 @@ def find_frames(
     modalities: Sequence[str],
     skip_incomplete: bool = False,
 ) -> list[Frame]:
-    """Frames of what a user gives.
+    """Find the frames in a user's inputs.
 
     Args:
-        inputs: by modality a file, an array or a folder; or a list of frames by file or array.
-            Files of folders belong together by name, without suffix and without the modality's own
-            name: ``rgb/001.jpg`` and ``depth/001.png``, ``a_rgb.png`` and ``a_depth.png``. A frame
-            has the modalities of which there is a file, at least one.
-        modalities: what the model takes; others are refused.
-        skip_incomplete: leave out frames of which a folder has no file.
+        inputs: A file, an array or a folder for each modality; or a list of frames of files or
+            arrays. Files of folders are matched by name, without suffix and without the name of
+            the modality: ``rgb/001.jpg`` and ``depth/001.png``, ``a_rgb.png`` and ``a_depth.png``.
+            A frame has the modalities for which there is a file, at least one.
+        modalities: Modalities that the model takes; others are rejected.
+        skip_incomplete: Whether to skip frames for which a folder has no file.
 
     Raises:
-        FileNotFoundError: a file or folder does not exist, or a folder has no frame.
-        ValueError: there is no modality or an unknown one, files and folders are mixed, or no frame
-            is in all folders.
+        FileNotFoundError: If a file or folder does not exist, or a folder has no frame.
+        ValueError: If there is no modality or an unknown one, files and folders are mixed, or no
+            frame is in all folders.
     """
     if not isinstance(inputs, Mapping):
         frames = [_frame(one, modalities, str(i)) for i, one in enumerate(inputs)]
@@ -91,7 +92,7 @@ def _frame(given: Mapping[str, Given], modalities: Sequence[str], number: str) -
 
 
 def _with_names_of_their_own(frames: list[Frame]) -> list[Frame]:
-    """Frames of one name are told apart by their numbers."""
+    """Append numbers to names that occur several times."""
     names = [frame.name for frame in frames]
     return [
         Frame(f'{frame.name}_{i}', frame.files) if names.count(frame.name) > 1 else frame

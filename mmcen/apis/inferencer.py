@@ -84,7 +84,7 @@ class CENInferencer(BaseInferencer):
         ValueError: the checkpoint is none, or of another model; the model is none of mmcen; an
             argument does not fit it.
 
-    Example:
+    Examples:
         >>> inferencer = CENInferencer('config.py', 'checkpoint.pth')  # doctest: +SKIP
         >>> found = inferencer(dict(rgb='a.png', depth='b.png'))  # doctest: +SKIP
         >>> found['predictions'][0].outputs['ensemble']  # (H, W) class numbers  # doctest: +SKIP
@@ -205,8 +205,10 @@ class CENInferencer(BaseInferencer):
         return names if self.streams or not ensembles else ensembles
 
     def _meta_of(self, model: Any, cfg: Any) -> dict[str, Any]:
-        """Classes and palette, from the checkpoint or the config's data set, and what makes two
-        classes of one logit."""
+        """Return classes and palette, and the threshold that makes two classes of one logit.
+
+        Classes come from the checkpoint or from the data set of the config.
+        """
         meta = getattr(model, 'dataset_meta', None) or find_test_set(cfg)['metainfo']
         meta = {key: meta[key] for key in ('classes', 'palette') if meta.get(key) is not None}
         threshold = getattr(getattr(model, 'decode_head', None), 'threshold', None)
@@ -271,6 +273,7 @@ class CENInferencer(BaseInferencer):
                 ``frames.csv`` there says which modalities each frame was predicted from.
             resume: leave frames alone whose files are all there.
             skip_incomplete: leave out frames of which a folder has no file.
+            **kwargs: none; mmengine's other arguments are rejected.
 
         Returns:
             ``predictions``: a :class:`Prediction` for each frame.
@@ -306,8 +309,7 @@ class CENInferencer(BaseInferencer):
         return {'predictions': predictions, 'skipped': [frame.name for frame in done]}
 
     def predict(self, frames: Sequence[Frame]) -> Iterator[Prediction]:
-        """Predictions of frames, computed together where they are of one size and have the same
-        modalities."""
+        """Yield predictions; frames of one size with the same modalities are computed together."""
         packed = [self.pipeline(self._sample(frame)) for frame in frames]
         for frame, one in zip(frames, packed, strict=True):
             self._check(frame, one['inputs'])
@@ -399,6 +401,7 @@ class CENInferencer(BaseInferencer):
     def postprocess(
         self, preds: Any, visualization: list, return_datasample: bool = False, **kwargs: Any
     ) -> dict:
+        """Return predictions and their pictures."""
         return {'predictions': preds, 'visualization': visualization}
 
     def _paths(self, frame: Frame, out: Path, overlay: float, sheets: bool) -> dict[str, Path]:

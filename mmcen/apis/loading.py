@@ -1,4 +1,4 @@
-"""From a user's own files to what a model is given, as its config says for the test set."""
+"""Load a user's files as the test set of a config loads its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmengine.registry import DATASETS
 from ..datasets.encodings import ENCODINGS
 from ..modalities import ModalitySpec, read_specs, sources_of
 
-# where the data set does not say: whole numbers are millimetres, others metres
+# if the data set declares no unit: integers are millimetres, floating point is metres
 UNIT = {'uint16': 'mm', 'int32': 'mm', 'float32': 'm', 'float64': 'm'}
 FILE_KEYS = {'dir', 'suffix', 'kind', 'unit', 'domain'}
 LOADERS = (
@@ -26,11 +26,11 @@ class Loading:
     """How files become inputs.
 
     Attributes:
-        modalities: to read, in the order of the model's inputs.
-        info: What each of them is.
-        pipeline: from a sample that names the files to the packed inputs. It works on any of the
-            modalities.
-        sources: the modality that each of the model's inputs is made of.
+        modalities: Modalities to read, in the order of the model's inputs.
+        info: Description of each modality.
+        pipeline: Transforms from a sample with file names to packed inputs. They accept any
+            subset of the modalities.
+        sources: The modality from which each of the model's inputs is made.
     """
 
     modalities: list[str]
@@ -45,8 +45,10 @@ class Loading:
 
 
 def find_test_set(cfg: Mapping) -> dict[str, Any]:
-    """Of a config's test set, or the first of several: pipeline, size, and what its config or its
-    class declares of modalities and classes."""
+    """Return pipeline, size, modalities and metainfo of a config's test set, or of the first.
+
+    Modalities and metainfo are those that the config or the class of the data set declares.
+    """
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
     while 'datasets' in dataset or 'dataset' in dataset:  # in a wrapper
         dataset = dataset['datasets'][0] if 'datasets' in dataset else dataset['dataset']
@@ -59,7 +61,7 @@ def find_test_set(cfg: Mapping) -> dict[str, Any]:
 
 
 def _declared(kind: Any, given: Any) -> list[dict]:
-    """Modalities of a data set whose files are described, by its class or its config."""
+    """Return the modalities whose files a data set describes, in its class or its config."""
     declared = {name: dict(spec) for name, spec in getattr(kind, 'MODALITIES', {}).items()}
     for entry in given or ():
         described = isinstance(entry, Mapping) and not FILE_KEYS.isdisjoint(entry)
@@ -75,14 +77,14 @@ def find_loading(
     size: tuple[int, int] | None = None,
     empty: str = 'use',
 ) -> Loading:
-    """The test pipeline, for files without a label.
+    """Make the test pipeline load files without a label.
 
     Args:
-        test_set: of :func:`find_test_set`.
-        inputs: modalities that the network takes.
-        depth_unit: metres per stored unit of depth files; None as the test set declares it.
-        size: (height, width) that the model gets; None what it was tested at.
-        empty: as of :class:`~mmcen.datasets.transforms.LoadModalities`.
+        test_set: Result of :func:`find_test_set`.
+        inputs: Modalities that the network takes.
+        depth_unit: Metres per stored unit of depth files; None for the unit of the test set.
+        size: (height, width) that the model gets; None for the size of the test.
+        empty: As for :class:`~mmcen.datasets.transforms.LoadModalities`.
     """
     stages = [
         t
@@ -97,7 +99,7 @@ def find_loading(
     if size is not None:
         stages = [t for t in stages if not _resizes(t)]
     elif not any(_resizes(t) for t in stages) and 'size' in test_set:
-        size = tuple(test_set['size'])  # rendered: the frames are as large as the data set says
+        size = tuple(test_set['size'])  # rendered data sets state their size
     load: list[dict] = [dict(type='LoadModalities', empty=empty)]
     if size is not None:
         resize = dict(type='Resize', scale=(size[1], size[0]))
@@ -107,14 +109,14 @@ def find_loading(
 
 
 def without_loaders(pipeline: Sequence[Mapping] | None) -> list[Mapping]:
-    """A test pipeline without the transforms that load files; packing alone if there is none."""
+    """Remove the transforms that load files; an empty pipeline becomes packing only."""
     return [t for t in pipeline or [dict(type='PackModalities')] if t['type'] not in LOADERS]
 
 
 def _info(
     name: str, declared: Mapping | None, encoded: bool, depth_unit: float | None
 ) -> ModalitySpec:
-    """What a modality's files are, by the data set or else by its name."""
+    """Describe a modality's files by the data set, or else by its name."""
     if declared is not None:
         (spec,) = read_specs([declared])
     elif name == 'rgb':
@@ -140,5 +142,5 @@ def _resizes(transform: Mapping) -> bool:
 
 
 def _for_resizing(spec: ModalitySpec) -> ModalitySpec:
-    """Resized by areas, which loses no detail, unless values must not be mixed."""
+    """Resize by area interpolation, which loses no detail, unless values must not be mixed."""
     return spec if spec.interpolation == 'nearest' else replace(spec, interpolation='area')

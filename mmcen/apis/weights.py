@@ -1,4 +1,4 @@
-"""Checkpoints for prediction: of tensors and numbers alone, and of the model at hand."""
+"""Load checkpoints for prediction, and check that they fit the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def load_checkpoint(path: str | Path) -> Any:
     """Read a checkpoint from a file or from an address that mmengine fetches from.
 
     Raises:
-        ValueError: As :func:`~mmcen.checkpoints.read_checkpoint`.
+        ValueError: As for :func:`~mmcen.checkpoints.read_checkpoint`.
     """
     if '://' in str(path):
         return _load_checkpoint(str(path), map_location='cpu')
@@ -24,10 +24,10 @@ def load_checkpoint(path: str | Path) -> Any:
 
 
 def load_weights(model: nn.Module, checkpoint: Any) -> None:
-    """Into a model, all of them, with what the checkpoint says of classes.
+    """Load all weights into a model, and the classes that the checkpoint names.
 
     Raises:
-        ValueError: the checkpoint is of another model.
+        ValueError: If the checkpoint is of another model.
     """
     if not isinstance(checkpoint, Mapping):
         raise ValueError(_foreign(f'it holds a {type(checkpoint).__name__}'))

@@ -1,4 +1,4 @@
-"""What commands share: exit status, arguments that name files, units and shipped configs."""
+"""Shared parts of commands: exit status, parsing of arguments, shipped configs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def exit_status(work: Callable[[], int | None]) -> int:
         sys.stderr.write(f'error: {error}\n')
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write('\nstopped: run the same command again to go on\n')
+        sys.stderr.write('\nstopped: run the same command again to continue\n')
         return 130
 
 
@@ -46,7 +46,7 @@ def unit(text: str) -> float:
         return UNITS[text] if text in UNITS else float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"'{text}' is no unit: give m, cm, mm, or metres per stored unit such as 0.0002"
+            f"'{text}' is not a unit: give m, cm, mm, or metres per stored unit such as 0.0002"
         ) from None
 
 

@@ -1,5 +1,7 @@
-"""Train a small CEN on rendered rooms, evaluate it, and show what came out: nothing to download,
-minutes on a CPU."""
+"""Train a small CEN on rendered rooms, evaluate it, and show the result.
+
+There is no download. It takes minutes on a CPU.
+"""
 
 import argparse
 import sys
@@ -24,7 +26,7 @@ METRICS = {'mIoU': 'mean IoU', 'mAcc': 'mean accuracy', 'aAcc': 'pixel accuracy'
 
 
 class ProgressHook(Hook):
-    """A bar in place of the log, which goes to the work dir."""
+    """Show a progress bar instead of the log, which is in the work directory."""
 
     def __init__(self, console: Console) -> None:
         self.bar = Progress(
@@ -57,15 +59,15 @@ class ProgressHook(Hook):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, evaluate and report; the status is 0 if the ensemble beats both of its streams."""
-    warnings.filterwarnings('ignore')  # OpenMMLab's, which mean nothing to a first-time user
+    warnings.filterwarnings('ignore')  # OpenMMLab's, which do not matter to a first-time user
     parser = argparse.ArgumentParser(prog='mmcen demo', description=__doc__)
-    parser.add_argument('--work-dir', default='work_dirs/demo', help='where everything is written')
+    parser.add_argument('--work-dir', default='work_dirs/demo', help='folder for all results')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
         default={},
-        help='settings of the config to change, as a.b=c',
+        help='entries of the config to override, as a.b=c',
     )
     args = parser.parse_args(argv)
     console = Console()

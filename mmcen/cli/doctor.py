@@ -1,4 +1,4 @@
-"""Report what works here; with CONFIG, what a config will train.
+"""Report what works in this environment; with CONFIG, what a config will train.
 
 Exit status 0 if all that is asked for works, 1 if not."""
 
@@ -16,7 +16,7 @@ from ..doctor import environment
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='mmcen doctor', description=__doc__)
-    parser.add_argument('config', nargs='?', help='say what this config will train')
+    parser.add_argument('config', nargs='?', help='config whose training to describe')
     parser.add_argument(
         '--require',
         nargs='+',
@@ -29,7 +29,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--picture',
         type=Path,
-        help='where three training samples are drawn; default work_dirs/doctor/<config>.png',
+        help='file for three training samples; default: work_dirs/doctor/<config>.png',
     )
     args = parser.parse_args(argv)
     if args.config is not None and args.require:
@@ -40,7 +40,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def report_environment(required: list[str]) -> int:
-    """Print what works; 0 if all that is required does."""
+    """Print what works, and return 0 if all required parts work."""
     environment.say('looking')
     versions = environment.versions()
     print(f'mmcen {__version__}, ' + ', '.join(f'{k} {v}' for k, v in versions.items()))
@@ -51,7 +51,7 @@ def report_environment(required: list[str]) -> int:
         print(line, flush=True)
         if found.state != environment.OK:
             if found.fix:
-                print(f'        mend it: {found.fix}')
+                print(f'        fix: {found.fix}')
             if key in required:
                 broken.append(found.name)
     if broken:

@@ -18,8 +18,8 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         '--outputs',
         nargs='+',
         metavar='NAME',
-        help='ensemble, a modality, or TASK/ensemble, TASK/MODALITY; default: the ensembles. One '
-        'stream alone needs less of the others',
+        help='ensemble, a modality, or TASK/ensemble, TASK/MODALITY; default: the ensembles. A '
+        'single stream needs fewer computations',
     )
     parser.add_argument('--streams', action='store_true', help='all outputs')
     parser.add_argument(
@@ -34,13 +34,14 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         type=int,
         default=[256, 256],
         metavar=('HEIGHT', 'WIDTH'),
-        help='of the frames to compare on and to count for; the file takes any (default 256 256)',
+        help='size of the frames for the comparison and the count; the file takes any size '
+        '(default 256 256)',
     )
     parser.add_argument(
         '--whole',
         action='store_true',
-        help='leave the model as it is: for fusion layers and other parts that cannot be taken '
-        'apart',
+        help='export the model unchanged: for fusion layers and other parts that cannot be '
+        'simplified',
     )
     return parser.parse_args(argv)
 
@@ -72,7 +73,7 @@ def export(args: argparse.Namespace) -> None:
         with torch.no_grad():
             after = multiply_adds(deploy(model, outputs, present), frames)
         print(
-            f'multiply-adds of a frame of {size[0]}x{size[1]}: {before / 1e9:.2f} G, taken apart '
+            f'multiply-adds of a frame of {size[0]}x{size[1]}: {before / 1e9:.2f} G, simplified '
             f'{after / 1e9:.2f} G ({after / before - 1:+.1%})'
         )
     print('writing the file, and comparing', flush=True)  # most of a minute

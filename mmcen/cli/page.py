@@ -1,5 +1,5 @@
-"""Try a model in the browser, by drag and drop: `mmcen page CONFIG CHECKPOINT`, then open
-the address that it prints. Pictures stay on this machine."""
+"""Try a model in the browser by drag and drop: `mmcen page CONFIG CHECKPOINT`, then open the
+printed address. Images stay on this machine."""
 
 from __future__ import annotations
 

@@ -36,13 +36,13 @@ SHEETS = 3
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='mmcen report', description=__doc__)
-    parser.add_argument('work_dir', type=Path, help='of a training')
+    parser.add_argument('work_dir', type=Path, help='work directory of a training')
     parser.add_argument('--out', type=Path, help='default: WORK_DIR/report.html')
     return parser.parse_args(argv)
 
 
 def page(run: RunLog) -> str:
-    """The whole page."""
+    """Return the page as HTML."""
     title = html.escape(run.work_dir.resolve().name)
     body = '\n'.join(
         f'<h2 id="{name}">{heading}</h2>\n{content}'
@@ -56,7 +56,7 @@ def page(run: RunLog) -> str:
 
 
 def warning(run: RunLog) -> str:
-    """A paragraph for a run in which nothing is exchanged."""
+    """Return a warning for a run in which nothing is exchanged, or an empty string."""
     shares = [y for name, (_, y) in run.training.items() if name.startswith('exchanged/')]
     shares += [y for layers in run.exchange.values() for _, y in layers.values()]
     if not shares or any(y[-1] > 0 for y in shares):
@@ -110,7 +110,7 @@ def sections(run: RunLog) -> Iterator[tuple[str, str, str]]:
 
 
 def scores(run: RunLog) -> str:
-    """Metrics of the last validation and the best ones."""
+    """Return a table of metrics of the last and the best validation."""
     rows = [
         (name, f'{y[-1]:.2f}', f'{x[-1]:g}', f'{y.min():.2f}', f'{y.max():.2f}')
         for name, (x, y) in sorted(run.validation.items())
@@ -119,7 +119,7 @@ def scores(run: RunLog) -> str:
 
 
 def training_groups(run: RunLog) -> dict[str, dict[str, Series]]:
-    """Panels: losses, exchanged shares and their budget, churn, the ensemble's scores, rates."""
+    """Return panels: losses, exchanged shares, budget, churn, ensemble scores, learning rates."""
     found = run.training
     chosen = {
         'loss': [n for n in found if n == 'loss' or '.loss' in n or n.startswith('loss')],
@@ -132,17 +132,17 @@ def training_groups(run: RunLog) -> dict[str, dict[str, Series]]:
 
 
 def validation_groups(run: RunLog) -> dict[str, dict[str, Series]]:
-    """Panels: each metric with its ensemble and streams."""
+    """Return a panel for each metric, with ensemble and streams."""
     groups: dict[str, dict[str, Series]] = {}
     for name, series in sorted(run.validation.items()):
-        if len(series[0]) < 2:  # a point is no curve
+        if len(series[0]) < 2:  # a single point makes no curve
             continue
         groups.setdefault(name.rsplit('/', 1)[-1], {})[name] = series
     return groups
 
 
 def classes(run: RunLog) -> str:
-    """IoU of each class, of each stream."""
+    """Return a table of the IoU of each class and stream."""
     found = run.classes
     if not found:
         return ''
@@ -154,7 +154,7 @@ def classes(run: RunLog) -> str:
 
 
 def pictures(run: RunLog) -> str:
-    """The last sheets, newest first."""
+    """Return the last sheets, newest first."""
     return ''.join(
         f'<p>{path.name}</p>{picture(path.read_bytes(), path.name)}'
         for path in reversed(run.sheets[-SHEETS:])

@@ -1,4 +1,4 @@
-"""Official archives and the pictures in them; every fault names its file."""
+"""Read official archives and the images in them; every error names the file."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from PIL import Image
 
 
 class Archive:
-    """Files of an official archive, as it was downloaded or extracted; many threads may read.
+    """Files of an official archive, downloaded or extracted; several threads can read it.
 
     Args:
-        folder: where it is.
-        name: its top folder. Files are named from there.
-        zipped: file name of the archive; it goes before the folder, which may be part of it.
+        folder: Folder of the archive.
+        name: Top folder in the archive; names of files are relative to it.
+        zipped: File name of the archive. It takes precedence over the extracted folder, which may
+            be incomplete.
 
     Raises:
-        ValueError: neither is there, or the archive is damaged.
+        ValueError: If neither exists, or the archive is damaged.
     """
 
     def __init__(self, folder: Path, name: str, zipped: str) -> None:
@@ -47,7 +48,7 @@ class Archive:
         return self.prefix + file in self.names
 
     def files(self, pattern: str) -> list[str]:
-        """Files that match a pattern as ``train/*/*.png``, sorted."""
+        """Return the files that match a pattern such as ``train/*/*.png``, sorted."""
         if self.zip is None:
             found = (path.relative_to(self.place) for path in self.place.glob(pattern))
         else:
@@ -58,7 +59,7 @@ class Archive:
         return sorted(path.as_posix() for path in found)
 
     def check(self, files: Iterable[str]) -> None:
-        """Refuse an archive without some of the files."""
+        """Reject an archive in which a file is missing."""
         missing = [file for file in files if file not in self]
         if missing:
             raise ValueError(
@@ -78,19 +79,19 @@ class Archive:
 
 
 def decode(data: bytes, name: str, dtype: str, channels: tuple[int, ...] = ()) -> np.ndarray:
-    """Decode a picture whole, and hold its type against the official one.
+    """Decode an image completely, and compare its type with the official one.
 
     Args:
-        data: bytes of the file.
-        name: of the file, for errors.
-        dtype: of its values.
+        data: Bytes of the file.
+        name: Name of the file, for errors.
+        dtype: Official type of the values.
         channels: ``(3,)`` for colour, ``()`` for one channel.
 
     Returns:
         (H, W) or (H, W, 3).
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:  # raises where OpenCV fills up with grey
+        with Image.open(io.BytesIO(data)) as image:  # raises where OpenCV would fill with grey
             picture = np.array(image)
     except (OSError, ValueError, SyntaxError, struct.error) as error:
         raise ValueError(f'{name} cannot be read ({error}): fetch it again') from error
@@ -105,7 +106,7 @@ def decode(data: bytes, name: str, dtype: str, channels: tuple[int, ...] = ()) -
 
 
 def check_sizes(frame: str, sizes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse a frame whose pictures do not cover each other."""
+    """Reject a frame whose images differ in size."""
     if len(set(sizes.values())) > 1:
         raise ValueError(
             f'the pictures of frame {frame} differ in size (height, width), {sizes}: fetch it again'

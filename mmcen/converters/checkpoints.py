@@ -1,4 +1,4 @@
-"""What converters of official checkpoints share: files, complaints, streams."""
+"""Shared parts of the converters of official checkpoints."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,11 +14,11 @@ from .common import command_parser
 
 
 def read(path: Path) -> Any:
-    """What torch.save wrote, tensors and numbers alone.
+    """Read a file of torch.save, with tensors and numbers only.
 
     Raises:
-        OSError: if the file cannot be opened.
-        ValueError: if it is no checkpoint.
+        OSError: If the file cannot be opened.
+        ValueError: If it is not a checkpoint.
     """
     # the official code saves its best score as a numpy scalar, which mmcen has declared safe
     with path.open('rb') as file:
@@ -29,26 +29,26 @@ def read(path: Path) -> Any:
 
 
 def is_state_dict(value: Any) -> bool:
-    """Whether it maps names to tensors."""
+    """Whether a value maps names to tensors."""
     return isinstance(value, Mapping) and all(isinstance(v, Tensor) for v in value.values())
 
 
 def outline(value: Any) -> Any:
-    """The first names of a mapping, or the type, for errors."""
+    """Return the first names of a mapping, or the type of a value, for errors."""
     return [*value][:3] if isinstance(value, Mapping) else type(value).__name__
 
 
 def save(checkpoint: dict[str, Any], path: Path) -> None:
-    """Write a file whole or not at all."""
+    """Write a checkpoint atomically."""
     with whole_file(path) as part:
         torch.save(checkpoint, part)
 
 
 def join_streams(tensors: dict[str, Tensor]) -> Tensor:
-    """One tensor of the model from those of the streams, stream-major: (T*M*C,).
+    """Join tensors of the streams to one of the model, stream-major: (T*M*C,).
 
     Raises:
-        ValueError: the streams differ in shape.
+        ValueError: If the streams differ in shape.
     """
     first, *others = tensors.values()
     if any(other.shape != first.shape for other in others):
@@ -59,12 +59,12 @@ def join_streams(tensors: dict[str, Tensor]) -> Tensor:
 
 
 def count(names: Iterable[str], pattern: str) -> int:
-    """One more than the highest index among the names that start with the pattern."""
+    """Return one more than the highest index in the names that match a pattern."""
     return 1 + max((int(m[1]) for name in names if (m := re.match(pattern, name))), default=-1)
 
 
 def complain(what: str, names: list[str]) -> None:
-    """Raise ValueError if there are names."""
+    """Raise ValueError if the list of names is not empty."""
     if names:
         more = f' and {len(names) - 3} more' if len(names) > 3 else ''
         raise ValueError(f'{what}: {", ".join(names[:3])}{more}')
@@ -80,8 +80,8 @@ def convert(
 
     Args:
         name: Name of the converter.
-        about: Text of its help.
-        convert_file: Turns a file into a state dict, facts about it to store, and a few words.
+        about: Description in ``--help``.
+        convert_file: Function that converts a file to a state dict, facts to store, and a summary.
         argv: Arguments of the command line.
     """
     parser = command_parser(name, about)

@@ -1,19 +1,19 @@
-"""Cityscapes with disparity: the official archives to the folder that CityscapesRGBDDataset reads.
+"""Convert the official Cityscapes archives to the folder that CityscapesRGBDDataset reads.
 
-Takes from FOLDER, as downloaded (NAME_trainvaltest.zip) or extracted (NAME/),
+Reads from FOLDER, downloaded (NAME_trainvaltest.zip) or extracted (NAME/),
 
     leftImg8bit   colour
     disparity     disparity, 16 bit, (value - 1) / 256 pixels, 0 is invalid
     gtFine        labels 0..33 in *_labelIds.png
 
-of 2,975 frames to train and 500 to validate, and writes, by the name of a frame,
+with 2,975 training and 500 validation frames, and writes, named by the frame,
 
     OUT/rgb/aachen_000000_000019.png         colour, the archive's own file
     OUT/disparity/aachen_000000_000019.png   16 bit, value / 256 pixels, 0 is invalid
     OUT/masks/aachen_000000_000019.png       the 19 classes, trainIds 0..18, 255 is void
     OUT/splits/train.txt                     and val.txt: names of frames
 
-It may be interrupted at any time: run the same command again and it goes on where it stopped.
+It can be interrupted at any time; the same command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SUFFIXES = {
     'disparity': '_disparity.png',
     'gtFine': '_gtFine_labelIds.png',
 }
-MAX_DISPARITY = 128  # pixels: as far as the official stereo searches
+MAX_DISPARITY = 128  # pixels; limit of the official stereo algorithm
 LABELS = 34
 # labels of the classes 0..18, from cityscapesscripts/helpers/labels.py
 CLASS_LABELS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -46,8 +46,8 @@ TRAIN_IDS[list(CLASS_LABELS)] = range(len(CLASS_LABELS))
 
 
 @dataclass(frozen=True)
-class Job:
-    """What one frame's conversion has to know."""
+class CityscapesJob:
+    """Facts that the conversion of a frame needs."""
 
     archives: Mapping[str, Archive]
     stems: Mapping[str, str]  # train/aachen/aachen_000000_000019 by name of the frame
@@ -55,21 +55,21 @@ class Job:
     target: Target
 
     def pictures(self, name: str) -> Iterator[tuple[str, bytes]]:
-        """File names and contents of a frame, by the order of SUFFIXES."""
+        """Yield file names and contents of a frame, in the order of SUFFIXES."""
         for part, archive in self.archives.items():
             file = self.stems[name] + SUFFIXES[part]
             yield f'{part}/{file}', archive.read(file)
 
 
 def list_frames(colour: Archive, split: str) -> dict[str, str]:
-    """Where each frame of a split is, by its name."""
+    """Return the path of each frame of a split, by its name."""
     suffix = SUFFIXES['leftImg8bit']
     stems = [file.removesuffix(suffix) for file in colour.files(f'{split}/*/*{suffix}')]
     return {PurePosixPath(stem).name: stem for stem in stems}
 
 
 def check_values(disparity: np.ndarray, label: np.ndarray, name: str) -> None:
-    """Refuse what is no official disparity, or no official label."""
+    """Reject values that official disparities or labels do not have."""
     if disparity.max() > 1 + 256 * MAX_DISPARITY:
         raise ValueError(
             f'frame {name} has a disparity of {(int(disparity.max()) - 1) / 256:g} pixels, but the '
@@ -82,7 +82,7 @@ def check_values(disparity: np.ndarray, label: np.ndarray, name: str) -> None:
         )
 
 
-def convert_frame(job: Job, name: str) -> None:
+def convert_frame(job: CityscapesJob, name: str) -> None:
     """Check one frame and write its three files."""
     (file, colour), (of_disparity, data), (of_label, mask) = job.pictures(name)
     rgb = decode(colour, file, 'uint8', (3,))
@@ -97,10 +97,10 @@ def convert_frame(job: Job, name: str) -> None:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = converter_parser('cityscapes', __doc__, 'data/cityscapes_rgbd', COUNTS)
-    parser.add_argument('folder', type=Path, metavar='FOLDER', help='where the archives are')
+    parser.add_argument('folder', type=Path, metavar='FOLDER', help='folder of the archives')
     parser.add_argument(
         '--expect-size', nargs=2, type=int, default=(1024, 2048), metavar=('H', 'W'),
-        help='of the frames, default: %(default)s',
+        help='size of the frames, default: %(default)s',
     )  # fmt: skip
     return parse(parser, argv)
 
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     target = Target(args.out, dict.fromkeys(('rgb', 'disparity', 'masks'), '.png'))
     size = tuple(args.expect_size)
     source = {'set': 'Cityscapes', 'size': size}
-    work = partial(convert_frame, Job(archives, every, size, target))
+    work = partial(convert_frame, CityscapesJob(archives, every, size, target))
     target.fill(source, splits, work, args, console)
 
 

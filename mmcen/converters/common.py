@@ -1,4 +1,4 @@
-"""What dataset converters share: options, the folder they write, progress."""
+"""Shared parts of dataset converters: options, the output folder, progress."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def converter_parser(
 
     Args:
         name: Name of the converter.
-        doc: First part of ``--help``.
-        out: default of ``--out``.
-        counts: frames of the official split, by its name.
+        doc: Description in ``--help``.
+        out: Default of ``--out``.
+        counts: Number of frames of each official split.
     """
     parser = command_parser(name, doc)
     add = parser.add_argument
@@ -58,27 +58,27 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> Namespace:
 
 
 def expected(args: Namespace, counts: Mapping[str, int]) -> dict[str, int]:
-    """Frames that each split must have, by the command line."""
+    """Return the number of frames that each split must have, by the command line."""
     return {split: getattr(args, f'expect_{split}') for split in counts}
 
 
 def check_counts(source: Any, splits: Mapping[str, Sequence], expected: Mapping[str, int]) -> None:
-    """Refuse a split that has not the official number of frames."""
+    """Reject a split without the official number of frames."""
     for name, frames in splits.items():
         if len(frames) != expected[name]:
             raise ValueError(
                 f'{source} has {len(frames)} frames to {name}, but the official split has '
-                f'{expected[name]}: take the official archive, or say --expect-{name}'
+                f'{expected[name]}: use the official archive, or give --expect-{name}'
             )
 
 
 @dataclass(frozen=True)
 class Target:
-    """The folder that a converter writes: a file of each frame in each folder, and the splits.
+    """Output folder of a converter: each subfolder has a file of each frame, and there are splits.
 
     Args:
-        out: the folder.
-        suffixes: of the files, by folder.
+        out: Path of the folder.
+        suffixes: Suffix of the files in each subfolder.
     """
 
     out: Path
@@ -88,7 +88,7 @@ class Target:
         return [self.out / folder / f'{frame}{suffix}' for folder, suffix in self.suffixes.items()]
 
     def finished(self, frame: str) -> bool:
-        """Whether all files are written, which is whether they exist: they appear in one step."""
+        """Whether all files are written, i.e. exist, because they are written atomically."""
         return all(path.exists() and path.stat().st_size for path in self.files(frame))
 
     def write(self, frame: str, *contents: bytes) -> None:
@@ -103,15 +103,15 @@ class Target:
         args: Namespace,
         console: Console,
     ) -> None:
-        """Convert what is not finished, then write the splits.
+        """Convert unfinished frames, then write the splits.
 
         Args:
-            source: what tells it from others.
-            splits: names of frames.
-            work: converts a frame.
-            args: ``workers``, threads; they serve, because most of the time goes into encoding.
-                ``overwrite``.
-            console: where to tell of it.
+            source: Facts that identify the source.
+            splits: Names of the frames of each split.
+            work: Function that converts a frame.
+            args: Command line with ``workers`` and ``overwrite``. Workers are threads, because
+                most of the time is spent on encoding.
+            console: Console for messages.
         """
         make_folders(self.out, (*self.suffixes, 'splits'))
         *_, last = self.suffixes  # a frame without its last file is not finished
@@ -122,7 +122,7 @@ class Target:
             if len(left) < len(frames):
                 console.print(f'{len(frames) - len(left)} frames are finished already')
             run_all(ThreadPoolExecutor(args.workers), work, left, console)
-            for name, of_split in splits.items():  # last, because they say that the set is whole
+            for name, of_split in splits.items():  # last: they mark the set as complete
                 write(self.out / 'splits' / f'{name}.txt', ''.join(f'{f}\n' for f in of_split))
         counts = ', '.join(f'{len(of_split)} {name}' for name, of_split in splits.items())
         console.print(f'{len(frames)} frames ({counts}) in {self.out}')
@@ -137,21 +137,22 @@ def made_from(
     others: Sequence[Path] = (),
     option: str = '--out',
 ) -> Iterator[dict[str, Any]]:
-    """Note in ``source.json`` what a folder is made from; refuse to mix two sources in it.
+    """Record the source of a folder in ``source.json``; reject a folder of another source.
 
-    Until the end the note says that an overwriting is under way, so that the same command goes on
-    with it after a stop.
+    While files are overwritten the record says so, so that the same command continues after an
+    interruption.
 
     Args:
-        out: the folder.
-        source: what tells it from others.
-        made: files in it that must be of this source. ``overwrite`` removes them.
-        overwrite: make them anew.
-        others: files that it removes as well, and that may be of another source.
-        option: which names the folder, for errors.
+        out: Path of the folder.
+        source: Facts that identify the source.
+        made: Existing files that must be of this source; ``overwrite`` removes them.
+        overwrite: Whether to make all files again.
+        others: Further files that ``overwrite`` removes.
+        option: Option that names the folder, for errors.
 
     Yields:
-        The note; results may be added to it. It has those of an earlier run that made ``made``.
+        The record, to which results can be added. It has those of the earlier run that made
+        ``made``.
     """
     path = out / 'source.json'
     now = json.loads(json.dumps(source))
@@ -167,7 +168,7 @@ def made_from(
     elif made and not same:
         raise ValueError(
             f'{out} was made from another source or in another way '
-            f'({json.dumps(known) if known else "who knows"}, now {json.dumps(now)}): choose '
+            f'({json.dumps(known) if known else "unknown"}, now {json.dumps(now)}): choose '
             f'another {option}, or --overwrite'
         )
     else:
@@ -179,7 +180,7 @@ def made_from(
 
 
 def lists_in(out: Path) -> list[Path]:
-    """The lists of frames that a converter has written."""
+    """Return the lists of frames that a converter has written."""
     return sorted((out / 'splits').glob('*.txt'))
 
 
@@ -194,8 +195,10 @@ def make_folders(out: Path, names: Iterable[str]) -> None:
 def run_all(
     pool: Executor, work: Callable[[Any], Any], frames: Sequence[Any], console: Console
 ) -> list[Any]:
-    """Do the work on all frames with a progress bar, and return what it gives; Ctrl-C finishes
-    those that are begun."""
+    """Work on all frames with a progress bar, and return the results.
+
+    Ctrl-C finishes the current frames.
+    """
     columns = ('[progress.description]{task.description}', BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console) as progress, pool:
         task = progress.add_task('frames', total=len(frames))

@@ -1,14 +1,14 @@
-"""Any RGB-D set to image domains in Taskonomy's folders, which TaskonomyDataset reads.
+"""Derive image domains of any RGB-D set, in the folders that TaskonomyDataset reads.
 
-Writes, for frame p = 1, 2, ... in the order of the file names over all splits,
+Writes, for frame p = 1, 2, ... in the order of the file names of all splits,
 
     OUT/{domain}/point_{p}_view_0_domain_{domain}.png
     OUT/splits/{split}.txt    names of frames, point_{p}_view_0
-    OUT/source.json           what it was made from
+    OUT/source.json           source, size and camera
 
-rgb, depth and classes are the set's own. Normals, curvature, occlusion edges and shading follow
-from the depth, texture edges from the colour. It may be interrupted at any time: run the same
-command again and it goes on where it stopped.
+rgb, depth and classes are those of the set. Normals, curvature, occlusion edges and shading are
+computed from depth, texture edges from colour. It can be interrupted at any time; the same command
+continues where it stopped.
 
 Examples:
     mmcen convert-data derive-domains --data-root data/nyudv2 --size 256 256
@@ -47,13 +47,13 @@ DERIVED = (
 )  # fmt: skip
 NYU_CAMERA = (518.8579, 519.4696, 325.5824, 253.7362)  # of its toolbox: colour, 640x480
 PIPELINE = [{'type': 'LoadModalities'}, {'type': 'LoadLabel', 'optional': True}]
-EDGE = 0.05  # weaker depth steps are noise: a step of NYUv2's 8 bits is 5 % at 0.8 m
+EDGE = 0.05  # weaker depth edges are noise: a step of NYUv2's 8 bits is 5 % at 0.8 m
 SHEET_ROWS = 6
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One frame of the source: its number in OUT, split, and place in the split's data set."""
+class SourceFrame:
+    """One frame of the source: its number in OUT, its split, and its index in the split."""
 
     number: int
     split: str
@@ -65,8 +65,8 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What deriving a frame has to know; goes to every worker."""
+class DeriveJob:
+    """Facts that deriving a frame needs; every worker gets them."""
 
     sources: dict[str, dict]  # config of the data set by split
     out: Path
@@ -75,11 +75,11 @@ class Job:
     camera: tuple[float, ...]  # fx, fy, cx, cy
     camera_size: tuple[int, int]  # (W, H) that they are for
 
-    def path(self, domain: str, frame: Frame) -> Path:
+    def path(self, domain: str, frame: SourceFrame) -> Path:
         return self.out / domain / f'{frame.name}_domain_{domain}.png'
 
-    def finished(self, frame: Frame) -> bool:
-        """Whether all its files exist; they appear in one step, so they are whole then."""
+    def finished(self, frame: SourceFrame) -> bool:
+        """Whether all files of a frame exist; they are written atomically."""
         return all(self.path(domain, frame).exists() for domain in self.domains)
 
 
@@ -87,26 +87,26 @@ def resize(picture: np.ndarray, size: tuple[int, int], interpolation: int) -> np
     return cv2.resize(picture, size[::-1], interpolation=interpolation)
 
 
-def derive(job: Job, sample: dict, step: float) -> dict[str, np.ndarray]:
+def derive(job: DeriveJob, sample: dict, step: float) -> dict[str, np.ndarray]:
     """All wanted domains of a sample in physical units, (H, W, C) each.
 
     Args:
-        job: names them, size and camera.
-        sample: rgb uint8, depth in metres, perhaps ``gt_seg_map``.
-        step: of the depth's quantisation, in metres.
+        job: Facts with domains, size and camera.
+        sample: Sample with rgb uint8, depth in metres, and optionally ``gt_seg_map``.
+        step: Step of the depth's quantisation, in metres.
     """
     rgb, depth = sample['modalities']['rgb'], sample['modalities']['depth'][..., 0]
     size = job.size or depth.shape
     shrinks = size[0] * size[1] < depth.size
     rgb = resize(rgb, size, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    depth = resize(depth, size, cv2.INTER_NEAREST_EXACT)  # a mean over a border is no depth
+    depth = resize(depth, size, cv2.INTER_NEAREST_EXACT)  # a mean over an edge is not a depth
     camera = domains.camera_matrix(job.camera, job.camera_size, *size)
-    # Stored depth comes in stairs: 4 cm each in NYUv2 as 8 bits, where slanted walls are frontal
-    # strips of 30 to 80 of 640 pixels. Their derivatives would be stripes all over the picture.
+    # Stored depth has steps, 4 cm in NYUv2 with 8 bits, so that slanted walls are flat strips of
+    # 30 to 80 of 640 pixels. Their derivatives would be stripes.
     smooth = domains.smooth_depth(depth, step)
     normals = domains.normals_from_depth(smooth, camera, radius=2)
 
-    def curvature() -> np.ndarray:  # a second derivative wants a larger window
+    def curvature() -> np.ndarray:  # a second derivative needs a larger window
         wide = domains.normals_from_depth(smooth, camera, radius=4)
         return domains.principal_curvature(wide, domains.backproject(smooth, camera))
 
@@ -126,19 +126,19 @@ def derive(job: Job, sample: dict, step: float) -> dict[str, np.ndarray]:
 
 
 def depth_step(info: dict) -> float:
-    """Metres of one stored unit of the frame's depth; 0 where it is stored in floating point."""
+    """Return metres of one stored unit of a frame's depth; 0 for floating point."""
     dtype = read_array(info['modality_paths']['depth']).dtype
     return info['modality_info']['depth'].metres(dtype.name) if dtype.kind in 'ui' else 0.0
 
 
 class Worker:
-    """What a process keeps between frames: the data sets of the splits."""
+    """State of a process between frames: the data sets of the splits."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: DeriveJob) -> None:
         self.job = job
         self.datasets = open_sources(job.sources)
 
-    def __call__(self, frame: Frame) -> None:
+    def __call__(self, frame: SourceFrame) -> None:
         """Derive one frame and write its files."""
         dataset = self.datasets[frame.split]
         step = depth_step(dataset.get_data_info(frame.index))
@@ -149,11 +149,11 @@ class Worker:
 
 
 def open_sources(sources: dict[str, dict]) -> dict[str, MultiModalSegDataset]:
-    """Build the data sets, and refuse what domains cannot be derived from."""
+    """Build the data sets, and reject those from which domains cannot be derived."""
     init_default_scope('mmseg')
     datasets = {}
     for split, cfg in sources.items():
-        # mmseg asks for classes in test mode, which a set without labels has not
+        # mmseg needs classes in test mode, which a set without labels does not have
         dataset = DATASETS.build({**cfg, 'pipeline': PIPELINE, 'test_mode': False})
         if not isinstance(dataset, MultiModalSegDataset):
             raise ValueError(
@@ -170,37 +170,37 @@ def open_sources(sources: dict[str, dict]) -> dict[str, MultiModalSegDataset]:
     return datasets
 
 
-_worker: Worker | None = None  # of this process: initializer and task share nothing else
+_worker: Worker | None = None  # of this process, shared by initializer and task
 
 
-def start_worker(job: Job) -> None:
+def start_worker(job: DeriveJob) -> None:
     global _worker
     _worker = Worker(job)
 
 
-def work(frame: Frame) -> None:
+def work(frame: SourceFrame) -> None:
     if _worker is None:
         raise RuntimeError('work runs in processes that start_worker has prepared')
     _worker(frame)
 
 
-def list_frames(datasets: dict[str, MultiModalSegDataset]) -> list[Frame]:
-    """All frames, numbered by their file names: the number of one depends on no option."""
+def list_frames(datasets: dict[str, MultiModalSegDataset]) -> list[SourceFrame]:
+    """Return all frames, numbered by their file names, independently of options."""
     found = [
         (dataset.get_data_info(i)['img_path'], split, i)
         for split, dataset in datasets.items()
         for i in range(len(dataset))
     ]
-    return [Frame(number, split, i) for number, (_, split, i) in enumerate(sorted(found), 1)]
+    return [SourceFrame(number, split, i) for number, (_, split, i) in enumerate(sorted(found), 1)]
 
 
-def first_of_each(frames: Sequence[Frame], limit: int | None) -> list[Frame]:
-    """The first frames of each split, in the split's own order."""
+def first_of_each(frames: Sequence[SourceFrame], limit: int | None) -> list[SourceFrame]:
+    """Return the first frames of each split, in its order."""
     return [frame for frame in frames if limit is None or frame.index < limit]
 
 
-def prepare_out(job: Job) -> None:
-    """Make the folders; refuse to mix frames of two sources, sizes or cameras in them."""
+def prepare_out(job: DeriveJob) -> None:
+    """Make the folders; reject folders of another source, size or camera."""
     make_folders(job.out, (*job.domains, 'splits'))
     note = job.out / 'source.json'
     camera = {'camera': job.camera, 'camera_size': job.camera_size}
@@ -213,9 +213,9 @@ def prepare_out(job: Job) -> None:
     write(note, now.encode())
 
 
-def write_sheet(job: Job, frames: Sequence[Frame], path: Path) -> None:
-    """A picture of some frames by all domains, as they are on disk."""
-    from ..visualization.sheet import draw_sheet  # matplotlib, for this alone
+def write_sheet(job: DeriveJob, frames: Sequence[SourceFrame], path: Path) -> None:
+    """Draw some frames in all domains, as stored."""
+    from ..visualization.sheet import draw_sheet  # matplotlib is only needed here
 
     chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, SHEET_ROWS).astype(int))]
     palette = np.array(colour_map(256)[1:])
@@ -233,26 +233,28 @@ def write_sheet(job: Job, frames: Sequence[Frame], path: Path) -> None:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser('derive-domains', __doc__)
     source = parser.add_mutually_exclusive_group()
-    source.add_argument('--data-root', help='of NYUv2 (default: where NYUv2Dataset looks for it)')
-    source.add_argument(
-        '--config', help='another set: the data sets of its train, val and test dataloaders'
-    )
+    source.add_argument('--data-root', help='folder of NYUv2 (default: that of NYUv2Dataset)')
+    source.add_argument('--config', help='another set: config with train, val and test dataloaders')
     parser.add_argument('--out', type=Path, help='default: data/nyuv2_domains')
     parser.add_argument(
-        '--domains', nargs='+', choices=DERIVED, metavar='DOMAIN', help=f'of {", ".join(DERIVED)}'
+        '--domains',
+        nargs='+',
+        choices=DERIVED,
+        metavar='DOMAIN',
+        help=f'some of {", ".join(DERIVED)}',
     )
     parser.add_argument('--size', nargs=2, type=int, metavar=('H', 'W'), help='default: as stored')
     parser.add_argument(
         '--intrinsics', nargs=4, type=float, default=NYU_CAMERA, metavar=('FX', 'FY', 'CX', 'CY'),
-        help="of the camera, in pixels; default: NYUv2's",
+        help="intrinsics of the camera in pixels; default: NYUv2's",
     )  # fmt: skip
     parser.add_argument(
         '--intrinsics-size', nargs=2, type=int, default=(640, 480), metavar=('W', 'H'),
-        help='size that they are for, default: %(default)s; they are scaled to that of the frames',
+        help='size for which they hold, default: %(default)s; they are scaled to the frames',
     )  # fmt: skip
     parser.add_argument('--limit', type=int, help='only the first frames of each split')
     parser.add_argument('--workers', type=int, default=os.cpu_count() or 1, help='processes')
-    parser.add_argument('--sheet', type=Path, help='also draw some frames by all domains: a PNG')
+    parser.add_argument('--sheet', type=Path, help='PNG file: also draw some frames in all domains')
     args = parser.parse_args(argv)
     for name in ('workers', 'limit'):
         if (value := getattr(args, name)) is not None and value < 1:
@@ -260,12 +262,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     if min(*(args.size or (8, 8)), *args.intrinsics_size) < 8:
         parser.error('--size and --intrinsics-size are at least 8 each way')
     if args.config and not args.out:
-        parser.error('--config wants --out, too: say where its domains go')
+        parser.error('--config needs --out: give the folder of the domains')
     return args
 
 
 def read_sources(args: argparse.Namespace) -> dict[str, dict]:
-    """Config of the data set by split."""
+    """Return the config of the data set of each split."""
     if not args.config:
         where = {'type': 'NYUv2Dataset', 'data_root': args.data_root}
         return {split: {**where, 'split': split} for split in ('train', 'test')}
@@ -289,7 +291,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     wanted = args.domains or [name for name in DERIVED if labelled or name != CLASSES]
     if CLASSES in wanted and not labelled:
         raise ValueError(f'{CLASSES} is wanted, but the set has no labels: leave it out')
-    job = Job(
+    job = DeriveJob(
         sources,
         args.out or Path('data/nyuv2_domains'),
         tuple(dict.fromkeys(wanted)),
@@ -303,7 +305,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if len(left) < len(frames):
         console.print(f'{len(frames) - len(left)} frames are finished already')
     run_in_processes(work, left, args.workers, console, start_worker, (job,))
-    for split in sources:  # last, because they say that the set is whole
+    for split in sources:  # last: they mark the set as complete
         lines = [f'{frame.name}\n' for frame in frames if frame.split == split]
         write(job.out / 'splits' / f'{split}.txt', ''.join(lines).encode())
     console.print(f'{len(frames)} frames of {len(job.domains)} domains in {job.out}')

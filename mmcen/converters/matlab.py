@@ -1,4 +1,4 @@
-"""Files of MATLAB; one that is missing or damaged is named."""
+"""Read files of MATLAB; errors name missing and damaged files."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ except ImportError as missing:
 
 
 def read_mat(path: Path, keys: Sequence[str], data: bytes | None = None) -> dict[str, np.ndarray]:
-    """A file of MATLAB 5 with all of ``keys``.
+    """Read a file of MATLAB 5 that has all ``keys``.
 
     Args:
-        path: of the file.
-        keys: names of arrays.
-        data: what stands in it, where it is part of an archive.
+        path: Path of the file.
+        keys: Names of arrays.
+        data: Content of the file, if it is part of an archive.
     """
     if data is None and not path.is_file():
-        raise ValueError(f'{path} is missing: put it there, or name its place (see --help)')
+        raise ValueError(f'{path} is missing: put it there, or give its path (see --help)')
     try:
         content = loadmat(path if data is None else io.BytesIO(data))
-    except Exception as error:  # scipy raises what its parser stumbles over
+    except Exception as error:  # scipy raises many types for damaged files
         raise ValueError(f'{path} cannot be read ({error}): fetch it again') from error
     for key in keys:
         if key not in content:
@@ -38,12 +38,12 @@ def read_mat(path: Path, keys: Sequence[str], data: bytes | None = None) -> dict
 
 @contextmanager
 def open_mat73(path: Path, part: str = '', data: bytes | None = None) -> Iterator[h5py.File]:
-    """A file of MATLAB 7.3, which is HDF5: arrays are transposed there.
+    """Open a file of MATLAB 7.3, which is HDF5 with transposed arrays.
 
     Args:
-        path: of the file.
-        part: what is read of it, for errors.
-        data: what stands in it, where it is part of an archive.
+        path: Path of the file.
+        part: Name of the part that is read, for errors.
+        data: Content of the file, if it is part of an archive.
     """
     if data is None and not path.is_file():
         raise ValueError(f'{path} is missing: download {path.name} first')

@@ -1,6 +1,6 @@
-"""NYU Depth v2: the official archives to the folder that NYUv2Dataset reads.
+"""Convert the official archives of NYU Depth v2 to the folder that NYUv2Dataset reads.
 
-Takes nyu_depth_v2_labeled.mat (HDF5, 1449 frames), splits.mat (795 to train, 654 to test) and
+Reads nyu_depth_v2_labeled.mat (HDF5, 1449 frames), splits.mat (795 to train, 654 to test) and
 classMapping40.mat (894 raw labels to 40 classes; Gupta et al., 2013), and writes
 
     OUT/rgb/000001.png     colour, 8 bit, lossless
@@ -8,7 +8,7 @@ classMapping40.mat (894 raw labels to 40 classes; Gupta et al., 2013), and write
     OUT/masks/000001.png   classes 1..40, 0 is void
     OUT/splits/train.txt   and test.txt: names of frames
 
-It may be interrupted at any time: run the same command again and it goes on where it stopped.
+It can be interrupted at any time; the same command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from .common import Target, check_counts, converter_parser, expected, parse
 from .matlab import open_mat73, read_mat
 
 DEPTHS = {'filled': 'depths', 'raw': 'rawDepths'}
-MAX_DEPTH = 10.0  # metres: the official data is cut there
+MAX_DEPTH = 10.0  # metres; the official data is clipped there
 CLASSES = 40
 COUNTS = {'train': 795, 'test': 654}
 
 
 @dataclass(frozen=True)
-class Job:
-    """What one frame's conversion has to know."""
+class NYUv2Job:
+    """Facts that the conversion of a frame needs."""
 
     mat: Path
     target: Target
@@ -43,7 +43,7 @@ class Job:
 
 
 def read_splits(path: Path, counts: Mapping[str, int]) -> dict[str, list[str]]:
-    """Names of frames by split, checked against the expected counts and each other."""
+    """Return the names of frames of each split, after a check of counts and overlaps."""
     content = read_mat(path, ('trainNdxs', 'testNdxs'))
     splits = {name: sorted(int(n) for n in content[f'{name}Ndxs'].ravel()) for name in counts}
     check_counts(path, splits, counts)
@@ -58,15 +58,15 @@ def read_splits(path: Path, counts: Mapping[str, int]) -> dict[str, list[str]]:
 
 
 def read_mapping(path: Path) -> np.ndarray:
-    """Class of each raw label, (1 + raw labels,) uint8 with void first."""
+    """Return the class of each raw label, (1 + raw labels,) uint8, void first."""
     classes = read_mat(path, ('mapClass',))['mapClass'].ravel()
     if not classes.size or classes.min() < 1 or classes.max() > CLASSES:
         raise ValueError(f'{path}: mapClass is not within 1..{CLASSES}: take classMapping40.mat')
     return np.concatenate([[0], classes]).astype(np.uint8)
 
 
-def check_source(job: Job, frames: int) -> None:
-    """Hold names, types and shapes of the big file against the official layout."""
+def check_source(job: NYUv2Job, frames: int) -> None:
+    """Compare names, types and shapes of the archive with the official layout."""
     layout = {'images': ('u', 4), job.depths: ('f', 3), 'labels': ('u', 3)}
     with open_mat73(job.mat) as source:
         missing = [name for name in layout if name not in source]
@@ -84,15 +84,15 @@ def check_source(job: Job, frames: int) -> None:
             )
 
 
-def convert_frame(job: Job, name: str) -> None:
+def convert_frame(job: NYUv2Job, name: str) -> None:
     """Check one frame and write its three files."""
     frame = int(name)
     with open_mat73(job.mat, f'frame {frame}') as source:
-        # MATLAB counts columns first: width before height.
+        # MATLAB is column-major: width before height
         colour = source['images'][frame - 1].transpose(2, 1, 0)  # (H, W, 3)
         depth = source[job.depths][frame - 1].T  # (H, W)
         label = source['labels'][frame - 1].T  # (H, W)
-    if not (depth.min() >= 0 and depth.max() <= MAX_DEPTH):  # so that NaN is refused, too
+    if not (depth.min() >= 0 and depth.max() <= MAX_DEPTH):  # also rejects NaN
         raise ValueError(
             f'{job.mat}: frame {frame} has depths {depth.min():g}..{depth.max():g}, but they are '
             f'metres within 0..{MAX_DEPTH:g}: download it again'
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     splits = read_splits(args.splits or args.mat.with_name('splits.mat'), expected(args, COUNTS))
     class_of = read_mapping(args.mapping or args.mat.with_name('classMapping40.mat'))
     target = Target(args.out, dict.fromkeys(('rgb', 'depth', 'masks'), '.png'))
-    job = Job(args.mat, target, DEPTHS[args.depth], class_of)
+    job = NYUv2Job(args.mat, target, DEPTHS[args.depth], class_of)
     check_source(job, sum(map(len, splits.values())))
     source = {'bytes': args.mat.stat().st_size, 'depth': job.depths}
     target.fill(source, splits, partial(convert_frame, job), args, console)

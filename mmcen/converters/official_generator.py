@@ -5,10 +5,10 @@
 The official file is a state dict. The result is for a ``CENTranslator`` of one task and as many
 inputs as the file has streams. With ``region='all'`` in ``norm_cfg``, as in
 configs/cen/taskonomy_shade-texture_to_rgb_official.py, the converted model gives the official
-outputs; with ``test_cfg=dict(dropout=True)`` it is noisy at test as the official one.
+outputs; with ``test_cfg=dict(dropout=True)`` it uses dropout at test as the official one does.
 
-Left out: the norms of the outermost and innermost layers, which the official forward never calls,
-and running statistics, which it never reads.
+Two kinds of tensors are left out: norms of the outermost and innermost layers, which the official
+forward never calls, and running statistics, which it never reads.
 """
 
 import re
@@ -30,13 +30,13 @@ def convert(official: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
     """Rename and join the tensors of an official generator.
 
     Args:
-        official: its state dict, with or without DataParallel's prefix.
+        official: Official state dict, with or without DataParallel's prefix.
 
     Returns:
         State dict for ``CENTranslator``, and the number of streams.
 
     Raises:
-        ValueError: naming the first tensors that are missing, unknown or of differing shapes.
+        ValueError: If tensors are missing, unknown or of different shapes; the first are named.
     """
     official = {name.removeprefix('module.'): value for name, value in official.items()}
     streams = checkpoints.count(official, r'conv2\.insnorm_conv\.insnorm_(\d+)\.')
@@ -59,7 +59,7 @@ def convert(official: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
 
 
 def tensor_names(streams: int) -> dict[str, list[str]]:
-    """Ours to the official tensors it is made of, one for each stream in a norm."""
+    """Map our names to those of the official tensors, one for each stream in a norm."""
     names = {'ensemble.alpha': ['alpha']}
     parts = (('down', 'conv', range(1, LAYERS - 1)), ('up', 'deconv', range(LAYERS - 1)))
     for ours, theirs, normed in parts:
@@ -76,11 +76,11 @@ def tensor_names(streams: int) -> dict[str, list[str]]:
 
 
 def load(path: Path) -> Mapping[str, Tensor]:
-    """The official state dict in a file.
+    """Read the official state dict in a file.
 
     Raises:
-        OSError: if the file cannot be opened.
-        ValueError: if it is no state dict of an official generator.
+        OSError: If the file cannot be opened.
+        ValueError: If it is not a state dict of an official generator.
     """
     state = checkpoints.read(path)
     if not checkpoints.is_state_dict(state):

@@ -4,10 +4,10 @@
 
 The official file is ``{'segmenter': state_dict}``; its names may start with DataParallel's
 ``module.``. The result is for a ``CENEncoderDecoder`` of ``CENResNet`` and ``RefineNetHead``;
-depth, streams, classes and widths are read off the tensors. With ``region='all'`` in ``norm_cfg``
-the converted model gives the official outputs.
+depth, streams, classes and widths are inferred from the tensors. With ``region='all'`` in
+``norm_cfg`` the converted model gives the official outputs.
 
-Strict in both directions: every official tensor is used, and every tensor of the model is filled.
+The conversion is strict: every official tensor is used, and every tensor of the model is set.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ HEAD_MODULES = {
 
 
 class Architecture(NamedTuple):
-    """What the official tensors say of their network."""
+    """Architecture of an official network."""
 
     depth: int
     streams: int
@@ -61,13 +61,13 @@ def convert(official: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Architec
     """Rename and join the tensors of an official segmenter.
 
     Args:
-        official: its state dict, with or without DataParallel's prefix.
+        official: Official state dict, with or without DataParallel's prefix.
 
     Returns:
         State dict for ``CENEncoderDecoder``, and the architecture.
 
     Raises:
-        ValueError: naming the first tensors that are missing, unknown or of a wrong shape.
+        ValueError: If tensors are missing, unknown or of a wrong shape; the first are named.
     """
     official = {name.removeprefix('module.'): value for name, value in official.items()}
     arch = read_architecture(official)
@@ -90,10 +90,10 @@ def convert(official: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Architec
 
 
 def read_architecture(official: Mapping[str, Tensor]) -> Architecture:
-    """Depth and sizes from names and shapes.
+    """Infer depth and sizes from names and shapes.
 
     Raises:
-        ValueError: if the tensors that tell them are missing, or fit no ResNet.
+        ValueError: If the necessary tensors are missing, or fit no ResNet.
     """
     anchors = ('conv1.module.weight', 'bn1.bn_0.weight', 'clf_conv.module.weight')
     checkpoints.complain(
@@ -114,7 +114,7 @@ def read_architecture(official: Mapping[str, Tensor]) -> Architecture:
 
 
 def target_shapes(arch: Architecture) -> dict[str, torch.Size]:
-    """Names and shapes of the model's tensors; takes no memory."""
+    """Return names and shapes of the model's tensors, without allocating them."""
     with torch.device('meta'):
         backbone = CENResNet(arch.depth, stem_channels=arch.width, base_channels=arch.width)
         convert_network(backbone, modalities=arch.streams, exchange=None)
@@ -129,7 +129,7 @@ def target_shapes(arch: Architecture) -> dict[str, torch.Size]:
 
 
 def official_names(name: str, streams: int) -> list[str]:
-    """Official tensors that make up one of ours: one per stream for a norm's, else one."""
+    """Return the official tensors of one of ours: one for each stream in a norm, else one."""
     if name == 'ensemble.alpha':
         return ['alpha']
     part, path = name.split('.', 1)
@@ -146,16 +146,16 @@ def _join(name: str, tensors: dict[str, Tensor]) -> Tensor:
     if name == 'ensemble.alpha':
         return tensors['alpha'].unsqueeze(0)  # (T, M)
     if name.endswith('num_batches_tracked'):
-        return torch.stack([*tensors.values()]).amax()  # streams step together, one count is left
+        return torch.stack([*tensors.values()]).amax()  # the streams share one count
     return checkpoints.join_streams(tensors)
 
 
 def load(path: Path) -> Mapping[str, Tensor]:
-    """The official state dict in a file.
+    """Read the official state dict in a file.
 
     Raises:
-        OSError: if the file cannot be opened.
-        ValueError: if it is no checkpoint, or not one of the official segmenter.
+        OSError: If the file cannot be opened.
+        ValueError: If it is not a checkpoint of the official segmenter.
     """
     checkpoint = checkpoints.read(path)
     state = checkpoint.get('segmenter') if isinstance(checkpoint, Mapping) else None

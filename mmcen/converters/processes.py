@@ -1,4 +1,4 @@
-"""Work on frames in processes that behave: they stop with their parent, and Ctrl-C is its alone."""
+"""Work on frames in processes that stop with their parent; only the parent handles Ctrl-C."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ def run_in_processes(
     start: Callable[..., None] | None = None,
     arguments: tuple = (),
 ) -> list[Any]:
-    """Do the work on all frames with a progress bar, and return what it gives.
+    """Work on all frames in processes with a progress bar, and return the results.
 
     Args:
-        work: a function of a module, so that processes find it.
-        frames: what it is given, one by one.
-        workers: processes.
-        console: where the bar is.
-        start: is called in every process first, with ``arguments``.
-        arguments: of ``start``.
+        work: Function of one frame; it must be global in a module.
+        frames: Arguments of ``work``.
+        workers: Number of processes.
+        console: Console for the progress bar.
+        start: Function that every process calls first, with ``arguments``.
+        arguments: Arguments of ``start``.
 
     Raises:
-        ValueError: a process died.
+        ValueError: If a process died.
     """
     threads = cv2.getNumThreads()
-    # Before the fork: a child that ends OpenCV's threads waits forever for those of its parent.
+    # Before the fork: a child that stops OpenCV's threads would wait forever for its parent's.
     cv2.setNumThreads(1)
     pool = ProcessPoolExecutor(workers, initializer=_start, initargs=(start, arguments))
     try:
         return run_all(pool, work, frames, console)
     except BrokenProcessPool as error:
         raise ValueError(
-            'a worker died, perhaps for want of memory: run again with fewer --workers'
+            'a worker died, perhaps out of memory: run again with fewer --workers'
         ) from error
     finally:
         cv2.setNumThreads(threads)
 
 
 def _start(start: Callable[..., None] | None, arguments: tuple) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     if start is not None:
@@ -61,7 +61,7 @@ def _start(start: Callable[..., None] | None, arguments: tuple) -> None:
 
 
 def _leave_with_parent() -> None:
-    """A parent that is killed cannot tell its workers to stop."""
+    """Exit when the parent ends: a killed parent cannot stop its workers."""
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
     os._exit(1)

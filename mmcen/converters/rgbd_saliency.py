@@ -1,19 +1,19 @@
-"""Pseudo labels of NJUD, NLPR, STERE and DUTLF-Depth: what stands out, without any annotation.
+"""Write pseudo labels of NJUD, NLPR, STERE and DUTLF-Depth, without any annotation.
 
-Takes the sets as they are distributed, below one folder,
+Reads the sets as they are distributed, below one folder,
 
-    ROOT/NJU2K_TRAIN/RGB/*.jpg       and depth/, GT/; NJU2K_TEST, NLPR_TRAIN, NLPR_TEST, STERE alike
-    ROOT/DUT-RGBD/train_data/        train_images/, train_depth/, train_masks/; test_data alike
+    ROOT/NJU2K_TRAIN/RGB/*.jpg       and depth/, GT/; same for NJU2K_TEST, NLPR_*, STERE
+    ROOT/DUT-RGBD/train_data/        train_images/, train_depth/, train_masks/; same for test_data
 
-counts their frames, checks that colour, depth and masks (where they are) fit together, and writes
-for every frame
+counts their frames, checks that colour, depth and existing masks have the same size, and writes for
+every frame
 
     ROOT/NJU2K_TRAIN/pseudo/000001_left.png    8 bit, 255 is salient
 
-with a note of how it was made. Masks only serve to tell how good the labels are. Copies of the sets
-differ in which depth is near, so a sample of these frames, and of all test sets that are there, is
-looked at first; a set that seems turned round ends it, unless --near says how it is. It may be
-interrupted at any time: run the same command again and it goes on where it stopped.
+and a record of how it was made. Masks are only used to measure the labels. Copies of the sets
+differ in which depth values are near, so a sample of these frames, and of all existing test sets,
+is examined first. A set that seems inverted is an error, unless --near states its direction. It can
+be interrupted at any time; the same command continues where it stopped.
 
 Examples:
     mmcen convert-data saliency --sets njud nlpr
@@ -46,19 +46,22 @@ from ..saliency import NEAR
 from .common import command_parser, made_from, make_folders
 from .processes import run_in_processes
 
-LOOK = 50  # frames that are looked at to find out whether depth is turned round
-DOUBT = 0.35  # of them have something near in the middle: usually most have
+LOOK = 50  # number of frames that are examined for inverted depth
+DOUBT = 0.35  # smallest plausible share of frames whose middle is near
 
 
 def load(info: dict) -> dict:
-    """Colour and relative depth of a frame, and its mask if it has one."""
+    """Load colour and relative depth of a frame, and its mask if it has one."""
     sample = RelativeDepth()(LoadModalities()(dict(info)))
     return LoadMask()(sample) if 'seg_map_path' in info else sample
 
 
 def make_label(info: dict) -> float | None:
-    """Check a frame and write its label to ``info['out']``, if it is not there; its mean absolute
-    error, 0..1, where there is a mask."""
+    """Check a frame and write its label to ``info['out']``, unless it exists.
+
+    Returns:
+        Mean absolute error of the label, 0..1; None without a mask.
+    """
     sample, out = load(info), Path(info['out'])
     make = LoadPseudoLabel(key='label')
     if not out.exists():
@@ -71,7 +74,7 @@ def make_label(info: dict) -> float | None:
 
 
 def middle_is_near(info: dict) -> bool:
-    """Whether the middle of a frame is nearer than its outer quarter, in the mean."""
+    """Whether the middle of a frame is nearer on average than its outer quarter."""
     depth = load(info)['modalities']['depth'][..., 0]
     height, width = depth.shape
     inside = np.zeros(depth.shape, bool)
@@ -80,7 +83,7 @@ def middle_is_near(info: dict) -> bool:
 
 
 def check_direction(name: str, split: str, args: argparse.Namespace, console: Console) -> None:
-    """Refuse a set whose depth seems to be turned round, unless --near says which way it is."""
+    """Reject a set whose depth seems inverted, unless --near states its direction."""
     dataset = SaliencyDataset(
         name, split, data_root=args.data_root, masks=False, near=args.near.get(name), count=0
     )
@@ -92,14 +95,14 @@ def check_direction(name: str, split: str, args: argparse.Namespace, console: Co
     doubt = f'{name}, {split}: the middle is farther than the rest in {1 - share:.0%} of frames'
     if name not in args.near:
         raise ValueError(
-            f"{doubt}: if this copy's depth is turned round, say --near {name}={other}, and near="
-            f'{other!r} in the config, too; if not, say --near {name}={dataset.near}'
+            f"{doubt}: if this copy's depth is inverted, give --near {name}={other}, and near="
+            f'{other!r} in the config, too; if not, give --near {name}={dataset.near}'
         )
     console.print(f'warning: {doubt}; --near {name}={dataset.near} may be wrong')
 
 
 def is_there(name: str, args: argparse.Namespace) -> bool:
-    """Whether the test frames of a set are there."""
+    """Whether the test frames of a set exist."""
     return Path(args.data_root, SETS[name].part('rgb', 'test')).is_dir()
 
 
@@ -132,7 +135,7 @@ def convert(name: str, args: argparse.Namespace, console: Console) -> None:
 
 
 def direction(text: str) -> tuple[str, str]:
-    """A set and which depth is near in it, of ``SET=low`` or ``SET=high``."""
+    """Parse ``SET=low`` or ``SET=high``: a set and its near depth values."""
     name, _, near = text.partition('=')
     if name not in SETS or near not in NEAR:
         raise argparse.ArgumentTypeError(f'{text!r} is not SET=low or SET=high, of {list(SETS)}')
@@ -148,9 +151,9 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     add('--pseudo', default='pseudo', help='name of the folder of labels, default: %(default)s')
     add(
         '--near', nargs='+', type=direction, default=(), metavar='SET=low|high',
-        help='which stored depth is near in your copy of a set',
+        help='which stored depth values are near in your copy of a set',
     )  # fmt: skip
-    add('--expect', type=int, help='frames of each set (default: as the official ones)')
+    add('--expect', type=int, help='frames of each set (default: the official numbers)')
     add('--workers', type=int, default=min(8, os.cpu_count() or 1), help='processes')
     add('--overwrite', action='store_true', help='make finished labels again')
     args = parser.parse_args(argv)

@@ -1,27 +1,26 @@
-"""SUN RGB-D: the official archive and toolbox to the folder that SUNRGBDDataset reads.
+"""Convert the official SUN RGB-D archive and toolbox to the folder that SUNRGBDDataset reads.
 
-Takes from FOLDER
+Reads from FOLDER
 
     SUNRGBD.zip              10,335 frames of four kinds of camera
-    SUNRGBDtoolbox.zip       of which it reads
+    SUNRGBDtoolbox.zip       toolbox with
         SUNRGBDtoolbox/Metadata/SUNRGBDMeta.mat            which frame is in which folder
         SUNRGBDtoolbox/Metadata/SUNRGBD2Dseg.mat           label maps (HDF5)
         SUNRGBDtoolbox/traintestSUNRGBD/allsplit.mat       5,285 frames to train, 5,050 to test
 
-or SUNRGBD/ and SUNRGBDtoolbox/, where they are extracted,
+or the extracted folders SUNRGBD/ and SUNRGBDtoolbox/,
 
-and writes, by the toolbox's number of a frame,
+and writes, named by the toolbox's number of a frame,
 
     OUT/rgb/000001.jpg     colour, the archive's own file
     OUT/depth/000001.png   depth, 16 bit, millimetres
     OUT/masks/000001.png   classes 1..37, 0 is void
     OUT/splits/train.txt   and test.txt: names of frames
 
-Depth is stored there with its bits rotated by three, metres = ((d >> 3) | (d << 13)) / 1000 on 16
-bits. Here it is millimetres, and no more than 8 m: farther is 8 m, as in the toolbox's
-read3dPoints.m.
+The archive stores depth with its bits rotated by three, metres = ((d >> 3) | (d << 13)) / 1000 in
+16 bits. The converter writes millimetres, clipped at 8 m as in the toolbox's read3dPoints.m.
 
-It may be interrupted at any time: run the same command again and it goes on where it stopped.
+It can be interrupted at any time; the same command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -43,13 +42,13 @@ COUNTS = {'train': 5285, 'test': 5050}
 CLASSES = 37
 DEPTHS = {'filled': 'depth_bfx', 'raw': 'depth'}
 MAX_DEPTH = 8000  # millimetres
-FAR = 16384  # millimetres: no camera of the set sees farther
+FAR = 16384  # millimetres; no camera of the set measures more
 LABELS = 'SUNRGBD2Dseg/seglabel'
 
 
 @dataclass(frozen=True)
 class Files:
-    """Where the archive has a frame, from its top folder."""
+    """Paths of a frame in the archive, relative to its top folder."""
 
     folder: str  # as allsplit.mat names it
     colour: str
@@ -69,8 +68,8 @@ class Mat:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What one frame's conversion has to know."""
+class SUNRGBDJob:
+    """Facts that the conversion of a frame needs."""
 
     archive: Archive
     labels: Mat
@@ -79,17 +78,17 @@ class Job:
 
 
 def text(cell: np.ndarray) -> str:
-    """What stands in a cell of MATLAB."""
+    """Return the text in a cell of MATLAB."""
     return str(np.ravel(cell)[0]) if np.size(cell) else ''
 
 
 def in_archive(path: str) -> str:
-    """A path of the authors' disk, /n/fs/sun3d/data/SUNRGBD/..., from the archive's top folder."""
+    """Make a path of the authors' disk, /n/fs/sun3d/data/SUNRGBD/..., relative to the archive."""
     return str(PurePosixPath(path.partition('SUNRGBD/')[2]))
 
 
 def read_frames(mat: Mat, depths: str) -> dict[str, Files]:
-    """Every frame's files, by its number in the toolbox, 000001 and so on."""
+    """Return the files of every frame by its number in the toolbox, 000001 and so on."""
     meta = read_mat(mat.path, ('SUNRGBDMeta',), mat.data)['SUNRGBDMeta'].ravel()
     fields = ('rgbpath', 'depthname')
     missing = [field for field in fields if field not in (meta.dtype.names or ())]
@@ -111,7 +110,7 @@ def read_frames(mat: Mat, depths: str) -> dict[str, Files]:
 def read_splits(
     mat: Mat, frames: Mapping[str, Files], counts: Mapping[str, int]
 ) -> dict[str, list[str]]:
-    """Names of frames by split, checked against the expected counts and each other."""
+    """Return the names of frames of each split, after a check of counts and overlaps."""
     content = read_mat(mat.path, [f'all{split}' for split in counts], mat.data)
     folders = {
         split: {in_archive(text(cell)) for cell in content[f'all{split}'].ravel()}
@@ -131,7 +130,7 @@ def read_splits(
 
 
 def check_labels(mat: Mat, frames: int) -> None:
-    """Hold the number of label maps against the number of frames."""
+    """Compare the number of label maps with the number of frames."""
     with open_mat73(mat.path, data=mat.data) as source:
         shape = source[LABELS].shape if LABELS in source else None
     if shape is None:
@@ -144,11 +143,11 @@ def check_labels(mat: Mat, frames: int) -> None:
 
 
 def read_label(mat: Mat, frame: int) -> np.ndarray:
-    """The label map of frame 1, 2, ...: (H, W) uint8, 0 is void."""
+    """Read the label map of frame 1, 2, ...: (H, W) uint8, 0 is void."""
     with open_mat73(mat.path, f'frame {frame}', mat.data) as source:
         labels = source[LABELS]  # references, in a row or a column
         reference = labels[np.unravel_index(frame - 1, labels.shape)]
-        label = source[reference][:].T  # MATLAB counts columns first
+        label = source[reference][:].T  # MATLAB is column-major
     if label.min() < 0 or label.max() > CLASSES or np.any(label % 1):
         raise ValueError(
             f'{mat.path}: frame {frame} has labels {label.min():g}..{label.max():g}, but they are '
@@ -158,22 +157,22 @@ def read_label(mat: Mat, frame: int) -> np.ndarray:
 
 
 def to_millimetres(stored: np.ndarray, name: str) -> np.ndarray:
-    """Undo the rotation by three bits, and cut at 8 m.
+    """Undo the rotation by three bits, and clip at 8 m.
 
     Args:
-        stored: (H, W) uint16, as the archive has it.
-        name: of the file, for errors.
+        stored: Depth of the archive, (H, W) uint16.
+        name: Name of the file, for errors.
     """
     depth = (stored >> 3) | (stored << 13)
     if np.count_nonzero(depth > FAR) > np.count_nonzero(depth) / 2:
         raise ValueError(
-            f'{name} is farther than {FAR / 1000:.0f} m in most of its pixels, so it is not stored '
-            'as the official archive does, rotated by three bits: fetch it again'
+            f'{name} has more than {FAR / 1000:.0f} m in most of its pixels, so its bits are not '
+            'rotated by three as in the official archive: fetch it again'
         )
     return np.minimum(depth, MAX_DEPTH)
 
 
-def convert_frame(job: Job, name: str) -> None:
+def convert_frame(job: SUNRGBDJob, name: str) -> None:
     """Check one frame and write its three files."""
     files = job.files[name]
     colour = job.archive.read(files.colour)
@@ -188,8 +187,8 @@ def convert_frame(job: Job, name: str) -> None:
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = converter_parser('sunrgbd', __doc__, 'data/sunrgbd', COUNTS)
-    parser.add_argument('folder', type=Path, metavar='FOLDER', help='where the archives are')
-    parser.add_argument('--toolbox', type=Path, help='where the toolbox is (default: FOLDER)')
+    parser.add_argument('folder', type=Path, metavar='FOLDER', help='folder of the archives')
+    parser.add_argument('--toolbox', type=Path, help='folder of the toolbox (default: FOLDER)')
     parser.add_argument(
         '--depth', choices=DEPTHS, default='filled', help='holes filled (default), or as measured'
     )
@@ -208,7 +207,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     archive.check(path for files in frames.values() for path in (files.colour, files.depth))
     target = Target(args.out, {'rgb': '.jpg', 'depth': '.png', 'masks': '.png'})
     source = {'set': 'SUN RGB-D', 'bytes': len(labels.data), 'depth': DEPTHS[args.depth]}
-    work = partial(convert_frame, Job(archive, labels, frames, target))
+    work = partial(convert_frame, SUNRGBDJob(archive, labels, frames, target))
     target.fill(source, splits, work, args, console)
 
 

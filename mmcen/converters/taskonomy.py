@@ -1,6 +1,6 @@
-"""Taskonomy, extracted, to the lists of frames and the folders that TaskonomyDataset reads.
+"""Draw lists of frames from extracted Taskonomy files, and link the files for TaskonomyDataset.
 
-Finds the frames in any of the layouts that Taskonomy comes in,
+Finds the frames in any layout of Taskonomy,
 
     SOURCE/{domain}/point_{p}_view_{v}_domain_{domain}.png       the official sample set
     SOURCE/{building}/{domain}/point_...                         tars of one building together
@@ -9,22 +9,23 @@ Finds the frames in any of the layouts that Taskonomy comes in,
     SOURCE/{domain}/{building}/point_...                         as TaskonomyDataset reads it
     SOURCE/{domain}/taskonomy/{building}/point_...               the omnidata tools
 
-draws, of the frames that have all domains, the paper's 1,000 to train and 500 to validate, and
-15,000 to train (its appendix), of which the 1,000 are part, checks all of their files, and writes
+draws the paper's 1,000 training and 500 validation frames, and 15,000 training frames (its
+appendix, which include the 1,000), from the frames that have all domains, checks all their files,
+and writes
 
     OUT/splits/train.txt, val.txt, train_15000.txt   and test.txt, if there is a split of buildings
-    OUT/{domain}/{building}/point_...                links to the files (none where they are there)
-    OUT/source.json                                  seed, domains and numbers that it was drawn by
+    OUT/{domain}/{building}/point_...                links to the files, unless they are there
+    OUT/source.json                                  seed, domains and numbers of the draw
 
-Frames are drawn in the order of a hash of the seed and their names: everybody who has the same
-files and seed has the same lists. Some official files are damaged: their frames give way to the
-next ones, and source.json says which they are. The list of 15,000 is left out where there are not
-as many, as in the sample set of one building, about 9,460 frames.
+Frames are drawn in the order of a hash of the seed and their names, so the same files and seed give
+the same lists. Some official files are damaged: their frames are replaced by the next ones, and
+listed in source.json. There is no list of 15,000 if there are fewer frames, as in the sample set of
+one building, about 9,460 frames.
 
-With --split-csv, buildings belong where the official train_val_test_*.csv (columns id, train, val,
-test) has them. Without, no building has frames in two lists; nor has a point, where there is but
-one building. The paper's own lists were not published. It may be interrupted at any time: run the
-same command again.
+With --split-csv, the official train_val_test_*.csv (columns id, train, val, test) assigns buildings
+to splits. Without it, no building has frames in two lists; with a single building, no point has.
+The paper's own lists were not published. It can be interrupted at any time; the same command
+continues.
 
 Examples:
     mmcen convert-data taskonomy downloads --split-csv train_val_test_tiny.csv
@@ -50,7 +51,7 @@ from ..modalities import ModalitySpec
 from .common import command_parser, lists_in, made_from, make_folders, run_all
 from .taskonomy_frames import (
     COLUMNS,
-    Frame,
+    TaskonomyFrame,
     divide,
     domains_there,
     find_file,
@@ -62,41 +63,45 @@ from .taskonomy_frames import (
 
 
 @dataclass(frozen=True)
-class Job:
-    """What checking and linking a frame has to know."""
+class TaskonomyJob:
+    """Facts that checking and linking a frame needs."""
 
     out: Path
     folders: dict[str, dict[str, Path]]  # by domain, by building
 
-    def link(self, domain: str, frame: Frame) -> Path:
-        """Where TaskonomyDataset looks for it."""
+    def link(self, domain: str, frame: TaskonomyFrame) -> Path:
+        """Return the path of a file for TaskonomyDataset."""
         return self.out / domain / f'{frame.name}_domain_{domain}.png'
 
-    def finished(self, frame: Frame) -> bool:
-        """Whether a former run has checked it, which is whether all of its links are there."""
+    def finished(self, frame: TaskonomyFrame) -> bool:
+        """Whether an earlier run has checked the frame, i.e. all its links exist."""
         links = [self.link(domain, frame) for domain in self.folders]
         return all(link.is_symlink() and link.exists() for link in links)
 
 
-def make_pools(frames: Sequence[Frame], args: argparse.Namespace) -> dict[str, list[Frame]]:
-    """The frames that each split may be drawn from."""
+def make_pools(
+    frames: Sequence[TaskonomyFrame], args: argparse.Namespace
+) -> dict[str, list[TaskonomyFrame]]:
+    """Return the frames from which each split is drawn."""
     if args.split_csv is None:
         return divide(frames, args.val, args.seed)
     splits = read_split(args.split_csv)
-    pools: dict[str, list[Frame]] = {name: [] for name in COLUMNS}
+    pools: dict[str, list[TaskonomyFrame]] = {name: [] for name in COLUMNS}
     for frame in frames:
         if frame.building in splits:
             pools[splits[frame.building]].append(frame)
     if not any(pools.values()):
-        raise ValueError(f'{args.split_csv} knows none of the buildings in {args.source}')
+        raise ValueError(f'{args.split_csv} has none of the buildings in {args.source}')
     return pools
 
 
 def draw(
-    pools: dict[str, list[Frame]], args: argparse.Namespace
-) -> tuple[dict[str, list[Frame]], list[str]]:
-    """The lists by file name, and what to say of those that are left out: the paper's tables are
-    made without them."""
+    pools: dict[str, list[TaskonomyFrame]], args: argparse.Namespace
+) -> tuple[dict[str, list[TaskonomyFrame]], list[str]]:
+    """Return the lists by file name, and messages about missing lists.
+
+    The paper's tables do not need the missing ones.
+    """
     wanted = {
         'train': ('train', args.train),
         'val': ('val', args.val),
@@ -110,16 +115,16 @@ def draw(
             lists[name] = [by_name[key] for key in shuffled(by_name, args.seed)[:count]]
         elif name in ('train', 'val'):
             raise ValueError(
-                f'{name} is to have {count} frames, but {args.source} has {len(by_name)} for it: '
-                f'fetch more buildings, or say --{name}'
+                f'{name} needs {count} frames, but {args.source} has {len(by_name)} for it: '
+                f'fetch more buildings, or give --{name}'
             )
         elif count:
             left_out.append(f'no {name}.txt: there are {len(by_name)} frames of {count}')
     return lists, left_out
 
 
-def place(job: Job, frame: Frame) -> str:
-    """Read a frame's files as in training and link them, or say what is wrong with them."""
+def place(job: TaskonomyJob, frame: TaskonomyFrame) -> str:
+    """Read a frame's files as in training and link them; return an error, or ''."""
     files = {domain: find_file(folders, domain, frame) for domain, folders in job.folders.items()}
     info = {name: ModalitySpec(name, **TaskonomyDataset.MODALITIES[name]) for name in files}
     paths = {domain: str(file) for domain, file in files.items()}
@@ -133,21 +138,21 @@ def place(job: Job, frame: Frame) -> str:
 
 
 def draw_and_place(
-    job: Job,
-    frames: Sequence[Frame],
+    job: TaskonomyJob,
+    frames: Sequence[TaskonomyFrame],
     bad: dict[str, str],
     args: argparse.Namespace,
     console: Console,
-) -> dict[str, list[Frame]]:
+) -> dict[str, list[TaskonomyFrame]]:
     """The lists, of frames that are checked and linked. In the official tars some files are
     damaged: their frames give way to the next ones of the order.
 
     Args:
-        job: what to check.
-        frames: that there are.
-        bad: what is wrong with frames, by their names; grows.
-        args: the command line.
-        console: where to tell of it.
+        job: Facts for checking.
+        frames: All frames.
+        bad: Errors by name of the frame; new ones are added.
+        args: Command line.
+        console: Console for messages.
     """
     while True:
         good = [frame for frame in frames if frame.name not in bad]
@@ -163,7 +168,7 @@ def draw_and_place(
             break
         bad |= new
         console.print(
-            f'{len(new)} of them give way to others, the first: {next(iter(new.values()))}'
+            f'{len(new)} of them are replaced by others, the first: {next(iter(new.values()))}'
         )
     for line in left_out:
         console.print(line)
@@ -171,7 +176,7 @@ def draw_and_place(
 
 
 def make_link(link: Path, file: Path) -> None:
-    """A relative symbolic link, in one step; none if the file is there, itself or linked."""
+    """Make a relative symbolic link atomically, unless the file or a link exists."""
     if link.exists() and link.samefile(file):
         return
     if link.exists() and not link.is_symlink():
@@ -183,8 +188,8 @@ def make_link(link: Path, file: Path) -> None:
     os.replace(part, link)
 
 
-def links_in(job: Job) -> list[Path]:
-    """Links in the folder that are not the source's own."""
+def links_in(job: TaskonomyJob) -> list[Path]:
+    """Return the links in the folder that are not part of the source."""
     own = {folder.resolve() for of in job.folders.values() for folder in of.values()}
     links = (path for domain in job.folders for path in (job.out / domain).rglob('*.png'))
     return [path for path in links if path.is_symlink() and path.parent.resolve() not in own]
@@ -193,19 +198,19 @@ def links_in(job: Job) -> list[Path]:
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = command_parser('taskonomy', __doc__)
     add = parser.add_argument
-    add('source', type=Path, help='folder of what was extracted')
+    add('source', type=Path, help='folder of the extracted files')
     add('--out', type=Path, default=Path('data/taskonomy'), help='default: %(default)s')
     add('--split-csv', type=Path, help='official train_val_test_*.csv')
     add(
         '--domains', nargs='+', choices=ENCODINGS, metavar='DOMAIN',
-        help=f'that a frame must have, of {", ".join(ENCODINGS)}; default: those that are there',
+        help=f'domains that a frame must have, of {", ".join(ENCODINGS)}; default: all found',
     )  # fmt: skip
     add('--seed', type=int, default=0, help='default: %(default)s')
     counts = {'train': 1000, 'val': 500, 'test': 500, 'large': 15000}
     for name, count in counts.items():
-        add(f'--{name}', type=int, default=count, help='frames, default: %(default)s')
+        add(f'--{name}', type=int, default=count, help='number of frames, default: %(default)s')
     add('--workers', type=int, default=min(8, os.cpu_count() or 1))
-    add('--overwrite', action='store_true', help='draw and check again what is there')
+    add('--overwrite', action='store_true', help='draw and check existing lists again')
     args = parser.parse_args(argv)
     for name, least in {'train': 1, 'val': 1, 'test': 0, 'large': 0, 'workers': 1}.items():
         if getattr(args, name) < least:
@@ -215,7 +220,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(args: argparse.Namespace, console: Console) -> None:
     names = list(dict.fromkeys(args.domains or domains_there(args.source)))
-    job = Job(args.out, {name: find_folders(args.source, name) for name in names})
+    job = TaskonomyJob(args.out, {name: find_folders(args.source, name) for name in names})
     there = find_frames(job.folders)
     frames = sorted(set.intersection(*there.values()), key=lambda frame: frame.name)
     if any(len(of_domain) > len(frames) for of_domain in there.values()):
@@ -238,7 +243,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     with made_from(args.out, settings, lists_in(args.out), args.overwrite, links) as note:
         lists = draw_and_place(job, frames, note.setdefault('unreadable', {}), args, console)
         note['drawn'] = {name: len(of_list) for name, of_list in lists.items()}
-        for name, of_list in lists.items():  # last, because they say that the set is whole
+        for name, of_list in lists.items():  # last: they mark the set as complete
             lines = ''.join(f'{frame.name}\n' for frame in of_list)
             write(args.out / 'splits' / f'{name}.txt', lines)
     counts = ', '.join(f'{len(of_list)} {name}' for name, of_list in lists.items())

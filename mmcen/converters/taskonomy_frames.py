@@ -1,4 +1,4 @@
-"""Where Taskonomy's frames are in what was extracted, and which of them belong together."""
+"""Find Taskonomy's frames in the extracted files, and group them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..datasets.encodings import CLASSES, ENCODINGS
 
-# a later layout goes before an earlier one that finds the same building
+# a later layout takes precedence over an earlier one that finds the same building
 LAYOUTS = ('{0}', '{0}/*', '{0}/taskonomy/*', '*_{0}', '*/{0}')
 WRAPPER = 'taskonomy'
 FRAME = re.compile(r'(point_\d+_view_\d+)_domain_(\w+)\.png')
@@ -22,7 +22,7 @@ FLAGS = {'0': False, '1': True, 'false': False, 'true': True}
 
 
 @dataclass(frozen=True)
-class Frame:
+class TaskonomyFrame:
     """One frame; ``building`` is empty in a set without."""
 
     building: str
@@ -34,9 +34,9 @@ class Frame:
 
 
 def domains_there(source: Path) -> list[str]:
-    """Domains that some folder is named after."""
+    """Return the domains for which there is a folder."""
     if not source.is_dir():
-        raise ValueError(f'there is no folder {source}: name that of the extracted files')
+        raise ValueError(f'there is no folder {source}: give that of the extracted files')
     patterns = {domain: [one.format(domain) for one in LAYOUTS] for domain in ENCODINGS}
     there = [d for d in ENCODINGS if any(any(source.glob(p)) for p in patterns[d])]
     if not there:
@@ -45,7 +45,7 @@ def domains_there(source: Path) -> list[str]:
 
 
 def find_folders(source: Path, domain: str) -> dict[str, Path]:
-    """Folders of a domain's files by building."""
+    """Return the folders of a domain's files by building."""
     found = {}
     for layout in LAYOUTS:
         for folder in sorted(source.glob(layout.format(domain))):
@@ -56,23 +56,23 @@ def find_folders(source: Path, domain: str) -> dict[str, Path]:
     if not found:
         raise ValueError(
             f'{source} has no folder of {domain} in any layout of Taskonomy: see --help, or name '
-            'the domains that there are by --domains'
+            'the available domains by --domains'
         )
     return found
 
 
 def spellings(domain: str) -> list[str]:
-    """What files call a domain: that of the classes goes by two names."""
+    """Return the names of a domain in file names; that of the classes has two."""
     return [domain, domain.replace('_', '')] if domain == CLASSES else [domain]
 
 
-def find_frames(folders: dict[str, dict[str, Path]]) -> dict[str, set[Frame]]:
+def find_frames(folders: dict[str, dict[str, Path]]) -> dict[str, set[TaskonomyFrame]]:
     """Frames that there are, by domain.
 
     Args:
-        folders: by domain, by building.
+        folders: Folders by domain and building.
     """
-    frames: dict[str, set[Frame]] = {}
+    frames: dict[str, set[TaskonomyFrame]] = {}
     for domain, of_domain in folders.items():
         found = frames[domain] = set()
         names = spellings(domain)
@@ -80,30 +80,30 @@ def find_frames(folders: dict[str, dict[str, Path]]) -> dict[str, set[Frame]]:
             with os.scandir(folder) as entries:
                 files = [entry.name for entry in entries if entry.is_file()]
             matches = [match for file in files if (match := FRAME.fullmatch(file))]
-            found |= {Frame(building, match[1]) for match in matches if match[2] in names}
+            found |= {TaskonomyFrame(building, match[1]) for match in matches if match[2] in names}
     return frames
 
 
-def find_file(folders: dict[str, Path], domain: str, frame: Frame) -> Path:
-    """The frame's file of a domain."""
+def find_file(folders: dict[str, Path], domain: str, frame: TaskonomyFrame) -> Path:
+    """Return the frame's file of a domain."""
     folder = folders[frame.building]
     files = [folder / f'{frame.stem}_domain_{name}.png' for name in spellings(domain)]
     return next((file for file in files if file.is_file()), files[0])
 
 
 def read_split(path: Path) -> dict[str, str]:
-    """Split of each building, from the official csv; buildings of none are left out."""
+    """Read the split of each building from the official csv; buildings of no split are left out."""
     with path.open(newline='', encoding='utf-8-sig') as file:
         rows = list(csv.DictReader(file, skipinitialspace=True))
     if not rows or not {'id', *COLUMNS} <= set(rows[0]):
-        raise ValueError(f'{path} has not the columns id, train, val, test: take the official csv')
+        raise ValueError(f'{path} lacks a column of id, train, val, test: use the official csv')
     splits: dict[str, str] = {}
     for number, row in enumerate(rows, 2):
         flags = [FLAGS.get((row[name] or '').strip().lower()) for name in COLUMNS]
         if None in flags or sum(map(bool, flags)) > 1 or row['id'] in splits:
             raise ValueError(
-                f'{path}, line {number}: building {row["id"]!r} must stand there once, with 1 in '
-                f'one of train, val, test at the most, and has {[row[name] for name in COLUMNS]}'
+                f'{path}, line {number}: building {row["id"]!r} must be listed once, with 1 in at '
+                f'most one of train, val, test, and has {[row[name] for name in COLUMNS]}'
             )
         if any(flags):
             splits[row['id']] = COLUMNS[flags.index(True)]
@@ -111,17 +111,19 @@ def read_split(path: Path) -> dict[str, str]:
 
 
 def shuffled(names: Iterable[str], seed: int) -> list[str]:
-    """In the order of a hash: that of two names depends on no other name."""
+    """Sort names by a hash, so that the order of two names does not depend on others."""
     return sorted(names, key=lambda name: sha256(f'{seed}/{name}'.encode()).digest())
 
 
-def divide(frames: Sequence[Frame], wanted: int, seed: int) -> dict[str, list[Frame]]:
-    """Whole buildings, or points where there is but one, until ``wanted`` frames can validate."""
+def divide(
+    frames: Sequence[TaskonomyFrame], wanted: int, seed: int
+) -> dict[str, list[TaskonomyFrame]]:
+    """Divide buildings, or points of a single building; validation gets ``wanted`` frames."""
     several = len({frame.building for frame in frames}) > 1
     groups = defaultdict(list)
     for frame in frames:
         groups[frame.building if several else frame.stem.split('_view_')[0]].append(frame)
-    pools: dict[str, list[Frame]] = {'train': [], 'val': []}
+    pools: dict[str, list[TaskonomyFrame]] = {'train': [], 'val': []}
     for name in shuffled(groups, seed):
         pools['val' if len(pools['val']) < wanted else 'train'] += groups[name]
     return pools

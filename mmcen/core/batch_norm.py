@@ -22,11 +22,11 @@ def private_batch_norm(norm: Any, x: Tensor, streams: Sequence[int], channels: i
         norm: A stock batch norm with the parameters and statistics of all streams, one after the
             other.
         x: ``(S*B, C, ...)``, S the number of ``streams``.
-        streams: Places among all streams of those in the batch.
+        streams: Indices of the streams in the batch, among all streams.
         channels: C.
 
     Returns:
-        A tensor like ``x``, in its memory format, which is no view.
+        A tensor like ``x``, in its memory format. It is not a view.
     """
     if isinstance(norm, nn.SyncBatchNorm) and _is_distributed() and norm.training:
         return _synchronised(norm, x, streams, channels)
@@ -49,7 +49,7 @@ def private_batch_norm(norm: Any, x: Tensor, streams: Sequence[int], channels: i
 def private_instance_norm(norm: Any, x: Tensor, streams: Sequence[int], channels: int) -> Tensor:
     """Normalise each stream of a folded batch by its part of an instance norm of all streams.
 
-    Arguments and result as of :func:`private_batch_norm`.
+    Arguments and result are those of :func:`private_batch_norm`.
     """
     by_sample = norm.training or not norm.track_running_stats
     if torch.compiler.is_compiling():
@@ -77,7 +77,7 @@ def _is_distributed() -> bool:
 
 
 def _synchronised(norm: Any, x: Tensor, streams: Sequence[int], channels: int) -> Tensor:
-    """Statistics over all processes: one call, and one exchange of messages, for all streams."""
+    """Normalise by statistics over all processes, in one call and one message for all streams."""
     if len(streams) * channels < norm.num_features:
         raise ValueError(
             'SyncBatchNorm trains all streams together: use BatchNorm to train on a part of them'
@@ -90,8 +90,8 @@ def _synchronised(norm: Any, x: Tensor, streams: Sequence[int], channels: int) -
 class SlicedBatchNorm(torch.autograd.Function):
     """Batch norm of equal slices of the batch, each with its part of the parameters.
 
-    The stock kernels write into one result, so no stream is copied, and the result is no view: an
-    activation may work on it in place.
+    The stock kernels write into one result, so no stream is copied. The result is not a view, so
+    an in-place activation can follow.
     """
 
     @staticmethod
@@ -107,6 +107,7 @@ class SlicedBatchNorm(torch.autograd.Function):
         eps: float,
         offsets: list[int],
     ) -> Tensor:
+        """Normalise each slice; ``offsets`` are the first parameters of each slice."""
         y = torch.empty_like(x)
         # mean and inverse deviation of each slice
         stats = [weight.new_empty(2, x.shape[1] if by_batch else 0) for _ in offsets]
@@ -128,6 +129,7 @@ class SlicedBatchNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Return gradients of the input, the weight and the bias."""
         x, weight, running_mean, running_var, *stats = ctx.saved_tensors
         of_weight, of_bias = torch.zeros_like(weight), torch.zeros_like(weight)
         of_x = []
@@ -151,7 +153,7 @@ class SlicedBatchNorm(torch.autograd.Function):
 
 
 def _slices(x: Tensor, offsets: Sequence[int]) -> Iterator[tuple[slice, slice]]:
-    """Samples of each slice of the folded batch, and the place of its parameters."""
+    """Yield the samples of each slice of the folded batch and the slice of its parameters."""
     samples, channels = len(x) // len(offsets), x.shape[1]
     for i, low in enumerate(offsets):
         yield slice(i * samples, (i + 1) * samples), slice(low, low + channels)

@@ -1,4 +1,4 @@
-"""Exchange under a budget: the share of the channels is given, which ones is learned."""
+"""Exchange under a budget: the share of channels is given, the channels are learned."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ExchangeBudget:
     """Choose the channels that each stream takes from the others, as many as a budget allows.
 
     Args:
-        model: With norms whose selection is a :class:`~mmcen.core.Budget`.
+        model: Model with norms whose selection is a :class:`~mmcen.core.Budget`.
         share: Share of all C channels of a stream, on average over the layers; at most
-            1 / streams. None takes that of the norms.
+            1 / streams. None uses the share of the norms.
         criterion: Which channels go first. ``'fixed'``: evenly spread, never changed;
             ``'gamma'``: the smallest ``|gamma|`` of the layer; ``'ratio'``: the smallest
             ``|gamma|`` relative to the other streams' of the same channel; ``'movement'``: those
@@ -34,14 +34,14 @@ class ExchangeBudget:
             gradient times (others - own), in units of its noise; ``'gates'``: those with the
             highest gates, which are trained straight-through with a falling temperature.
         scope: Rank within each ``'layer'``, or over the whole ``'network'``.
-        begin, end: Parts of the training, 0..1, between which channels are chosen again. There is
-            at least one choice.
+        begin: Part of the training, 0..1, after which channels are chosen again.
+        end: Part of the training, 0..1, after which the choice stays. There is at least one choice.
         interval: Steps between two choices.
         memory: Steps over which effects are averaged.
         ramp: Share at the start, which grows linearly from ``begin`` to ``share`` at the last
             choice; None for ``share`` from the first step.
-        stay: Hysteresis: how much higher the value of a channel outside must be, in standard
-            deviations of the layer's values.
+        stay: Hysteresis: how much higher the value of a new channel must be than that of a chosen
+            one, in standard deviations of the layer's values.
         first: The choice before ``begin``: ``'fixed'``, ``'gamma'`` or ``'none'``.
         shrink: Steps in which the scaling factors of newly chosen channels, and of no others, go to
             zero before these channels are exchanged; at most ``interval``. It does not depend on
@@ -110,11 +110,11 @@ class ExchangeBudget:
         return sum(b.moved for b in budgets) / max(1, sum(int(b.chosen.sum()) for b in budgets))
 
     def start(self, iteration: int = 0, total: int = 1) -> None:
-        """Prepare the first step of a training, or of one that is resumed.
+        """Prepare the first step of a new or resumed training.
 
         Args:
-            iteration: Steps that are done.
-            total: Steps of the training.
+            iteration: Number of finished steps.
+            total: Number of steps of the training.
         """
         self._prepare(iteration, total)
         if iteration > 0:
@@ -133,7 +133,7 @@ class ExchangeBudget:
         """Return the steps, counted from 1, after which channels are chosen again.
 
         Args:
-            total: Steps of the training.
+            total: Number of steps of the training.
         """
         if self.criterion == 'fixed':
             return range(0)
@@ -143,7 +143,7 @@ class ExchangeBudget:
         return multiples or range(max(1, end), max(1, end) + 1)
 
     def share_at(self, iteration: int, total: int) -> float:
-        """Return the share that is wanted after so many steps."""
+        """Return the wanted share after a number of steps."""
         choices = self.choices(total)
         if self.first == 'none' and iteration < choices[0]:
             return 0.0
@@ -155,11 +155,11 @@ class ExchangeBudget:
 
     @torch.no_grad()
     def step(self, iteration: int, total: int) -> None:
-        """Choose again if it is time to; call it after each optimizer step.
+        """Choose channels again at the scheduled steps; call it after each optimizer step.
 
         Args:
-            iteration: Steps that are done, from 1.
-            total: Steps of the training.
+            iteration: Number of finished steps, from 1.
+            total: Number of steps of the training.
         """
         self._prepare(iteration, total)
         choices = self.choices(total)
@@ -176,8 +176,11 @@ class ExchangeBudget:
             _of(norm).choose(mask, later=self.shrink > 0)
 
     def _shrink(self, left: int) -> None:
-        """Bring new channels a step nearer to zero, of which ``left`` more follow, and exchange
-        those that have reached it."""
+        """Shrink the scaling factors of new channels by one step, and exchange those at zero.
+
+        Args:
+            left: Number of steps that follow.
+        """
         for norm in self.norms if left >= 0 else ():
             budget, gamma = _of(norm), norm.gamma()
             if left < self.shrink:
@@ -186,7 +189,7 @@ class ExchangeBudget:
                 budget.exchange_leaving()
 
     def _prepare(self, iteration: int, total: int) -> None:
-        """Tell the norms what share is wanted, and whether to measure effects in the next step."""
+        """Set the wanted share of the norms, and whether they measure effects in the next step."""
         watches = self.criterion in ('movement', 'gates') and iteration <= self.end * total
         cooling = COLDEST ** min(1.0, iteration / max(1.0, self.end * total))
         for norm in self.norms:
@@ -195,7 +198,7 @@ class ExchangeBudget:
             _of(norm).memory = self.memory if watches else None
 
     def _values(self, norm: ExchangeNorm) -> Tensor:
-        """Values of the channels, (T, M, C); the highest are exchanged."""
+        """Return a value for each channel, (T, M, C); the highest ones are exchanged."""
         gamma = norm.gamma().detach().abs()
         if self.criterion == 'gamma':
             values = -gamma
@@ -215,7 +218,7 @@ class ExchangeBudget:
 def _best(
     values: Sequence[Tensor], norms: Sequence[ExchangeNorm], share: float, across: bool
 ) -> list[Tensor]:
-    """Masks of the channels with the highest values, ``share`` of all channels of each stream."""
+    """Return masks of the channels with the highest values, ``share`` of each stream's channels."""
     if not across:
         pairs = zip(values, norms, strict=True)
         return [top_channels(value, norm.exchangeable, share) for value, norm in pairs]
@@ -226,7 +229,7 @@ def _best(
 
 
 def _over_processes(value: Tensor) -> Tensor:
-    """The sum over all processes, as a copy."""
+    """Return the sum over all processes, as a copy."""
     value = value.clone()
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(value)
@@ -241,5 +244,5 @@ def _common_share(norms: Sequence[ExchangeNorm]) -> float:
 
 
 def _of(norm: ExchangeNorm) -> Any:
-    """The Budget of a norm."""
+    """Return the Budget of a norm."""
     return norm.selection

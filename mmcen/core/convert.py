@@ -1,4 +1,4 @@
-"""Make any network multi-stream: private norms everywhere, exchange where a rule says so."""
+"""Make any network multi-stream: private norms everywhere, exchange by a rule."""
 
 from __future__ import annotations
 
@@ -38,33 +38,35 @@ def convert(
 
     Args:
         network: Any network whose norms are batch, instance, group, layer or RMS norms.
-        modalities: M.
-        tasks: T.
+        modalities: Number of modalities M.
+        tasks: Number of tasks T.
         exchange: Which norms exchange. ``'spatial'``: those behind a convolution with a kernel
             above 1 (the paper). ``'depthwise'``: those behind a depthwise convolution.
             ``'norm'``: all norms inside a residual branch (transformers, as in TokenFusion).
             ``'every'``: all norms. A callable takes the name of a norm, the norm and the layer
             whose output it takes, or None. None: no norm exchanges.
         axis: Streams exchange along ``'modalities'`` or ``'tasks'``.
-        private: Names of parts that streams do not share, such as ``['stem']``: a copy for each.
+        private: Names of parts that streams do not share, such as ``['stem']``. Each stream gets a
+            copy.
         inside: Names of the parts whose norms may exchange, such as ``['layer3', 'layer4']``; None
             for all.
-        example: Input of the dry pass that finds what stands before each norm, for networks that
-            take no frame of 64x64 or 224x224.
-        grid: A grid that this part of a model shares with others, in place of one of ``tasks`` and
+        example: Input of the dry forward pass that finds the layer before each norm. Only needed
+            by networks that do not accept a frame of 64x64 or 224x224.
+        grid: A grid that this part of a model shares with other parts. It replaces ``tasks`` and
             ``modalities``.
-        norm_options: Of the exchanging norms, see :func:`~mmcen.core.selection.make_selection`:
-            ``threshold=0.02`` is the paper's, ``budget=0.3`` exchanges a given share.
+        norm_options: Options of the exchanging norms, see
+            :func:`~mmcen.core.selection.make_selection`: ``threshold=0.02`` is the paper's,
+            ``budget=0.3`` exchanges a given share.
 
     Returns:
-        The network, with the grid as ``network.stream_grid``. A deep copy has a grid of its own,
+        The network, with the grid as ``network.stream_grid``. A deep copy has its own grid,
         which :meth:`StreamGrid.only` of the original does not change.
 
     Raises:
         ValueError: If a norm is of an unknown kind, no norm fits the rule, a named part is missing,
             or the network was converted before.
 
-    Example:
+    Examples:
         >>> import torch
         >>> block = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
         >>> block = convert(block, modalities=2, threshold=0.02)
@@ -104,8 +106,8 @@ def convert_norm(
         norm: A stock norm, or an :class:`ExchangeNorm` of a single stream with ``options``.
         grid: Sizes T and M.
         axis: Streams exchange along ``'modalities'`` or ``'tasks'``.
-        options: Of the selection, where the norm exchanges; those that the norm has go first. None
-            for a norm that does not exchange.
+        options: Options of the selection if the norm exchanges; options that the norm already has
+            take precedence. None for a norm that does not exchange.
 
     Raises:
         ValueError: If the norm was made for several streams.
@@ -127,8 +129,9 @@ def _check_one_stream(norm: nn.Module, grid: StreamGrid) -> None:
 
 
 def find_norms(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Names and layers of the norms that streams must not share, in order; a layer that is used
-    under several names comes under each.
+    """Yield names and layers of the norms that streams must not share, in order.
+
+    A layer that is used under several names is yielded under each.
 
     Raises:
         ValueError: If a norm with parameters is of an unknown kind.
@@ -151,7 +154,7 @@ def find_norms(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _has_own_values(module: nn.Module) -> bool:
-    """Parameters or statistics; a norm without any cannot be shared."""
+    """Whether a module has parameters or statistics, which streams could share."""
     own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
     return bool(own) or isinstance(module, BATCH_NORMS)
 
@@ -171,7 +174,7 @@ def _stock(norm: nn.Module) -> nn.Module:
 def _choose(
     network: nn.Module, norms: dict[str, nn.Module], rule: str | Rule | None, example: Any
 ) -> set[nn.Module]:
-    """The norms that a rule lets exchange."""
+    """Return the norms that exchange under a rule."""
     if rule is None:
         return set()
     if isinstance(rule, str) and rule not in RULES:

@@ -1,4 +1,4 @@
-"""The output of a task: an ensemble of its streams' (section 3.2, footnote 2)."""
+"""Ensemble of the outputs of a task's streams (section 3.2, footnote 2)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class StreamEnsemble(nn.Module):
     the streams that are present sum to 1.
 
     Args:
-        grid: Sizes T and M. ``alpha`` has shape (T, M) and starts equal.
+        grid: Sizes T and M. ``alpha`` has shape (T, M) and starts with equal values.
 
-    Input ``(B, T, M, ...)``, output ``(B, T, ...)``; or one tensor for each task, ``(B, M, ...)``,
-    which may differ in the rest of their shapes, to T of ``(B, ...)``.
+    Input ``(B, T, M, ...)``, output ``(B, T, ...)``; or a list of one tensor ``(B, M, ...)`` for
+    each task, whose other dimensions may differ, to a list of T tensors ``(B, ...)``.
 
-    Example:
+    Examples:
         >>> StreamEnsemble(StreamGrid(1, 2))(torch.tensor([[[1.0, 3.0]]]))
         tensor([[2.]], grad_fn=<SumBackward1>)
     """
@@ -34,10 +34,11 @@ class StreamEnsemble(nn.Module):
         self.alpha = nn.Parameter(torch.ones(grid.sizes))
 
     def scores(self) -> Tensor:
-        """Softmax of alpha over the modalities present of each task: (T, M), rows sum to 1."""
+        """Return the softmax of alpha over the present modalities of each task, (T, M)."""
         return present_rows(self.alpha, self.grid).softmax(-1)
 
     def forward(self, x: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
+        """Return the weighted sum of the streams of each task."""
         scores = self.scores()
         if isinstance(x, Tensor):
             return _weigh(x, scores)
@@ -45,7 +46,7 @@ class StreamEnsemble(nn.Module):
 
 
 def _weigh(x: Tensor, scores: Tensor) -> Tensor:
-    """Sum over the last dimension of ``scores``, which are dimensions 1 and on of ``x``."""
+    """Return the weighted sum of ``x`` over the dimension of the last one of ``scores``."""
     weights = scores.to(x.dtype)
     weights = weights.view(*scores.shape, *(1,) * (x.dim() - 1 - scores.dim()))  # (M, 1, ...)
     return (x.detach() * weights).sum(scores.dim())

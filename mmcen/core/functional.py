@@ -19,11 +19,11 @@ from torch import Tensor
 from .grid import StreamGrid
 
 REGIONS = ('disjoint', 'all')
-Watch = Callable[[Tensor], None]  # takes first-order effects on the loss, (T, M, C)
+Watch = Callable[[Tensor], None]  # receives first-order effects on the loss, (T, M, C)
 
 
 def part_bounds(parts: int, channels: int) -> list[int]:
-    """Return where the sub-parts begin and the last ends: part i is ``[bounds[i], bounds[i+1])``.
+    """Return the bounds of the sub-parts: part i is ``[bounds[i], bounds[i+1])``.
 
     Raises:
         ValueError: If there are fewer channels than parts.
@@ -71,7 +71,7 @@ def sub_parts(grid: StreamGrid, channels: int, axis: str, region: str = 'disjoin
 
 
 def spread_channels(region: Tensor, share: float) -> Tensor:
-    """Choose channels of a region evenly, whatever gamma is ("fixed 30 %" of Table 1).
+    """Choose evenly spread channels of a region, independent of gamma ("fixed 30 %" of Table 1).
 
     Args:
         region: Boolean ``(T, M, C)``, see :func:`sub_parts`.
@@ -83,7 +83,7 @@ def spread_channels(region: Tensor, share: float) -> Tensor:
     Raises:
         ValueError: If the share is outside 0..1.
 
-    Example:
+    Examples:
         >>> spread_channels(torch.tensor([[[True] * 4 + [False] * 4]]), 0.25).int()
         tensor([[[1, 0, 1, 0, 0, 0, 0, 0]]], dtype=torch.int32)
     """
@@ -117,8 +117,8 @@ def top_channels(value: Tensor, region: Tensor, share: float) -> Tensor:
 def mean_of_others(x: Tensor, dim: int) -> Tensor:
     """Mean over the other entries along ``dim``, same shape as ``x`` (second case of Eq. 4).
 
-    The others are summed, not ``(total - own) / (n - 1)``: that is not exact, and for two streams
-    the result must be the other stream to the last bit.
+    The others are summed, because ``(total - own) / (n - 1)`` is not exact. For two streams the
+    result must be bit-identical to the other stream.
     """
     n = x.shape[dim]
     if n == 2:
@@ -131,20 +131,20 @@ def mean_of_others(x: Tensor, dim: int) -> Tensor:
 def exchange(x: Tensor, replaced: Tensor, dim: int, others: Tensor | None = None) -> Tensor:
     """Channel exchange, Eq. 4: replaced channels become the mean of the other streams'.
 
-    Gradients are cut from the replaced channel and flow through the new ones. No host
-    synchronisation.
+    The replaced channel gets no gradient; it flows to the channels of the other streams. There is
+    no host synchronisation.
 
     Args:
         x: Normalised features of all streams, ``(B, T, M, C, ...)``.
         replaced: Boolean ``(T, M, C)``, True where ``|gamma| < threshold`` inside the stream's
             sub-part.
         dim: Dimension of ``x`` along which streams exchange: 1 (tasks) or 2 (modalities).
-        others: What replaced channels become in place of the mean, like ``x``.
+        others: Values for replaced channels instead of the mean, in the shape of ``x``.
 
     Returns:
         Tensor like ``x``, in the same memory layout.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([1.0, 5.0]).view(1, 1, 2, 1, 1, 1)
         >>> exchange(x, torch.tensor([[[True], [False]]]), dim=2).flatten()
         tensor([5., 5.])
@@ -152,7 +152,7 @@ def exchange(x: Tensor, replaced: Tensor, dim: int, others: Tensor | None = None
     if x.shape[dim] == 1:
         return x
     mask = replaced.view(*replaced.shape, *(1,) * (x.dim() - 4))
-    # x before the others: the result takes its memory layout from the first operand
+    # x is the first operand because the result has its memory layout
     return torch.where(~mask, x, mean_of_others(x, dim) if others is None else others)
 
 
@@ -160,13 +160,13 @@ class DisjointExchange(torch.autograd.Function):
     """:func:`exchange` in place on the folded batch, for disjoint sub-parts.
 
     A channel belongs to the sub-part of one stream, so no stream takes a channel that is itself
-    replaced, and the sub-parts are treated one after the other. About half the memory traffic of
-    :func:`exchange`, and no second copy of the features.
+    replaced, and the sub-parts are processed one after the other. This takes about half the memory
+    traffic of :func:`exchange`, and no second copy of the features.
 
     Arguments of ``apply``: features ``(T*M*B, ...)`` with C channels in dimension ``channel_dim``,
-    the mask ``(T, M, C)`` of all streams, the grid, the axis, ``channel_dim``, and a callable that
-    takes, in the backward pass, the first-order effect on the loss of replacing each channel, a
-    tensor ``(T, M, C)`` of the streams that are present, which is 0 outside the sub-parts; or None.
+    the mask ``(T, M, C)`` of all streams, the grid, the axis, ``channel_dim``, and None or a
+    :data:`Watch`. In the backward pass it receives the first-order effect on the loss of replacing
+    each channel, a tensor ``(T, M, C)`` of the present streams that is 0 outside the sub-parts.
     """
 
     @staticmethod
@@ -179,6 +179,7 @@ class DisjointExchange(torch.autograd.Function):
         channel_dim: int,
         watch: Watch | None,
     ) -> Tensor:
+        """Replace channels in place and return the features."""
         parts = _Parts(replaced, grid, axis, channel_dim)
         ctx.parts, ctx.watch, ctx.differences = parts, watch, []
         ctx.mark_dirty(x)
@@ -191,11 +192,12 @@ class DisjointExchange(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Pass the gradients of replaced channels on to the other streams."""
         result = grad.clone()
         effects = grad.new_zeros(ctx.parts.replaced.shape)  # (T, M, C) of those present
         for i, (own, others, mask) in enumerate(ctx.parts.of(result)):
             if ctx.watch is not None:
-                # own gradients of this part are as they came: earlier parts touch other channels
+                # earlier parts changed other channels, so the gradients of this part are unchanged
                 product = own * ctx.differences[i]  # (T or M, B, c, ...)
                 ctx.parts.select(effects, i).copy_(product.sum([1, *range(3, product.dim())]))
             kept = (~mask).to(own.dtype)
@@ -219,7 +221,7 @@ class _Parts:
         self.replaced = present_rows(replaced, grid)
 
     def of(self, x: Tensor) -> Iterator[tuple[Tensor, list[Tensor], Tensor]]:
-        """By stream along the axis: its sub-part of the channels, the others' there, the mask."""
+        """Yield, for each stream along the axis, its sub-part, that of the others, and the mask."""
         x = x.movedim(self.channel_dim, 1).unflatten(0, (*self.shape, -1))  # (T, M, B, C, ...)
         for i, (low, high) in enumerate(self.bounds):
             streams = list(x[:, :, :, low:high].unbind(self.dim))  # n of (T or M, B, c, ...)
@@ -227,28 +229,30 @@ class _Parts:
             yield streams.pop(i), streams, mask.view(*mask.shape, *(1,) * (x.dim() - 4))
 
     def select(self, values: Tensor, i: int) -> Tensor:
-        """The sub-part of stream i along the axis in ``(T, M, C)``, a view ``(T or M, c)``."""
+        """Return the sub-part of stream i in values ``(T, M, C)``, a view ``(T or M, c)``."""
         low, high = self.bounds[i]
         return values[:, :, low:high].select(self.dim, i)
 
 
 class WatchedExchange(torch.autograd.Function):
-    """Identity on exchanged features that hands effects to a :data:`Watch` in the backward pass.
+    """Identity on exchanged features that passes effects to a :data:`Watch` in the backward pass.
 
-    For compiled graphs, which cannot take the mutations of :class:`DisjointExchange`.
+    It is for compiled graphs, which do not support the mutations of :class:`DisjointExchange`.
 
-    Arguments of ``apply``: exchanged features ``(B, T, M, C, ...)``; what replacing adds, alike
-    and without gradients; the callable.
+    Arguments of ``apply``: exchanged features ``(B, T, M, C, ...)``; the difference that replacing
+    makes, in the same shape and without gradients; the callable.
     """
 
     @staticmethod
     def forward(ctx: Any, exchanged: Tensor, difference: Tensor, watch: Watch) -> Tensor:
+        """Return a copy of the exchanged features."""
         ctx.save_for_backward(difference)
         ctx.watch = watch
-        return exchanged.clone()  # a view could not be activated in place; compilers fuse it
+        return exchanged.clone()  # in-place activations need no view; compilers fuse the copy
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """Pass the effects to the watch, and return the gradient unchanged."""
         (difference,) = ctx.saved_tensors
         product = grad * difference
         ctx.watch(product.sum([0, *range(4, product.dim())]))
@@ -256,7 +260,7 @@ class WatchedExchange(torch.autograd.Function):
 
 
 def present_rows(values: Tensor, grid: StreamGrid) -> Tensor:
-    """Entries ``(T, M, ...)`` of the streams that are present."""
+    """Select the entries of the present streams from ``(T, M, ...)``."""
     if grid.is_whole:
         return values
     return values[list(grid.present('tasks'))][:, list(grid.present('modalities'))]

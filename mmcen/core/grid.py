@@ -1,4 +1,4 @@
-"""The stream grid: T tasks x M modalities, the one idea that carries every setting of the paper.
+"""The stream grid of T tasks x M modalities, on which every setting of the paper is built.
 
 A *stream* is one (task t, modality m) pair, the paper's "subnetwork". Streams share convolutions
 and own their norms. They live in the batch: ``(B, T, M, C, ...)`` folds to ``(T*M*B, C, ...)``, so
@@ -22,9 +22,9 @@ AXES = ('tasks', 'modalities')
 class StreamGrid:
     """Sizes of a stream grid, the streams that are present, and how they fold into the batch.
 
-    All norms of a converted network hold the same grid, so :meth:`only` is said at one place. A
-    deep copy of a network has a grid of its own: copy the network and its ensemble in one module,
-    or build the ensemble of the copy from the copy's ``stream_grid``.
+    All norms of a converted network hold the same grid, so one call of :meth:`only` applies to all
+    of them. A deep copy of a network has its own grid: copy the network and its ensemble in one
+    module, or build the ensemble of the copy from the copy's ``stream_grid``.
 
     Args:
         tasks: T, rows of the grid, at least 1.
@@ -33,7 +33,7 @@ class StreamGrid:
     Raises:
         ValueError: If a size is not a positive integer.
 
-    Example:
+    Examples:
         >>> import torch
         >>> grid = StreamGrid(tasks=1, modalities=2)
         >>> grid.fold(torch.zeros(3, 1, 2, 8, 4, 4)).shape
@@ -48,12 +48,12 @@ class StreamGrid:
         self._present = (tuple(range(tasks)), tuple(range(modalities)))
 
     def present(self, axis: str) -> tuple[int, ...]:
-        """Return the places along ``axis``, counted from 0, of the streams that are present."""
+        """Return the indices along ``axis`` of the streams that are present."""
         return self._present[_index(axis)]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Numbers of the tasks and modalities that are present, (T, M)."""
+        """Numbers of present tasks and modalities, (T, M)."""
         return len(self._present[0]), len(self._present[1])
 
     @property
@@ -73,7 +73,7 @@ class StreamGrid:
 
     @property
     def streams(self) -> list[int]:
-        """Numbers t * M + m, by the full sizes, of the streams that are present, in fold order."""
+        """Indices t * M + m, by the full sizes, of the present streams, in fold order."""
         tasks, modalities = self._present
         return [t * self.sizes[1] + m for t in tasks for m in modalities]
 
@@ -96,19 +96,19 @@ class StreamGrid:
     ) -> Iterator[StreamGrid]:
         """Run the network on a part of its streams.
 
-        Inside, the batch holds the streams that are named, and no others cost anything. They
-        exchange among themselves; a channel whose stream is alone stays as it is.
+        Inside the context, the batch holds the named streams only, and absent streams cost nothing.
+        The present streams exchange among themselves. A stream that is alone keeps its channels.
 
         Args:
-            modalities: Places of the modalities that are present, counted from 0 and ascending;
-                None for all.
-            tasks: Places of the tasks, likewise.
+            modalities: Indices of the present modalities, counted from 0 and ascending; None for
+                all.
+            tasks: Indices of the present tasks, counted from 0 and ascending; None for all.
 
         Raises:
-            ValueError: If no place is named, a place is missing from the grid, or places do not
-                ascend, because the batch has the order of the grid.
+            ValueError: If no index is given, an index is not in the grid, or indices do not
+                ascend. The batch has the order of the grid.
 
-        Example:
+        Examples:
             >>> grid = StreamGrid(modalities=3)
             >>> with grid.only(modalities=[0, 2]):
             ...     grid.streams
@@ -143,6 +143,11 @@ class StreamGrid:
         """Take the streams out of the batch: ``(T*M*B, ...)`` to ``(B, T, M, ...)``, a view."""
         self.check_batch(x)
         return x.unflatten(0, (*self.shape, -1)).movedim(2, 0)  # (B, T, M, ...)
+
+    def separate(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Take a folded batch apart: ``(T*M*B, ...)`` to ``(B, ...)`` of each stream, views."""
+        self.check_batch(x)
+        return x.unflatten(0, (self.size, -1)).unbind(0)  # chunk would export no dynamic batch
 
     def check_batch(self, x: Tensor) -> None:
         """Raise ValueError if the batch is not made of equal parts, one for each stream."""

@@ -33,7 +33,7 @@ def exchanged_share(network: nn.Module) -> Tensor:
     Raises:
         ValueError: If no norm exchanges.
 
-    Example:
+    Examples:
         >>> from mmcen import convert
         >>> block = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8))
         >>> exchanged_share(convert(block, modalities=2, budget=0.25))
@@ -48,8 +48,8 @@ def exchanged_share(network: nn.Module) -> Tensor:
 def exchange_penalty(network: nn.Module) -> Tensor:
     """Return the sparsity penalty of Eq. 2 without its lambda, a scalar.
 
-    It is the sum of ``|gamma|`` over the penalised channels of all exchanging norms; 0 under a
-    budget, which has no penalty.
+    It is the sum of ``|gamma|`` over the penalised channels of all exchanging norms. It is 0 under
+    a budget, which has no penalty.
     """
     norms = [norm for _, norm in exchange_norms(network)]
     return sum((sparsity_penalty(n.gamma(), n.penalised) for n in norms), torch.zeros(()))

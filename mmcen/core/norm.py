@@ -1,9 +1,9 @@
 """ExchangeNorm: private norms for all streams, and channel exchange between them (Eqs. 3 and 4).
 
-The layer holds *one* stock norm whose parameters and statistics are those of all streams, one after
-the other: SyncBN conversion, frozen statistics and the optimizer's rules for norms see a stock norm
-and need to know nothing of exchange. Each stream, a slice of the folded batch, is normalised as the
-stock norm does it, with its own slice of the parameters.
+The layer holds *one* stock norm with the parameters and statistics of all streams, one after the
+other. SyncBN conversion, frozen statistics and the optimizer's rules for norms therefore see a
+stock norm. Each stream, a slice of the folded batch, is normalised by its own slice of the
+parameters.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ class ExchangeNorm(nn.Module):
 
     Args:
         norm: A stock norm of C channels, which becomes a part of this layer; its values are copied
-            for every stream. Batch, instance, group, layer and RMS norms, and classes that behave
-            as these do; an activation that the norm brings (timm) works after the exchange. A norm
-            of your own for all streams has ``num_features``, ``widen(streams)`` and
+            to every stream. Batch, instance, group, layer and RMS norms are supported, and classes
+            that behave like them. An activation inside the norm (timm) is applied after the
+            exchange. A custom norm for all streams needs ``num_features``, ``widen(streams)`` and
             ``normalise_streams(x, streams)``.
         grid: Sizes T and M, shared by all norms of a network.
         axis: Streams exchange along ``'modalities'`` (encoders) or ``'tasks'`` (decoders).
-        selection: Which channels are replaced; None never exchanges.
+        selection: Strategy that selects the channels to replace; None never exchanges.
 
     Attributes:
-        exchange: Whether the norm exchanges and is penalised, where it has a selection.
-        replacement: What replaced channels become in place of the mean of the others: a module that
-            takes features ``(B, T, M, C, ...)``, gamma ``(T, M, C)`` and the dimension along which
-            streams exchange, and returns values for all channels. None is the mean (Eq. 4).
+        exchange: Whether the norm exchanges and is penalised, if it has a selection.
+        replacement: Module that computes the values of replaced channels, from features
+            ``(B, T, M, C, ...)``, gamma ``(T, M, C)`` and the dimension along which streams
+            exchange. It returns values for all channels. None is the mean of the others (Eq. 4).
 
-    Input and output: folded features ``(T*M*B, ...)``, as the stock norm takes them, of any layout
-    and floating type.
+    Input and output: folded features ``(T*M*B, ...)`` in the shape that the stock norm takes, of
+    any memory layout and floating-point type.
 
     Raises:
-        ValueError: On a batch that is no multiple of T*M, or a checkpoint made for another number
-            of streams. One stream's checkpoint (such as ImageNet's) loads into all streams.
+        ValueError: If a batch is not a multiple of T*M, or a checkpoint has another number of
+            streams. A checkpoint of one stream (such as ImageNet's) loads into all streams.
     """
 
     def __init__(
@@ -80,28 +80,28 @@ class ExchangeNorm(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """gamma of all streams, (T*M*C,): weight initialisers by layer name look for it here."""
+        """Scaling factors of all streams, (T*M*C,); initialisers look for this name."""
         return self.norm.weight
 
     @property
     def bias(self) -> Tensor | None:
-        """beta of all streams, (T*M*C,)."""
+        """Offsets of all streams, (T*M*C,), or None."""
         return getattr(self.norm, 'bias', None)
 
     @property
     def exchanges(self) -> bool:
-        """Whether this norm exchanges: it has a selection and other streams to exchange with."""
+        """Whether the norm exchanges: it has a selection and there are several streams."""
         several = self.grid.length(self.axis) > 1
         return self.exchange and self.selection is not None and several
 
     @property
     def exchangeable(self) -> Tensor:
-        """Which channels may be replaced, boolean (T, M, C)."""
+        """Mask of the channels that may be replaced, boolean (T, M, C)."""
         return self._none() if self.selection is None else self.selection.exchangeable
 
     @property
     def penalised(self) -> Tensor:
-        """Which scaling factors the sparsity penalty takes, boolean (T, M, C)."""
+        """Mask of the scaling factors that are penalised, boolean (T, M, C)."""
         return self._none() if self.selection is None else self.selection.penalised
 
     def gamma(self) -> Tensor:
@@ -110,7 +110,7 @@ class ExchangeNorm(nn.Module):
         return gamma.expand(math.prod(self.grid.sizes), -1).view(*self.grid.sizes, -1)
 
     def exchange_mask(self) -> Tensor:
-        """Return which channels are replaced at present, boolean (T, M, C)."""
+        """Return the mask of the channels that are replaced now, boolean (T, M, C)."""
         if self.selection is None or not self.exchange:
             return self._none()
         return self.selection.mask(self.gamma())
@@ -119,12 +119,13 @@ class ExchangeNorm(nn.Module):
         return torch.zeros_like(self.gamma(), dtype=torch.bool)
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Normalise each stream of a folded batch, and exchange channels."""
         self.grid.check_batch(x)
         dim = self._channel_dim(**kwargs)
         if x.shape[dim] != self.num_features:
             raise ValueError(
                 f'expected {self.num_features} channels in dimension {dim} of (T*M*B, ...), got '
-                f'{tuple(x.shape)}: streams belong into the batch'
+                f'{tuple(x.shape)}: put the streams into the batch'
             )
         y = self._normalise(x, *args, **kwargs)
         if self.exchanges:
@@ -139,13 +140,11 @@ class ExchangeNorm(nn.Module):
             return private_batch_norm(norm, x, streams, self.num_features)
         if isinstance(norm, INSTANCE_NORMS) and x.dim() > 2:
             return private_instance_norm(norm, x, streams, self.num_features)
-        parts = x.chunk(len(streams))  # (B, ...) of each stream
-        return torch.cat(
-            [self._stock(part, s, *args, **kwargs) for part, s in zip(parts, streams, strict=True)]
-        )
+        pairs = zip(self.grid.separate(x), streams, strict=True)
+        return torch.cat([self._stock(part, stream, *args, **kwargs) for part, stream in pairs])
 
     def _stock(self, x: Tensor, stream: int, *args: Any, **kwargs: Any) -> Tensor:
-        """The stock norm of one stream ``(B, ...)``."""
+        """Apply the stock norm to one stream ``(B, ...)``."""
         norm: Any = self.norm
         part = slice(stream * self.num_features, (stream + 1) * self.num_features)
         weight, bias = norm.weight[part], None if self.bias is None else self.bias[part]
@@ -174,14 +173,14 @@ class ExchangeNorm(nn.Module):
         return self.grid.fold(result).movedim(1, channel_dim)
 
     def _others(self, streams: Tensor) -> Tensor:
-        """What replaced channels become, for all channels of ``(B, T, M, C, ...)``."""
+        """Return the values that replace channels, for all channels of ``(B, T, M, C, ...)``."""
         dim = self.grid.dim(self.axis)
         if self.replacement is None:
             return mean_of_others(streams, dim)
         return self.replacement(streams, present_rows(self.gamma(), self.grid), dim)
 
     def _channel_dim(self, data_format: str = '', **_: Any) -> int:
-        """Where the channels are: mmpretrain's LayerNorm of two layouts is told at each call."""
+        """Return the dimension of the channels; mmpretrain's LayerNorm states it at each call."""
         return -1 if data_format == 'channel_last' else self.channel_dim
 
     def _load_from_state_dict(
@@ -213,11 +212,12 @@ class ExchangeNorm(nn.Module):
         return value
 
     def extra_repr(self) -> str:
+        """Return the settings for ``repr``."""
         return f'{self.num_features}, {self.grid}, axis={self.axis}'
 
 
 def describe_norm(norm: nn.Module) -> tuple[int, int]:
-    """Return the number of channels of a stock norm, and the dimension that they have in features.
+    """Return the number of channels of a stock norm, and their dimension in the features.
 
     Raises:
         ValueError: If it has no scaling factor for each channel.
@@ -233,7 +233,7 @@ def describe_norm(norm: nn.Module) -> tuple[int, int]:
 
 
 def _takes_channels_last(norm: nn.Module, channels: int) -> bool:
-    """Whether a layer norm takes (B, H, W, C): its class does not say, so it is tried."""
+    """Whether a layer norm takes (B, H, W, C): its class does not tell, so an example is run."""
     height, width = _other_sizes(channels)
     example = torch.zeros(1, height, width, channels, device=norm.weight.device)  # type: ignore
     try:
@@ -245,7 +245,7 @@ def _takes_channels_last(norm: nn.Module, channels: int) -> bool:
 
 
 def _other_sizes(channels: int) -> tuple[int, int]:
-    """Two sizes that are not the number of channels."""
+    """Return two sizes that differ from the number of channels."""
     first, second, *_ = (n for n in (2, 3, 5, 7) if n != channels)
     return first, second
 
@@ -275,7 +275,7 @@ def widen_norm(norm: nn.Module, streams: int) -> nn.Module:
 
 
 def _take_activation(norm: Any) -> nn.Module | None:
-    """Take dropout and activation out of timm's norms that bring them."""
+    """Remove dropout and activation from a norm of timm, and return them; None if it has none."""
     if not isinstance(getattr(norm, 'act', None), nn.Module):
         return None
     after = nn.Sequential(OrderedDict(drop=norm.drop, act=norm.act))

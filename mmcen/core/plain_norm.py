@@ -14,15 +14,17 @@ def plain_norm(
 ) -> Tensor:
     """Normalise each stream of a folded batch by its part of a norm of all streams.
 
-    Nothing depends on the size of the batch or on values, so that one graph serves all batches.
-    Few operations matter more than their cost: a network has dozens of norms to be compiled.
+    No operation depends on the batch size or on values, so one graph serves all batches. The code
+    minimises the number of operations rather than their cost, because a network has dozens of
+    norms to compile.
 
     Args:
         norm: A stock batch or instance norm with the parameters and statistics of all streams.
         x: ``(S*B, C, ...)``, S the number of ``streams``.
-        streams: Places among all streams of those in the batch.
-        by_input: Normalise by the statistics of the input, not by the running ones.
-        each_sample: Statistics of each sample (instance norm), not of all samples of a stream.
+        streams: Indices of the streams in the batch, among all streams.
+        by_input: Whether to normalise by the statistics of the input instead of running ones.
+        each_sample: Whether statistics are of each sample (instance norm) instead of all samples
+            of a stream.
 
     Returns:
         A tensor like ``x``.
@@ -49,7 +51,7 @@ def plain_norm(
 
 @torch.no_grad()
 def _update(norm: Any, mean: Tensor, var: Tensor, channels: int, streams: Sequence[int]) -> None:
-    """Average statistics ``(S, B or 1, C, 1, ...)`` into the running ones."""
+    """Update the running statistics by those of the input, ``(S, B or 1, C, 1, ...)``."""
     momentum = norm.momentum
     if momentum is None:  # a cumulative average
         momentum = norm.num_batches_tracked.to(norm.running_mean.dtype).reciprocal()
@@ -63,6 +65,6 @@ def _update(norm: Any, mean: Tensor, var: Tensor, channels: int, streams: Sequen
 
 
 def _rows(values: Tensor, channels: int, streams: Sequence[int]) -> Tensor:
-    """Values of the streams, ``(S, C)``, of those of all streams, one after the other."""
+    """Select the values ``(S, C)`` of the streams in the batch from those of all streams."""
     rows = values.view(-1, channels)
     return rows if len(rows) == len(streams) else rows[list(streams)]

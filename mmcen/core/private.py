@@ -12,14 +12,14 @@ from .grid import StreamGrid
 
 
 class PrivateCopies(nn.Module):
-    """Run each stream of a folded batch through a copy of its own.
+    """Run each stream of a folded batch through its own copy of a module.
 
     Args:
-        module: The part; its copies start alike.
+        module: Module to copy; the copies start equal.
         grid: Sizes T and M.
 
-    Input ``(T*M*B, ...)``, and outputs that are tensors, or lists or tuples of them, likewise. A
-    checkpoint of the part alone loads into all copies.
+    Input and output: ``(T*M*B, ...)``; the output may be a list or tuple of tensors. A checkpoint
+    of the module alone loads into all copies.
     """
 
     def __init__(self, module: nn.Module, grid: StreamGrid) -> None:
@@ -29,10 +29,9 @@ class PrivateCopies(nn.Module):
         self.copies = nn.ModuleList(deepcopy(module) for _ in range(tasks * modalities))
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        self.grid.check_batch(x)
-        streams = self.grid.streams
-        parts = zip(x.chunk(len(streams)), streams, strict=True)
-        return _join([self.copies[stream](part, *args, **kwargs) for part, stream in parts])
+        """Return the joined outputs of the copies."""
+        pairs = zip(self.grid.separate(x), self.grid.streams, strict=True)
+        return _join([self.copies[stream](part, *args, **kwargs) for part, stream in pairs])
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
@@ -46,7 +45,7 @@ class PrivateCopies(nn.Module):
 
 
 def _join(outputs: list[Any]) -> Any:
-    """Outputs of the streams, in the structure that each of them has."""
+    """Join the outputs of the streams, which have the same structure."""
     if isinstance(outputs[0], (list, tuple)):
         return type(outputs[0])(_join(list(parts)) for parts in zip(*outputs, strict=True))
     return torch.cat(outputs) if isinstance(outputs[0], Tensor) else outputs[0]

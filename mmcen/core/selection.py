@@ -1,4 +1,4 @@
-"""Which channels of a norm are exchanged: the strategies that an :class:`ExchangeNorm` asks.
+"""Strategies that select the channels that an :class:`ExchangeNorm` exchanges.
 
 The paper's rule is :class:`Threshold`. :class:`Budget` exchanges a given share, chosen while the
 network trains. :class:`Fixed` and :class:`Random` are the controls of Table 1.
@@ -20,14 +20,14 @@ GATE_BUDGET = 10.0  # weight of their budget loss; effects have unit variance
 
 
 class Selection(nn.Module):
-    """Base of the strategies: a mask of the channels that are replaced.
+    """Base class of the strategies, which give a mask of the channels to replace.
 
     Args:
         grid: Sizes T and M.
-        channels: C.
+        channels: Number of channels C.
         axis: Axis along which streams exchange.
-        region: Who may be exchanged: ``'disjoint'`` sub-parts (the paper) or ``'all'`` channels
-            (the official code).
+        region: Channels that may be exchanged: ``'disjoint'`` sub-parts (the paper) or ``'all'``
+            channels (the official code).
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Selection(nn.Module):
     ) -> None:
         super().__init__()
         self.grid, self.axis, self.region = grid, axis, region
-        # boolean (T, M, C); derived from the arguments, so no part of a checkpoint
+        # boolean (T, M, C); derived from the arguments, so not saved in checkpoints
         exchangeable = sub_parts(grid, channels, axis, region)
         self.register_buffer('exchangeable', exchangeable, persistent=False)
         self.register_buffer('penalised', torch.zeros_like(exchangeable), persistent=False)
@@ -47,7 +47,7 @@ class Selection(nn.Module):
         self.penalised: Tensor
 
     def mask(self, gamma: Tensor) -> Tensor:
-        """Return which channels are replaced at present, boolean ``(T, M, C)``.
+        """Return the mask of the channels that are replaced now, boolean ``(T, M, C)``.
 
         Args:
             gamma: Scaling factors, ``(T, M, C)``.
@@ -58,19 +58,19 @@ class Selection(nn.Module):
         """Prepare a training step; called before each forward pass in training."""
 
     def watch(self) -> Watch | None:
-        """Return what takes the effects of replacing channels in this backward pass, or None."""
+        """Return a callable for the effects of replacing channels, or None to measure none."""
         return None
 
 
 class Threshold(Selection):
-    """Channels whose ``|gamma|`` is below a threshold (Eq. 4), as the sparsity penalty makes them.
+    """Select the channels whose ``|gamma|`` is below a threshold (Eq. 4).
 
     Args:
         args: See :class:`Selection`.
-        threshold: theta, at least 0. At 0 a norm is penalised but never exchanges (the "l1 without
-            exchange" rows of Table 1).
-        penalty_region: Whose gamma is penalised: ``'disjoint'`` (the paper and the official code)
-            or ``'all'`` (Tables 1 and 13).
+        threshold: The paper's theta, at least 0. At 0 a norm is penalised but never exchanges (the
+            "l1 without exchange" rows of Table 1).
+        penalty_region: Channels whose gamma is penalised: ``'disjoint'`` (the paper and the
+            official code) or ``'all'`` (Tables 1 and 13).
         kwargs: See :class:`Selection`.
 
     Raises:
@@ -92,65 +92,71 @@ class Threshold(Selection):
         self.penalised.copy_(sub_parts(self.grid, channels, self.axis, penalty_region))
 
     def mask(self, gamma: Tensor) -> Tensor:
+        """Return the channels below the threshold."""
         return (gamma.detach().abs() < self.threshold) & self.exchangeable
 
     def extra_repr(self) -> str:
+        """Return the settings for ``repr``."""
         return f'threshold={self.threshold}, region={self.region}'
 
 
 class Fixed(Selection):
-    """A share of the channels, evenly spread and always the same.
+    """Select a share of the channels, evenly spread and always the same.
 
     Args:
         args: See :class:`Selection`.
-        share: Share of a stream's C channels, cut to its region.
+        share: Share of a stream's C channels, limited to its region.
         kwargs: See :class:`Selection`.
     """
 
     def __init__(self, *args: Any, share: float = 0.3, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.share = share
-        # what a budget chooses is a part of the checkpoint
+        # the choice of a budget is saved in checkpoints
         persistent = isinstance(self, Budget)
         chosen = spread_channels(self.exchangeable, share)
         self.register_buffer('chosen', chosen, persistent=persistent)
         self.chosen: Tensor
 
     def mask(self, gamma: Tensor) -> Tensor:
+        """Return the fixed channels."""
         return self.chosen
 
     def extra_repr(self) -> str:
+        """Return the settings for ``repr``."""
         return f'share={self.share}, region={self.region}'
 
 
 class Random(Fixed):
-    """As many channels as :class:`Fixed`, drawn in every training step; the fixed ones at test."""
+    """Draw as many channels as :class:`Fixed` in each training step; the fixed ones at test."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.drawn = self.chosen  # of the last training step
 
     def mask(self, gamma: Tensor) -> Tensor:
+        """Return the drawn channels in training, else the fixed ones."""
         return self.drawn.to(self.chosen.device) if self.training else self.chosen
 
     def draw(self) -> None:
+        """Draw new channels."""
         value = torch.rand(self.chosen.shape, device=self.chosen.device)
         self.drawn = top_channels(value, self.exchangeable, self.share)
 
 
 class Budget(Fixed):
-    """A share of the channels, of which :class:`ExchangeBudget` chooses the places.
+    """Select a share of the channels; :class:`ExchangeBudget` chooses which.
 
-    It starts as :class:`Fixed`. The mask and what the choice rests on are part of a checkpoint, and
-    the mask is fixed at test.
+    It starts as :class:`Fixed`. The mask and the statistics for the choice are saved in
+    checkpoints. The mask is fixed at test.
 
     Args:
         args: See :class:`Selection`.
         kwargs: See :class:`Fixed`; the region is ``'disjoint'``.
 
     Attributes:
-        wanted: Share that is asked for at present; on a ramp it differs from ``share``.
-        moved: Number of channels that the last choice took in.
+        wanted: Share that is wanted now; on a ramp it differs from ``share``.
+        moved: Number of channels that the last choice added.
 
     Raises:
         ValueError: If the region is ``'all'``, or the share is more than a stream's sub-part.
@@ -168,16 +174,16 @@ class Budget(Fixed):
         # running mean and mean square of the first-order effect of replacing a channel
         self.register_buffer('effects', torch.zeros(2, *self.exchangeable.shape))
         self.effects: Tensor
-        self.memory: int | None = None  # steps to average over; None does not watch
+        self.memory: int | None = None  # steps to average over; None measures nothing
         self.register_buffer('gates', torch.zeros(self.exchangeable.shape))  # logits
         self.gates: Tensor
         self.temperature: float | None = None  # of the gates; None does not train them
-        # channels whose scaling factors are on their way to zero, to be exchanged then
+        # channels that are exchanged as soon as their scaling factors have shrunk to zero
         self.register_buffer('leaving', torch.zeros_like(self.exchangeable))
         self.leaving: Tensor
 
     def check(self, share: float) -> None:
-        """Raise ValueError if a share cannot be met inside the sub-parts."""
+        """Raise ValueError if a share is larger than the sub-parts allow."""
         streams = self.grid.sizes[self.grid.dim(self.axis) - 1]
         if streams > 1 and not 0 < share <= 1 / streams:
             raise ValueError(
@@ -186,11 +192,11 @@ class Budget(Fixed):
             )
 
     def choose(self, mask: Tensor, later: bool = False) -> None:
-        """Exchange these channels, boolean ``(T, M, C)``, from now on.
+        """Exchange the channels of a mask from now on.
 
         Args:
-            mask: The channels.
-            later: Leave out new channels until :meth:`exchange_leaving`.
+            mask: Boolean ``(T, M, C)``.
+            later: Exchange new channels only after :meth:`exchange_leaving`.
         """
         new = mask & ~self.chosen
         self.moved = int(new.sum())
@@ -198,41 +204,42 @@ class Budget(Fixed):
         self.chosen.copy_(mask & ~self.leaving)
 
     def exchange_leaving(self) -> None:
-        """Exchange the new channels of the last choice, too."""
+        """Also exchange the new channels of the last choice."""
         self.chosen.logical_or_(self.leaving)
         self.leaving.zero_()
 
     def watch(self) -> Watch | None:
+        """Return the method that records effects, while they are measured."""
         if not self.training or self.memory is None:
             return None
         if self.grid.is_whole:
             return self._take_in
-        # the backward pass comes when the grid may be whole again
+        # the grid may be whole again when the backward pass runs
         there = torch.zeros(self.exchangeable.shape[:2], dtype=torch.bool)
         there.view(-1)[self.grid.streams] = True
         return partial(self._take_in_part, there[..., None].to(self.effects.device))
 
     @torch.no_grad()
     def _take_in(self, effects: Tensor) -> None:
-        """Average the effects of a step, ``(T, M, C)``, into the running means."""
+        """Update the running means by the effects of a step, ``(T, M, C)``."""
         self._average(effects, 1 / (self.memory or 1), self.exchangeable)
 
     @torch.no_grad()
     def _take_in_part(self, there: Tensor, effects: Tensor) -> None:
-        """Average the effects on the streams that were present; the others keep their means.
+        """Update the running means of the streams that were present; the others keep theirs.
 
         Args:
             there: Which streams were present, boolean ``(T, M, 1)``.
-            effects: Of these streams.
+            effects: Effects on these streams.
         """
         whole = self.effects.new_zeros(self.exchangeable.shape)
         whole[there.squeeze(-1)] = effects.to(whole.dtype).flatten(0, 1)
         self._average(whole, there / (self.memory or 1), self.exchangeable & there)
 
     def _average(self, effects: Tensor, weight: Tensor | float, region: Tensor) -> None:
-        """Average effects ``(T, M, C)`` inside a region into the running means."""
+        """Update the running means by effects ``(T, M, C)`` inside a region."""
         effects = effects.to(self.effects.dtype).where(region, 0.0)
-        # a step that overflows, which a gradient scaler skips, counts as one without effect
+        # a step that overflows, which a gradient scaler skips, counts as zero effect
         effects = effects.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         step = torch.stack([effects, effects.square()])
         self.effects.lerp_(step, weight)
@@ -242,9 +249,9 @@ class Budget(Fixed):
     def _train_gates(self, effects: Tensor, temperature: float, region: Tensor) -> None:
         """Take a step of gradient descent on the logits of the gates.
 
-        The mask is hard in the forward pass. Its gradient goes straight through to soft gates,
-        because the first-order effect of a channel is the gradient of the loss by its entry in the
-        mask. A quadratic loss draws the mean of the soft gates to the budget.
+        The mask is hard in the forward pass. Its gradient is passed straight through to soft gates:
+        the first-order effect of a channel is the gradient of the loss with respect to its entry in
+        the mask. A quadratic loss pulls the mean of the soft gates to the budget.
         """
         soft = torch.sigmoid(self.gates / temperature)
         excess = soft.where(self.exchangeable, 0.0).mean(-1, keepdim=True) - self.wanted
@@ -275,14 +282,15 @@ def make_selection(
         channels: C.
         axis: Axis along which streams exchange.
         selection: ``'threshold'`` (the paper, default), ``'budget'``, ``'fixed'`` or ``'random'``.
-        budget: Share of the channels that each stream takes from others; stands for
+        budget: Share of the channels that each stream takes from others; short for
             ``selection='budget', share=budget``.
-        threshold, penalty_region: See :class:`Threshold`; the other selections have none.
-        share: See :class:`Fixed`; of all selections but the threshold.
+        threshold: See :class:`Threshold`; other selections ignore it.
+        penalty_region: See :class:`Threshold`; other selections ignore it.
+        share: See :class:`Fixed`; the threshold ignores it.
         region: See :class:`Selection`.
 
     Raises:
-        ValueError: If the word is unknown, or a budget is given beside another selection.
+        ValueError: If the selection is unknown, or a budget is given with another selection.
     """
     if budget is not None and selection not in (None, 'budget'):
         raise ValueError(f"budget={budget} beside selection='{selection}': leave one of them out")

@@ -1,4 +1,4 @@
-"""What stands before each norm of a network, and whether it lies inside a branch: one dry pass."""
+"""Find the layer before each norm, and whether the norm is in a branch, by one forward pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SIZES = (64, 224)  # of the frames that are tried where no example is given
+SIZES = (64, 224)  # of the frames that are tried if no example is given
 
 
 @dataclass
@@ -18,9 +18,9 @@ class Use:
     """How a network uses a norm.
 
     Args:
-        producer: The layer whose output the norm takes, None for anything else.
-        in_branch: Whether features also bypass the norm, as they do around the norms inside a
-            residual branch. False for norms that all features pass, such as that of a stem.
+        producer: Layer whose output the norm takes; None if it takes no layer's output.
+        in_branch: Whether features also bypass the norm, as in a residual branch. False for norms
+            that all features pass, such as that of a stem.
     """
 
     producer: nn.Module | None = None
@@ -29,10 +29,10 @@ class Use:
 
 @dataclass
 class _Record:
-    """What the hooks of a dry pass see."""
+    """What the hooks record in the forward pass."""
 
     written: dict[int, nn.Module] = field(default_factory=dict)  # last writer of a storage
-    alive: list[Tensor] = field(default_factory=list)  # so that no storage is used again
+    alive: list[Tensor] = field(default_factory=list)  # so that no storage is reused
     producers: dict[nn.Module, nn.Module | None] = field(default_factory=dict)
     nodes: dict[nn.Module, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
@@ -40,16 +40,16 @@ class _Record:
 def trace(network: nn.Module, norms: Iterable[nn.Module], example: Any = None) -> dict:
     """Run a network once and return how it uses its norms.
 
-    Values, statistics and modes of the network stay as they are.
+    Values, statistics and modes of the network do not change.
 
     Args:
-        network: Of one stream.
+        network: Network before its conversion.
         norms: Norms of the network.
-        example: Input of the dry pass, a tensor or arguments in a tuple; None for a random frame
-            of 64x64 or 224x224, with the channels of the first convolution.
+        example: Input of the forward pass, a tensor or a tuple of arguments; None for a random
+            frame of 64x64 or 224x224, with the channels of the first convolution.
 
     Returns:
-        A :class:`Use` for each norm; norms that do not run have an empty one.
+        A :class:`Use` for each norm; an empty one for norms that do not run.
 
     Raises:
         ValueError: If the network fails on the example.
@@ -80,8 +80,8 @@ def _trace(network: nn.Module, norms: list[nn.Module], example: Any) -> dict:
     else:
         shapes = [tuple(t.shape) for t in _tensors(tried)]
         raise ValueError(
-            f'{type(network).__name__} fails on inputs of {shapes}: {problem}. Give one that it '
-            'takes as example='
+            f'{type(network).__name__} fails on inputs of {shapes}: {problem}. Give a valid input '
+            'as example='
         ) from problem
     branches = _Branches(outputs, [a for a in arguments if isinstance(a, Tensor)])
     return {
@@ -95,7 +95,8 @@ def _examples(network: nn.Module) -> Iterator[Tensor]:
     conv = next((m for m in network.modules() if isinstance(m, kinds)), None)
     if conv is None:
         raise ValueError(
-            f'{type(network).__name__} has no convolution that tells what it takes: give example='
+            f'{type(network).__name__} has no convolution from which its input shape could be '
+            'inferred: give example='
         )
     for size in SIZES:
         space = (size,) * (conv.weight.dim() - 2)
@@ -128,7 +129,7 @@ def _run(network: nn.Module, norms: set[nn.Module], arguments: tuple, record: _R
 
 
 class _Branches:
-    """The graph of autograd of a dry pass, in the direction of the forward pass."""
+    """The autograd graph of a forward pass, in the direction of the forward pass."""
 
     def __init__(self, outputs: Any, inputs: list[Tensor]) -> None:
         self.following: dict[Any, list[Any]] = defaultdict(list)
@@ -148,7 +149,7 @@ class _Branches:
                     left.append(before)
 
     def hold(self, node: Any) -> bool:
-        """Whether what follows a node is also reached from the inputs without it."""
+        """Whether the nodes behind a node are also reached from the inputs without it."""
         if node is None:
             return False
         after = self._reach(self.following.get(node, ()), without=None)
@@ -174,7 +175,7 @@ def _storage(x: Tensor) -> int:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors in nested outputs."""
+    """Yield all tensors in nested outputs."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Decoded frames, kept as memory-mapped files that all processes of a machine share."""
+"""Cache of decoded frames in memory-mapped files that all processes of a machine share."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ import numpy as np
 
 try:
     import fcntl
-except ImportError:  # not on Windows, where what a killed process left stays
+except ImportError:  # Windows, where files of killed processes are not removed
     fcntl = None  # type: ignore[assignment]
 
-FORMAT = 1  # another number whenever files decode to other arrays, or HHA is made in another way
+FORMAT = 1  # increase it whenever decoding or HHA changes
 SHARED_MEMORY = Path('/dev/shm')
 PREFIX, LOCK = 'mmcen-cache-', 'lock'
-STALE = 3600.0  # seconds after which an unfinished file belongs to nobody
+STALE = 3600.0  # seconds after which an unfinished file is abandoned
 
 
 class FrameCache:
-    """Arrays by the file they were decoded from.
+    """Store the arrays that files are decoded to.
 
-    Each is an uncompressed ``.npy`` file, named after the path, time and size of its source, so
-    that a changed source is decoded anew. It is written under another name and moved in place when
-    it is whole, so readers and writers in any number of processes need no lock: who comes second
-    writes the same. Arrays are mapped into memory copy-on-write: processes share the pages, and a
-    transform that writes into its picture changes its own copy alone.
+    Each array is an uncompressed ``.npy`` file, named after the path, time and size of its source,
+    so a changed source is decoded again. It is written under another name and renamed when it is
+    complete, so readers and writers in any number of processes need no lock: several writers write
+    the same. Arrays are mapped copy-on-write: processes share the pages, and a transform that
+    writes into its image changes only its own copy.
 
     Args:
-        folder: an existing folder. It may be kept for the next training, and serve several
+        folder: Existing folder. It can be kept for the next training, and be used by several
             trainings and data sets at once.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: If the folder does not exist.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -52,19 +52,19 @@ class FrameCache:
         _remove_unfinished(self.folder)
 
     def fetch(self, source: str, read: Callable[[], np.ndarray], kind: str = '') -> np.ndarray:
-        """The array of a source file: from the cache, or else decoded and put there.
+        """Return the array of a source file from the cache, or decode and store it.
 
         Args:
-            source: path of a local file.
-            read: decodes it.
-            kind: tells apart arrays that the same file is decoded to.
+            source: Path of a local file.
+            read: Function that decodes it.
+            kind: Name that separates several arrays of the same file.
 
         Returns:
-            The array; what is written into it is seen by nobody else.
+            The array; writing into it does not change the cache.
 
         Raises:
-            ValueError: the source is not a local file.
-            OSError: the cache cannot be written, e.g. because the disk is full.
+            ValueError: If the source is not a local file.
+            OSError: If the cache cannot be written, for example because the disk is full.
         """
         place = self._place(source, kind)
         if place is not None:
@@ -80,7 +80,7 @@ class FrameCache:
         return array
 
     def _place(self, source: str, kind: str) -> Path | None:
-        """The file that holds the array, if it is there; None if the source is not."""
+        """Return the path of the array's file; None if the source does not exist."""
         try:
             facts = os.stat(source)
         except FileNotFoundError:
@@ -90,7 +90,7 @@ class FrameCache:
         return self.folder / name[:2] / f'{name}-{facts.st_mtime_ns:x}-{facts.st_size:x}.npy'
 
     def _write(self, place: Path, array: np.ndarray) -> None:
-        """The whole file or none; older versions of it go."""
+        """Write the complete file or none, and remove older versions."""
         part = place.with_name(f'.{uuid.uuid4().hex}.part')
         try:
             place.parent.mkdir(exist_ok=True)
@@ -98,7 +98,7 @@ class FrameCache:
                 contiguous = np.ascontiguousarray(array)
                 np.lib.format.write_array(file, contiguous, (1, 0), allow_pickle=False)
                 file.flush()
-                os.fsync(file.fileno())  # else a power failure may leave the name without the data
+                os.fsync(file.fileno())  # else a power failure may leave a file without data
             os.replace(part, place)
         except OSError as error:
             raise OSError(
@@ -114,13 +114,13 @@ class FrameCache:
 
 
 class MemoryCache(FrameCache):
-    """A cache in a folder of its own in shared memory, which goes with the process.
+    """Cache in a temporary folder in shared memory, which is removed with the process.
 
-    Processes that are started by this one share it. It is removed when this object is, and what a
-    killed process has left, when mmcen is next imported.
+    Child processes share it. It is removed with this object; the next import of mmcen removes
+    folders of killed processes.
 
     Raises:
-        OSError: as :class:`FrameCache`; a container may have little shared memory.
+        OSError: As for :class:`FrameCache`; a container may have little shared memory.
     """
 
     def __init__(self) -> None:
@@ -129,14 +129,14 @@ class MemoryCache(FrameCache):
         self._finalizer = weakref.finalize(self, _remove, self.folder, lock, os.getpid())
 
     def __deepcopy__(self, memo: dict) -> MemoryCache:
-        return self  # a copied data set uses the same folder, so that must not go before the copy
+        return self  # a copied data set uses the same folder, which must exist as long as the copy
 
     def __reduce__(self) -> tuple:
-        return FrameCache, (self.folder,)  # another process uses the folder, and does not own it
+        return FrameCache, (self.folder,)  # another process uses the folder without owning it
 
 
 def open_cache(cache: bool | str | Path | None) -> FrameCache | None:
-    """The cache that a data set's argument asks for.
+    """Open the cache for the argument of a data set.
 
     Args:
         cache: ``'memory'`` or True, the path of a folder, or None or False for no cache.
@@ -147,9 +147,9 @@ def open_cache(cache: bool | str | Path | None) -> FrameCache | None:
 
 
 def _map(place: Path) -> np.ndarray | None:
-    """The array of a file, mapped; None if there is no file, or not all of it.
+    """Map the array of a file; None if the file is missing or incomplete.
 
-    np.load(mmap_mode='c') does the same and takes twice as long.
+    np.load(mmap_mode='c') takes twice as long.
     """
     try:
         with place.open('rb') as file:
@@ -162,23 +162,23 @@ def _map(place: Path) -> np.ndarray | None:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """What interrupted writes have left; young ones may be at work in another process."""
+    """Remove old unfinished files; recent ones may belong to another process."""
     for part in folder.glob('*/.*.part'):
         try:
             if time.time() - part.stat().st_mtime > STALE:
                 part.unlink()
-        except OSError:  # gone meanwhile, or not ours
+        except OSError:  # already removed, or of another user
             continue
 
 
 def _lock(folder: Path) -> int | None:
-    """Mark a folder as in use until this process and those it forks are gone."""
+    """Mark a folder as in use until this process and its forked children end."""
     if fcntl is None:
         return None
     unlocked = folder / f'.{LOCK}'
     lock = os.open(unlocked, os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
-    os.replace(unlocked, folder / LOCK)  # from here on others look at it
+    os.replace(unlocked, folder / LOCK)  # from now on other processes check it
     return lock
 
 
@@ -186,14 +186,14 @@ def remove_abandoned() -> Path:
     """Remove the caches of killed processes, whose locks are free; ``import mmcen`` does this.
 
     Returns:
-        The folder of all caches: shared memory, or where there is none, temporary files.
+        The folder of all caches: shared memory, or the folder of temporary files.
     """
     shared = os.access(SHARED_MEMORY, os.W_OK)
     parent = SHARED_MEMORY if shared else Path(tempfile.gettempdir())
     for path in parent.glob(f'{PREFIX}*/{LOCK}') if fcntl else ():
         try:
             lock = os.open(path, os.O_RDWR)
-        except OSError:  # gone meanwhile, or another user's
+        except OSError:  # already removed, or of another user
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -206,7 +206,7 @@ def remove_abandoned() -> Path:
 
 
 def _remove(folder: Path, lock: int | None, owner: int) -> None:
-    if os.getpid() == owner:  # not in a forked worker, which ends before
+    if os.getpid() == owner:  # not in a forked worker, which ends earlier
         shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             os.close(lock)

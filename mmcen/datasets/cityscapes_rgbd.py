@@ -1,4 +1,4 @@
-"""Cityscapes with disparity in place of depth (Cordts et al., 2016)."""
+"""Cityscapes with disparity instead of depth (Cordts et al., 2016)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .converted import ConvertedDataset
 class CityscapesRGBDDataset(ConvertedDataset):
     """Cityscapes: colour, disparity and 19 classes at 1024x2048, 2,975 frames to train, 500 to val.
 
-    The modality ``depth`` is the official disparity in pixels, (value - 1) / 256, at most 128: the
-    inverse of depth up to a factor, and 0 where it is invalid. In the label files 0..18 are the
-    classes and 255 is void, as in a sample.
+    The modality ``depth`` is the official disparity in pixels, (value - 1) / 256, at most 128. It
+    is proportional to the inverse of depth, and 0 where it is invalid. Label files have the classes
+    0..18, and 255 for void.
 
-    Args: as for :class:`ConvertedDataset`; splits are ``'train'`` and ``'val'``.
+    Arguments are those of :class:`ConvertedDataset`; splits are ``'train'`` and ``'val'``.
     """
 
     METAINFO = CityscapesDataset.METAINFO
@@ -25,7 +25,7 @@ class CityscapesRGBDDataset(ConvertedDataset):
     ZERO_IS_VOID = False
     MODALITIES = {
         **ConvertedDataset.MODALITIES,
-        # pixels, not metres; the converter has taken off the 1
+        # pixels, not metres; the converter has subtracted the 1
         'depth': {'dir': 'disparity', 'unit': {'uint16': 1 / 256}},
     }
     HOW_TO_GET = (

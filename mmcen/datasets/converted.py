@@ -1,4 +1,4 @@
-"""What the converters of :mod:`mmcen.converters` write: colour, depth, label maps, splits."""
+"""Data sets that the converters of :mod:`mmcen.converters` write."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from .multimodal import MultiModalSegDataset, data_place
 
 
 class ConvertedDataset(MultiModalSegDataset):
-    """A data set by a converter: ``splits/{split}.txt``, ``masks/``, and a folder per modality.
+    """Data set of a converter: ``splits/{split}.txt``, ``masks/``, and a folder per modality.
 
-    A subclass states ``METAINFO``, ``PLACES``, ``HOW_TO_GET`` and what differs.
+    A subclass defines ``METAINFO``, ``PLACES``, ``HOW_TO_GET`` and its differences.
 
     Args:
-        split: one of ``SPLITS``.
-        data_root: its folder; by default ``data/<PLACES[0]>``, or one of ``PLACES`` below the
-            folder that the environment variable ``MMCEN_DATA`` names.
-        **kwargs: as for :class:`MultiModalSegDataset`.
+        split: One of ``SPLITS``.
+        data_root: Folder of the set; by default ``data/<PLACES[0]>``, or one of ``PLACES`` below
+            the folder that the environment variable ``MMCEN_DATA`` names.
+        **kwargs: Arguments of :class:`MultiModalSegDataset`.
 
     Raises:
-        ValueError: another split.
-        FileNotFoundError: the set is not there, once the frames are listed.
+        ValueError: If the split is unknown.
+        FileNotFoundError: If the set does not exist when its frames are listed.
     """
 
     PLACES: ClassVar[tuple[str, ...]]

@@ -1,18 +1,17 @@
-"""Image domains that follow from one RGB-D frame, as pure functions.
+"""Compute image domains from one RGB-D frame, as pure functions.
 
-Taskonomy's geometric and edge domains (FACTS section 6), computed from depth, colour and the
-camera alone. ``SyntheticRooms`` and the derivation of domains from real frames share them.
+These are Taskonomy's geometric and edge domains, computed from depth, colour and camera only.
+``SyntheticRooms`` and the derivation of domains from real frames share them.
 
-Conventions, everywhere in this module:
+Conventions in this module:
 
 - camera frame: x right, y down, z forward; metres. Depth is z depth, 0 = missing.
 - ``intrinsics`` is the (3, 3) pinhole matrix, pixel centres at integer coordinates.
 - normals are unit vectors that face the camera; (0, 0, 0) = unknown.
 - curvature is in 1/m, positive where the surface bulges towards the camera.
 
-On a plane, inverse depth is an affine function of the pixel coordinates. Two functions live on
-this: the normal is the direction of that function's coefficients, and whatever remains of its
-second difference is no plane but an edge.
+On a plane, inverse depth is an affine function of the pixel coordinates. Two functions use this:
+the normal is the direction of the coefficients, and a second difference that is not 0 is an edge.
 """
 
 from collections.abc import Sequence
@@ -33,15 +32,16 @@ def check_map(name: str, array: np.ndarray, channels: int | None = None) -> None
 def camera_matrix(
     camera: Sequence[float], size: Sequence[int], height: int, width: int
 ) -> np.ndarray:
-    """The pinhole matrix (3, 3) of resized frames; pixel centres are at integer coordinates.
+    """Return the pinhole matrix (3, 3) of resized frames; pixel centres are at integers.
 
     Args:
         camera: fx, fy, cx, cy in pixels.
-        size: (width, height) of the frames that they are for.
-        height, width: of the resized frames.
+        size: (width, height) of the frames for which ``camera`` was calibrated.
+        height, width: Size of the resized frames.
 
     Raises:
-        ValueError: not four numbers and two, or a focal length or size that is not positive.
+        ValueError: If there are not four and two numbers, or a focal length or size is not
+            positive.
     """
     if len(camera) != 4 or len(size) != 2 or min(*camera[:2], *size) <= 0:
         raise ValueError(
@@ -55,7 +55,7 @@ def camera_matrix(
 
 
 def pixel_rays(height: int, width: int, intrinsics: np.ndarray) -> np.ndarray:
-    """Viewing rays of all pixels, (H, W, 3) float32, scaled so that z = 1."""
+    """Return viewing rays of all pixels, (H, W, 3) float32, scaled so that z = 1."""
     fx, fy = intrinsics[0, 0], intrinsics[1, 1]
     x = (np.arange(width, dtype=np.float32) - np.float32(intrinsics[0, 2])) / np.float32(fx)
     y = (np.arange(height, dtype=np.float32) - np.float32(intrinsics[1, 2])) / np.float32(fy)
@@ -66,7 +66,7 @@ def pixel_rays(height: int, width: int, intrinsics: np.ndarray) -> np.ndarray:
 
 
 def backproject(depth: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Points (H, W, 3) float32 in metres of a z depth map (H, W); missing depth gives 0."""
+    """Return points (H, W, 3) float32 in metres of a z depth map (H, W); 0 for missing depth."""
     check_map('depth', depth)
     return pixel_rays(depth.shape[0], depth.shape[1], intrinsics) * depth[..., None].astype(
         np.float32
@@ -74,32 +74,32 @@ def backproject(depth: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
 
 
 def euclidean_depth(depth: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Distance to the camera centre (H, W) float32 in metres, from z depth; missing stays 0."""
+    """Convert z depth to the distance to the camera centre, (H, W) float32; missing stays 0."""
     return np.linalg.norm(backproject(depth, intrinsics), axis=-1)
 
 
 def normals_from_depth(
     depth: np.ndarray, intrinsics: np.ndarray, radius: int = 1, jump: float = 0.05
 ) -> np.ndarray:
-    """Surface normals by a least-squares plane around every pixel.
+    """Estimate surface normals by a least-squares plane around every pixel.
 
-    Fits inverse depth as an affine function of the pixel coordinates, exact on planes for any
-    radius, over those pixels of the window whose depth is known and near the centre's.
+    Inverse depth is fitted by an affine function of the pixel coordinates, over the pixels of a
+    window whose depth is known and close to that of the centre. This is exact on planes.
 
     Args:
-        depth: z depth (H, W) in metres, 0 = missing.
+        depth: Z depth (H, W) in metres, 0 = missing.
         intrinsics: (3, 3).
-        radius: the window is (2 * radius + 1) squared. Noisy or coarsely quantised depth wants 3
-            and more.
-        jump: pixels whose depth differs by more than this share of the centre's depth are left
-            out, so that windows do not reach over occlusion edges.
+        radius: Windows have (2 * radius + 1) ** 2 pixels. Noisy or coarsely quantised depth needs 3
+            or more.
+        jump: Pixels whose depth differs by more than this share of the centre's depth are ignored,
+            so that windows do not cross occlusion edges.
 
     Returns:
         Normals (H, W, 3) float32 in [-1, 1], facing the camera; 0 where depth is missing or fewer
         than three known neighbours span a plane.
 
     Raises:
-        ValueError: depth is not (H, W), or radius is below 1.
+        ValueError: If depth is not (H, W), or radius is below 1.
     """
     check_map('depth', depth)
     if radius < 1:
@@ -123,10 +123,10 @@ def _fit_affine(
     jump: float | np.ndarray,
     stride: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Least-squares (slope_u, slope_v, level) of ``values`` around every pixel, 0 if undetermined.
+    """Return least-squares (slope_u, slope_v, level) around every pixel, 0 if undetermined.
 
-    ``values`` is inverse depth, hence a relative difference of values is one of depths. Every
-    ``stride``-th pixel of the window is looked at.
+    ``values`` is inverse depth, so relative differences of values equal those of depths. Every
+    ``stride``-th pixel of the window is used.
     """
     height, width = values.shape
     padded = np.pad(values, radius)
@@ -167,29 +167,30 @@ def smooth_depth(
     jump: float = 0.04,
     noise: float = 0.0019,
 ) -> np.ndarray:
-    """Depth without the stairs that coarse quantisation makes of slanted surfaces.
+    """Remove the steps that coarse quantisation makes on slanted surfaces.
 
-    A stair is many pixels wide and flat, so small windows see frontal strips between edges, and
-    large ones lose all detail. Hence from coarse to fine: inverse depth, affine on every plane, is
-    replaced by the value of its least-squares plane in windows of radius, 1/2 and 1/6 of it, over
-    the pixels near the centre's depth; each time it is held within what was measured, plus or
-    minus a step and the sensor's noise, so that borders and small things stay where they are.
+    A step is flat and many pixels wide, so small windows contain flat strips between edges, and
+    large ones lose all detail. Therefore smoothing goes from coarse to fine: inverse depth, which
+    is affine on every plane, is replaced by the value of its least-squares plane, in windows of the
+    radius, 1/2 and 1/6 of it, over pixels close to the centre's depth. Each time the result is
+    limited to the measured depth plus or minus a step and the sensor's noise, so that borders and
+    small objects do not move.
 
     Args:
-        depth: z depth (H, W) in metres, 0 = missing.
-        step: of quantisation, in metres; 0 = none.
-        radius: of the largest window, in pixels, at least 6; it should exceed the width of a stair.
-            Default: 7 % of the shorter side, which does for NYUv2 in 8 bits.
-        jump: share of the centre's depth by which pixels of the same surface may differ; a few
+        depth: Z depth (H, W) in metres, 0 = missing.
+        step: Step of quantisation, in metres; 0 = none.
+        radius: Radius of the largest window, in pixels, at least 6; it should exceed the width of a
+            step. Default: 7 % of the shorter side, which is enough for NYUv2 in 8 bits.
+        jump: Share of the centre's depth by which pixels of the same surface may differ; a few
             steps are always allowed.
-        noise: standard deviation in metres at 1 m, which grows with the square of depth; default a
-            Kinect's (Nguyen, Izadi, Lovell, 2012).
+        noise: Standard deviation in metres at 1 m, which grows with the square of depth; by default
+            that of a Kinect (Nguyen, Izadi, Lovell, 2012).
 
     Returns:
         (H, W) float32 in metres, 0 where it is missing.
 
     Raises:
-        ValueError: depth is not (H, W), radius is below 6, or step or noise is negative.
+        ValueError: If depth is not (H, W), radius is below 6, or step or noise is negative.
     """
     check_map('depth', depth)
     radius = max(6, round(0.07 * min(depth.shape))) if radius is None else radius
@@ -214,37 +215,37 @@ def smooth_depth(
 def reshading(
     normals: np.ndarray, light: tuple[float, float, float] = (0.0, 0.0, -1.0)
 ) -> np.ndarray:
-    """Lambertian shading of white surfaces, (H, W) float32 in [0, 1].
+    """Compute Lambertian shading of white surfaces, (H, W) float32 in [0, 1].
 
     Args:
         normals: (H, W, 3), facing the camera; unknown (0, 0, 0) gives 0.
-        light: direction *towards* the light in the camera frame, any length; default: a head
+        light: Direction *towards* the light in the camera frame, any length; default: a head
             light, as in Taskonomy.
 
     Raises:
-        ValueError: normals are not (H, W, 3), or light is zero.
+        ValueError: If normals are not (H, W, 3), or light is zero.
     """
     check_map('normals', normals, 3)
     direction = np.asarray(light, np.float32)
     length = float(np.linalg.norm(direction))
     if direction.shape != (3,) or length == 0:
         raise ValueError(f'light must be a direction of 3 numbers, not all 0, got {light}')
-    # summed per component: BLAS rounds by how its arguments lie in memory
+    # summed by component, because the rounding of BLAS depends on the memory layout
     return np.clip((normals * (direction / length)).sum(axis=-1), 0, 1).astype(np.float32)
 
 
 def texture_edges(rgb: np.ndarray, sigma: float = 1.0) -> np.ndarray:
-    """Gradient magnitude of the smoothed luminance, (H, W) float32 in [0, 1].
+    """Compute the gradient magnitude of the smoothed luminance, (H, W) float32 in [0, 1].
 
     Args:
         rgb: (H, W, 3) uint8, or float in [0, 1].
-        sigma: of the Gaussian, in pixels; 0 = none.
+        sigma: Standard deviation of the Gaussian, in pixels; 0 = none.
 
     Returns:
         Luminance (full range 1) per pixel.
 
     Raises:
-        ValueError: rgb is not (H, W, 3).
+        ValueError: If ``rgb`` is not (H, W, 3).
     """
     check_map('rgb', rgb, 3)
     scale = 1 / 255 if rgb.dtype == np.uint8 else 1
@@ -257,18 +258,18 @@ def texture_edges(rgb: np.ndarray, sigma: float = 1.0) -> np.ndarray:
 
 
 def occlusion_edges(depth: np.ndarray, threshold: float = 0.03) -> np.ndarray:
-    """Depth discontinuities, (H, W) float32 in [0, 1], on both sides of the border.
+    """Compute depth discontinuities, (H, W) float32 in [0, 1], on both sides of the border.
 
     The value is the second difference of inverse depth (0 on any plane, however slanted) in
     units of the nearest of the three pixels, which is ``1 - z_near / z_far`` at a step.
 
     Args:
-        depth: z depth (H, W) in metres, 0 = missing: no edge is claimed beside a missing pixel.
-        threshold: weaker edges are set to 0. A right-angled crease comes to about
+        depth: Z depth (H, W) in metres, 0 = missing. There is no edge beside a missing pixel.
+        threshold: Weaker edges are set to 0. A right-angled crease has about
             ``2 / focal length in pixels``.
 
     Raises:
-        ValueError: depth is not (H, W).
+        ValueError: If depth is not (H, W).
     """
     check_map('depth', depth)
     known = depth > 0
@@ -284,23 +285,23 @@ def occlusion_edges(depth: np.ndarray, threshold: float = 0.03) -> np.ndarray:
 
 
 def principal_curvature(normals: np.ndarray, points: np.ndarray, limit: float = 50.0) -> np.ndarray:
-    """Both principal curvatures, the eigenvalues of the shape operator.
+    """Compute both principal curvatures, the eigenvalues of the shape operator.
 
-    From the first and second fundamental forms by central differences: 0 on planes, 1 / r on
-    spheres, (1 / r, 0) on cylinders. Noise of the normals is divided by the pixel's footprint:
-    smooth them first (``normals_from_depth`` with a larger radius).
+    They follow from the first and second fundamental forms by central differences: 0 on planes,
+    1 / r on spheres, (1 / r, 0) on cylinders. Noise of the normals is divided by the size of a
+    pixel on the surface, so smooth them first (``normals_from_depth`` with a larger radius).
 
     Args:
         normals: (H, W, 3), facing the camera.
         points: (H, W, 3) in metres, as from ``backproject``.
-        limit: values are clipped to [-limit, limit] (creases have no finite curvature).
+        limit: Values are clipped to [-limit, limit] (creases have no finite curvature).
 
     Returns:
-        (H, W, 2) float32 in 1/m, the larger first; 0 where a normal is unknown, a point missing,
-        or an occlusion edge passes.
+        (H, W, 2) float32 in 1/m, the larger first; 0 where a normal is unknown, a point is missing,
+        or there is an occlusion edge.
 
     Raises:
-        ValueError: a shape is not (H, W, 3), or the two differ.
+        ValueError: If a shape is not (H, W, 3), or the two differ.
     """
     check_map('normals', normals, 3)
     check_map('points', points, 3)
@@ -315,7 +316,7 @@ def principal_curvature(normals: np.ndarray, points: np.ndarray, limit: float = 
     e1, f1, g1 = dot(pu, pu), dot(pu, pv), dot(pv, pv)
     e2, f2, g2 = dot(pu, nu), (dot(pu, nv) + dot(pv, nu)) / 2, dot(pv, nv)
     det = e1 * g1 - f1 * f1
-    # relative: the footprint's sine squared; a pixel seen edge-on carries no curvature
+    # relative: the squared sine of the viewing angle; a surface seen edge-on has no curvature
     regular = _surface_inside(normals, points) & (det > 1e-6 * e1 * g1) & (det > 1e-12)
     safe = np.where(regular, det, 1)
     mean = (e2 * g1 - 2 * f2 * f1 + g2 * e1) / (2 * safe)
@@ -326,12 +327,12 @@ def principal_curvature(normals: np.ndarray, points: np.ndarray, limit: float = 
 
 
 def _surface_inside(normals: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """(H, W) bool: central differences at this pixel stay on one known surface."""
+    """Whether central differences at a pixel stay on one known surface, boolean (H, W)."""
     depth = points[..., 2]
     known = ((depth > 0) & normals.any(axis=-1)).astype(np.uint8)
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     inside = cv2.erode(known, cross, borderType=cv2.BORDER_REPLICATE)
     edges = occlusion_edges(depth) > 0
-    # on the frame's border no second difference exists: take over what the next pixel knows
+    # the frame's border has no second difference: use the value of the next pixel
     edges |= np.pad(edges[1:-1, 1:-1], 1, mode='edge')
     return (inside > 0) & ~edges

@@ -1,28 +1,28 @@
-"""Image domains in physical units, as files, and as images of 0..255: one table for all three.
+"""Convert image domains between physical units, files, and images of 0..255.
 
-A domain's files are Taskonomy's (FACTS section 6). Its image is what translation models take and
-give: three channels of 0..255, as the official code makes them (depth as ``log(1 + d) / 11.1`` and
-edges divided by 11355 and 11584, d and edges as stored in 16 bits).
+Files have the format of Taskonomy. Images are the inputs and outputs of translation models: three
+channels of 0..255, as in the official code (depth as ``log(1 + d) / 11.1``, edges divided by 11355
+and 11584, for d and edges as stored in 16 bits).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-MISSING_DEPTH = 65535  # what Taskonomy stores where nothing was measured; 0 in physical units
+MISSING_DEPTH = 65535  # Taskonomy's value for missing depth; 0 in physical units
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """One domain.
+    """Encoding of one domain.
 
     Args:
-        channels: C of the physical values.
-        low, high: what becomes 0 and 255 in the image; of ``log(1 + p / unit)`` where ``log``.
-        dtype: of the file.
-        offset, unit: physical value = offset + unit * stored value.
-        log: the image is logarithmic.
-        missing: stored value that stands for the physical 0.
+        channels: Number of channels C of the physical values.
+        low, high: Values that become 0 and 255 in the image; of ``log(1 + p / unit)`` with ``log``.
+        dtype: Type of the file.
+        offset, unit: Physical value = offset + unit * stored value.
+        log: Whether the image is logarithmic.
+        missing: Stored value of the physical 0.
     """
 
     channels: int = 1
@@ -54,14 +54,14 @@ ENCODINGS = {
     'segment_semantic': Encoding(1, 0, 255, unit=1),  # classes; painted by paint()
 }
 CLASSES = 'segment_semantic'
-VECTORS = ('normal',)  # unit vectors of the camera frame, which turn with a flip
+VECTORS = ('normal',)  # unit vectors of the camera frame, which a flip mirrors
 
 
 def encoding_of(domain: str) -> Encoding:
-    """The encoding of a domain by name; 'depth' is short for 'depth_zbuffer'.
+    """Return the encoding of a domain; 'depth' is short for 'depth_zbuffer'.
 
     Raises:
-        ValueError: an unknown domain.
+        ValueError: If the domain is unknown.
     """
     if domain == 'depth':
         return DEPTH
@@ -71,9 +71,9 @@ def encoding_of(domain: str) -> Encoding:
 
 
 def to_file(domain: str, physical: np.ndarray) -> np.ndarray:
-    """Physical values ``(H, W, C)`` as they are stored: ``(H, W)``, or ``(H, W, 3)`` RGB.
+    """Convert physical values ``(H, W, C)`` to stored ones, ``(H, W)`` or ``(H, W, 3)`` RGB.
 
-    Two channels get a third, of the middle value.
+    Two channels get a third one with the middle value.
     """
     encoding = encoding_of(domain)
     _check_channels(domain, physical, encoding)
@@ -91,12 +91,13 @@ def to_file(domain: str, physical: np.ndarray) -> np.ndarray:
 
 
 def from_file(domain: str, stored: np.ndarray) -> np.ndarray:
-    """Stored values to physical ones, ``(H, W, C)``: uint8 for pictures and classes, else float32.
+    """Convert stored values to physical ones, ``(H, W, C)``.
 
-    Single-channel domains may be stored with three equal channels, 16-bit ones in 8 bits not.
+    Images and classes are uint8, others float32. Single-channel domains may be stored with three
+    equal channels; 16-bit domains may not be stored in 8 bits.
 
     Raises:
-        ValueError: another type or number of channels than the domain's.
+        ValueError: If type or number of channels do not fit the domain.
     """
     encoding = encoding_of(domain)
     stored = stored[..., None] if stored.ndim == 2 else stored
@@ -117,15 +118,15 @@ def from_file(domain: str, stored: np.ndarray) -> np.ndarray:
 def to_image(
     domain: str, physical: np.ndarray, limits: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """Physical values ``(H, W, C)`` to an image ``(H, W, 3)`` float32 in 0..255, clipped.
+    """Convert physical values ``(H, W, C)`` to an image ``(H, W, 3)`` float32 in 0..255, clipped.
 
-    One channel is repeated, two get a third of the middle value. Missing depth becomes 0, as what
-    is nearest.
+    One channel is repeated, two get a third one with the middle value. Missing depth becomes 0,
+    like the nearest depth.
 
     Args:
-        domain: its name.
-        physical: C channels.
-        limits: physical values that become 0 and 255, linearly, in place of the table's.
+        domain: Name of the domain.
+        physical: Values with C channels.
+        limits: Physical values that become 0 and 255, linearly, instead of those of the domain.
     """
     encoding = encoding_of(domain)
     _check_channels(domain, physical, encoding)
@@ -144,7 +145,7 @@ def to_image(
 def to_physical(
     domain: str, image: np.ndarray, limits: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """The way back: an image ``(H, W, 3)`` in 0..255, as a model predicts it, to ``(H, W, C)``.
+    """Convert a predicted image ``(H, W, 3)`` in 0..255 to physical values ``(H, W, C)``.
 
     Repeated channels are averaged.
     """
@@ -159,14 +160,16 @@ def to_physical(
 
 
 def paint(classes: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Class map ``(H, W, 1)`` to colours ``(H, W, 3)`` float32 in 0..255; void (255) is black.
+    """Convert a class map ``(H, W, 1)`` to colours ``(H, W, 3)`` float32 in 0..255.
+
+    Void (255) is black.
 
     Args:
-        classes: uint8.
-        palette: RGB, ``(K, 3)``.
+        classes: Class map, uint8.
+        palette: Colours, RGB, ``(K, 3)``.
 
     Raises:
-        ValueError: a class without a colour.
+        ValueError: If a class has no colour.
     """
     table = np.zeros((256, 3), np.float32)
     table[: len(palette)] = palette

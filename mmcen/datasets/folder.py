@@ -1,4 +1,4 @@
-"""People's own data: a folder and a suffix for each modality, frames matched by name."""
+"""Data in folders: a folder and a suffix for each modality, frames matched by name."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from .multimodal import MultiModalSegDataset
 
 @DATASETS.register_module()
 class RGBDFolderDataset(MultiModalSegDataset):
-    """Any number of modalities by folder and suffix.
+    """Data set of any number of modalities, each with a folder and a suffix.
 
     The file of a frame is ``<data_root>/<dir>/<frame><suffix>``, for each modality and for the
-    label. Without ``ann_file`` the folders must agree: each frame of one is in all. With it, what
-    it lists must be there, and other files may.
+    label. Without ``ann_file``, all folders must have the same frames. With it, all listed frames
+    must exist, and other files are ignored.
 
     Args:
         modalities: List of modalities, in the order of the streams, each a dict of the arguments
             of :class:`~mmcen.modalities.ModalitySpec`: ``name``, ``dir``, ``suffix`` and, for
             depth, ``unit``.
         labels: ``dir`` and ``suffix`` of the label maps (class numbers 0..K-1, 255 for void);
-            ``None`` without.
-        **kwargs: as for :class:`MultiModalSegDataset`, e.g. ``data_root``, ``ann_file``,
-            ``metainfo`` with the ``classes``, ``pipeline``, ``reduce_zero_label``.
+            ``None`` if there are none.
+        **kwargs: Arguments of :class:`MultiModalSegDataset`, such as ``data_root``, ``ann_file``,
+            ``metainfo`` with the ``classes``, ``pipeline`` and ``reduce_zero_label``.
 
     Raises:
-        FileNotFoundError: a folder or the list is missing, or the file of a frame: the first is
+        FileNotFoundError: If a folder, the list or the file of a frame is missing; the first one is
             named.
-        ValueError: a file belongs to no frame, where there is no list: the first is named; and as
-            for :class:`MultiModalSegDataset`.
+        ValueError: If there is no list and a file belongs to no frame; the first one is named. Also
+            as for :class:`MultiModalSegDataset`.
 
-    Example:
+    Examples:
         >>> dataset = RGBDFolderDataset(
         ...     modalities=[
         ...         dict(name='rgb', dir='rgb', suffix='.jpg'),

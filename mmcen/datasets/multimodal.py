@@ -1,4 +1,4 @@
-"""Any segmentation data set that keeps each modality in a folder of its own."""
+"""Segmentation data sets with a folder for each modality."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ DATA_VARIABLE = 'MMCEN_DATA'
 
 
 def data_place(*names: str) -> str:
-    """Where a data set is, by the one rule for all of them.
+    """Find the folder of a data set.
 
-    Without the environment variable ``MMCEN_DATA`` it is ``data/<names[0]>``. The variable names
-    a folder that holds the set as a subfolder of one of ``names``, or is the set, which shows by
-    a folder ``splits`` in it.
+    Without the environment variable ``MMCEN_DATA`` it is ``data/<names[0]>``. Otherwise the
+    variable is a folder that has the set as a subfolder named by one of ``names``, or the set
+    itself, with a folder ``splits``.
 
     Args:
-        names: the folder names that the set goes by, the usual one first.
+        names: Possible names of the folder, the usual one first.
 
     Returns:
-        The first place that exists, or the one where it should be.
+        The first folder that exists, or else the expected one.
     """
     root = os.environ.get(DATA_VARIABLE)
     if not root:
@@ -45,28 +45,28 @@ def data_place(*names: str) -> str:
 class MultiModalSegDataset(BaseSegDataset):
     """Frames of named modalities, one folder each, with a label map.
 
-    A sample starts as ``modality_paths`` (file by modality, in stream order), ``modality_info``
-    (the :class:`~mmcen.modalities.ModalitySpec` by modality), ``known_modalities`` (all that are
-    declared), ``img_path`` (the first modality's file), ``seg_map_path``, ``num_classes``, and
-    mmseg's own keys. All files are looked for when the list is made, so that a missing one is
+    A sample starts with ``modality_paths`` (file of each modality, in stream order),
+    ``modality_info`` (:class:`~mmcen.modalities.ModalitySpec` of each), ``known_modalities`` (all
+    declared ones), ``img_path`` (file of the first modality), ``seg_map_path``, ``num_classes``,
+    and mmseg's own keys. All files are searched when the list is made, so a missing file is
     reported before the training.
 
     Args:
         modalities: List of modalities, in the order of the streams: dicts of the arguments of
-            :class:`~mmcen.modalities.ModalitySpec`, or names of those that the class declares. A
-            dict of a declared name states what differs. Default: all that are declared.
-        labels: folder and suffix, or suffixes, of the label maps; ``None`` where there are none.
-        cache: keep decoded files: ``'memory'`` (or True) in shared memory as long as the process
-            lives, or the path of an existing folder, for good. Worker processes share them. See
-            :mod:`mmcen.datasets.cache`.
-        **kwargs: as for mmseg's ``BaseSegDataset``. ``ann_file`` lists one frame name a line,
+            :class:`~mmcen.modalities.ModalitySpec`, or names that the class declares. A dict
+            with a declared name states the differences. Default: all declared modalities.
+        labels: Folder and suffix, or suffixes, of the label maps; ``None`` if there are none.
+        cache: Keep decoded files: ``'memory'`` (or True) in shared memory until the process
+            ends, or permanently in the path of an existing folder. Worker processes share them.
+            See :mod:`mmcen.datasets.cache`.
+        **kwargs: Arguments of mmseg's ``BaseSegDataset``. ``ann_file`` lists one frame name a line,
             without suffix; without it every file of the first modality is a frame.
 
     Raises:
-        FileNotFoundError: the split file, a folder, a frame's file or the cache is missing.
-        ValueError: an unknown modality, an empty split, or a frame listed twice.
+        FileNotFoundError: If the split file, a folder, a frame's file or the cache is missing.
+        ValueError: If a modality is unknown, a split is empty, or a frame is listed twice.
 
-    Example:
+    Examples:
         >>> dataset = MultiModalSegDataset(
         ...     modalities=[dict(name='rgb', dir='rgb', suffix='.jpg'),
         ...                 dict(name='depth', dir='depth', unit='mm')],
@@ -106,7 +106,7 @@ class MultiModalSegDataset(BaseSegDataset):
 
     @property
     def num_classes(self) -> int | None:
-        """Classes K in the label files, which is more than are in use if the config drops some."""
+        """Number of classes K in the label files, including those that the config drops."""
         source = self._metainfo if self.label_map is None else self.METAINFO
         return len(source['classes']) if 'classes' in source else None
 
@@ -134,7 +134,7 @@ class MultiModalSegDataset(BaseSegDataset):
 
     @force_full_init
     def get_data_info(self, idx: int) -> dict:
-        """A frame's files, and what is the same for all frames, which is stored once only."""
+        """Return the files of a frame, and the facts that all frames share."""
         shared = {
             'modality_info': self.modality_info,
             'known_modalities': self.known_modalities,
@@ -148,7 +148,7 @@ class MultiModalSegDataset(BaseSegDataset):
         return super().get_data_info(idx) | shared
 
     def _frames(self) -> list[str]:
-        """Names of the frames, from the split file or else from the first modality's folder."""
+        """Return names of the frames, from the split file or else the first modality's folder."""
         if not self.ann_file:
             name, spec = next(iter(self.modality_info.items()))
             found = self._list(f'modality {name!r}', self.data_prefix[name])
@@ -169,7 +169,7 @@ class MultiModalSegDataset(BaseSegDataset):
             raise ValueError(f'{source} gives no frame: {self.HOW_TO_GET}')
         if len(set(frames)) < len(frames):
             twice = next(frame for frame in frames if frames.count(frame) > 1)
-            raise ValueError(f'{source} gives frame {twice!r} twice: each may stand there once')
+            raise ValueError(f'{source} lists frame {twice!r} twice: list each frame once')
         return frames
 
     def _list(self, what: str, folder: str) -> set[str]:
@@ -184,7 +184,7 @@ class MultiModalSegDataset(BaseSegDataset):
     def _locate(
         self, what: str, folder: str, suffixes: Iterable[str], frames: list[str]
     ) -> list[str]:
-        """One existing file of ``folder`` for each frame."""
+        """Return one existing file in ``folder`` for each frame."""
         there = self._list(what, folder)
         files = [next((f + s for s in suffixes if f + s in there), None) for f in frames]
         missing = [frame for frame, file in zip(frames, files, strict=True) if file is None]
@@ -199,10 +199,10 @@ class MultiModalSegDataset(BaseSegDataset):
         return [fileio.join_path(folder, str(file)) for file in files]
 
     def _check_rest(self, what: str, folder: str, suffixes: Iterable[str], rest: set[str]) -> None:
-        """What to say of files of the folder that belong to no frame; here nothing."""
+        """Check files that belong to no frame; subclasses may reject them."""
 
 
 def _glimpse(files: Iterable[str]) -> str:
-    """One of the files, for those who look for other names."""
+    """Return the name of one of the files, for an error."""
     first = min(files, default=None)
     return ' (the folder is empty)' if first is None else f' (there is {first})'

@@ -17,19 +17,19 @@ CLASSES = (
     'shower curtain', 'box', 'whiteboard', 'person', 'night stand', 'toilet', 'sink', 'lamp',
     'bathtub', 'bag', 'otherstructure', 'otherfurniture', 'otherprop',
 )  # fmt: skip
-HELD = 5  # of so many runs of frames the first is held out
+HELD = 5  # one of so many runs of frames is held out
 
 
 def colour_map(count: int) -> list[list[int]]:
-    """The colour map of Pascal VOC: the bits of the index, spread over red, green and blue.
+    """Return the colour map of Pascal VOC: the index's bits, spread over red, green and blue.
 
     Args:
-        count: number of colours, 1 to 256.
+        count: Number of colours, 1 to 256.
 
     Returns:
         RGB triples in 0..255, all different. Index 0 is black.
 
-    Example:
+    Examples:
         >>> colour_map(4)
         [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
     """
@@ -43,30 +43,30 @@ def colour_map(count: int) -> list[list[int]]:
 
 
 def hold_out(frames: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part training frames by scene, into those to fit and those to choose settings on.
+    """Split training frames by scene, into those to train on and those to choose settings on.
 
-    Frames are numbered scene by scene, and the official split takes scenes as a whole, so a run of
-    consecutive numbers in a split has whole scenes. The first of every five runs is held out: 149
-    of the 795 frames.
+    Frames are numbered scene by scene, and the official split does not divide scenes, so a run of
+    consecutive numbers in a split has complete scenes. The first of every five runs is held out:
+    149 of the 795 frames.
 
     Args:
-        frames: names, which are numbers, in order.
+        frames: Names of frames, which are numbers, in order.
 
     Returns:
-        Frames to fit, frames held out.
+        Frames to train on, and frames held out.
 
     Raises:
-        ValueError: a name is no number.
+        ValueError: If a name is not a number.
 
-    Example:
+    Examples:
         >>> hold_out(['03', '04', '10', '11'])
         (['10', '11'], ['03', '04'])
     """
     words = [frame for frame in frames if not frame.isdecimal()]
     if words:
         raise ValueError(
-            f'frame {words[0]!r} is no number, by which scenes are told apart: use the names of '
-            'mmcen convert-data nyuv2, or a split file of your own as ann_file'
+            f'frame {words[0]!r} is not a number, so its scene is unknown: use the names of '
+            'mmcen convert-data nyuv2, or your own split file as ann_file'
         )
     parts: tuple[list[str], list[str]] = ([], [])
     run, last = -1, None
@@ -85,9 +85,11 @@ class NYUv2Dataset(ConvertedDataset):
     0..39 in a sample). Depth may be stored in 8 bits of 10/255 m, in 16 bits of 1 mm, or as
     float32 in metres. Colour may be JPEG or PNG.
 
-    Args: as for :class:`ConvertedDataset`; splits are ``'train'`` and ``'test'``, and, to choose
-        settings without the test frames, parts of the training frames, ``'train_fit'`` and
-        ``'train_hold'`` (:func:`hold_out`).
+    Args:
+        split: ``'train'``, ``'test'``, or, for choosing settings without the test frames, one part
+            of the training frames, ``'train_fit'`` or ``'train_hold'`` (see :func:`hold_out`).
+        data_root: See :class:`ConvertedDataset`.
+        **kwargs: Arguments of :class:`MultiModalSegDataset`.
     """
 
     METAINFO = {'classes': CLASSES, 'palette': colour_map(41)[1:]}

@@ -1,4 +1,4 @@
-"""RGB-D saliency: the four sets of Table 14, and rendered rooms whose things are to be found."""
+"""RGB-D saliency: the four sets of Table 14, and rendered rooms."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SUFFIXES = ('.png', '.jpg', '.bmp')
 
 @dataclass(frozen=True)
 class SaliencySet:
-    """How a set lies on disk. Frames of all parts have the same name but for the suffix.
+    """Layout of a set on disk. Files of a frame have the same name except for the suffix.
 
     Args:
-        dirs: folder by split, below the data root.
-        near: which stored depth is near, ``'low'`` or ``'high'``. Depth maps are 8-bit, stretched
-            frame by frame, and of no unit.
-        counts: by split, the numbers of frames of its editions, the paper's first.
-        parts: folders of colour, depth and masks below that of the split, ``{}`` for its name.
-        fit_depth: copies have depth at another size than colour: resize it when it is loaded.
+        dirs: Folder of each split, below the data root.
+        near: Which stored values are near, ``'low'`` or ``'high'``. Depth maps are 8-bit, stretched
+            in each frame, and have no unit.
+        counts: Numbers of frames of each split in its editions, the paper's first.
+        parts: Folders of colour, depth and masks below that of the split, ``{}`` for its name.
+        fit_depth: Whether depth has another size than colour and is resized when it is loaded.
     """
 
     dirs: Mapping[str, str]
@@ -44,13 +44,13 @@ class SaliencySet:
     fit_depth: bool = False
 
     def part(self, name: str, split: str) -> str:
-        """A folder, below the data root."""
+        """Return a folder below the data root."""
         return os.path.join(self.dirs[split], self.parts[name].format(split))
 
 
 # Folders as in the packages of D3Net (NJUD, NLPR, STERE) and DUT-RGBD. Which depth is near: issue 6
-# of github.com/jiwei0921/RGBD-SOD-datasets. Other copies are turned round: tools/
-# dataset_converters/rgbd_saliency.py looks.
+# of github.com/jiwei0921/RGBD-SOD-datasets. Some copies are inverted; mmcen convert-data saliency
+# checks this.
 SETS = {
     'njud': SaliencySet(
         dirs={'train': 'NJU2K_TRAIN', 'test': 'NJU2K_TEST'},
@@ -75,29 +75,29 @@ SETS = {
 
 @DATASETS.register_module()
 class SaliencyDataset(MultiModalSegDataset):
-    """NJUD, NLPR, STERE or DUTLF-Depth: colour, depth, and masks of what is salient.
+    """NJUD, NLPR, STERE or DUTLF-Depth: colour, depth, and masks of salient objects.
 
     A sample starts as one of :class:`MultiModalSegDataset`, with ``dataset`` (the name of the set,
-    by which metrics are told apart), ``near``, and perhaps ``pseudo_path``.
+    which is part of metric names), ``near``, and optionally ``pseudo_path``.
 
     Args:
-        name: of the set, a key of :data:`SETS`.
+        name: Name of the set, a key of :data:`SETS`.
         split: ``'train'`` or ``'test'``.
-        data_root: folder of all sets; by default ``data/rgbd_saliency``, or ``rgbd_saliency`` below
+        data_root: Folder of all sets; by default ``data/rgbd_saliency``, or ``rgbd_saliency`` below
             the folder that the environment variable ``MMCEN_DATA`` names.
-        ann_file: list of frames below the data root, one name without suffix a line; the whole
-            folder without.
-        masks: whether the masks must be there. Training needs none.
-        pseudo: folder of pseudo labels beside that of the masks, as the tool writes them; None if
+        ann_file: List of frames below the data root, one name without suffix a line; by default
+            all files of the folder.
+        masks: Whether masks are needed. Training needs none.
+        pseudo: Folder of pseudo labels beside that of the masks, as the tool writes them; None if
             they are made when a frame is loaded.
-        near: the table's, unless this copy of the set is turned round.
-        count: frames that there must be, 0 for any number; by default the table's, or any number
-            with ``ann_file``.
-        kwargs: as for :class:`MultiModalSegDataset`.
+        near: Which stored values are near, if this copy of the set is inverted.
+        count: Expected number of frames, 0 for any number; by default the official one, or any
+            number with ``ann_file``.
+        kwargs: Arguments of :class:`MultiModalSegDataset`.
 
     Raises:
-        FileNotFoundError: a folder or a frame's file is missing.
-        ValueError: an unknown set or split, or another number of frames.
+        FileNotFoundError: If a folder or a frame's file is missing.
+        ValueError: If the set or split is unknown, or the number of frames differs.
     """
 
     METAINFO = META
@@ -107,8 +107,7 @@ class SaliencyDataset(MultiModalSegDataset):
     }
     HOW_TO_GET = (
         'unpack the sets below data/rgbd_saliency, or let MMCEN_DATA name the folder that holds '
-        'rgbd_saliency; pseudo labels are written by `python '
-        'mmcen convert-data saliency`'
+        'rgbd_saliency; pseudo labels are written by `mmcen convert-data saliency`'
     )
 
     def __init__(
@@ -125,7 +124,9 @@ class SaliencyDataset(MultiModalSegDataset):
     ) -> None:
         if name not in SETS or split not in SETS[name].dirs:
             known = {key: list(one.dirs) for key, one in SETS.items()}
-            raise ValueError(f'there is no set {name!r} with split {split!r}: choose of {known}')
+            raise ValueError(
+                f'there is no set {name!r} with split {split!r}: choose one of {known}'
+            )
         layout = SETS[name]
         self.name, self.near = name, near or layout.near
         self.counts = layout.counts[split] if count is None and not ann_file else (count,)
@@ -157,7 +158,7 @@ class SaliencyDataset(MultiModalSegDataset):
         return data_list
 
     def get_data_info(self, idx: int) -> dict:
-        """A frame's files, and what is the same for all frames of the set."""
+        """Return the files of a frame, and the facts that all frames share."""
         return super().get_data_info(idx) | {'dataset': self.name, 'near': self.near}
 
 
@@ -165,10 +166,10 @@ class SaliencyDataset(MultiModalSegDataset):
 class SalientRooms(SyntheticRooms):
     """Rendered rooms in two classes: boxes, balls and pillars are salient, the rest is background.
 
-    Pictures, rugs, cabinets and screens are background that stands out in one sense or the other.
+    Pictures, rugs, cabinets and screens are background that is visible in one modality only.
 
     Args:
-        kwargs: of :class:`SyntheticRooms`.
+        kwargs: Arguments of :class:`SyntheticRooms`.
     """
 
     METAINFO = META

@@ -24,7 +24,7 @@ class SUNRGBDDataset(ConvertedDataset):
     Frames are as large as their camera's: 427x561, 441x591, 530x730 or 531x681. In the label files
     0 is void and 1..37 are the classes (255 and 0..36 in a sample). Depth is in metres, up to 8.
 
-    Args: as for :class:`ConvertedDataset`; splits are ``'train'`` and ``'test'``.
+    Arguments are those of :class:`ConvertedDataset`; splits are ``'train'`` and ``'test'``.
     """
 
     METAINFO = {'classes': CLASSES, 'palette': colour_map(38)[1:]}

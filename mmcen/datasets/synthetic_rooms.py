@@ -30,33 +30,34 @@ DECLARED = {name: {'domain': name} for name in (*DOMAINS, *ALIASES)}
 
 @DATASETS.register_module()
 class SyntheticRooms(BaseSegDataset):
-    """Indoor scenes, rendered from their number (DESIGN, "Embedded default").
+    """Indoor scenes that are rendered from their number; no files are needed.
 
-    Ten classes. Pictures and rugs show in colour alone, cabinets in depth alone, and a screen is
-    what looks like a picture and stands out like a cabinet: only both modalities together tell
-    the four apart. See ``rooms.scene``.
+    There are ten classes. Pictures and rugs are visible in colour only, cabinets in depth only. A
+    screen looks like a picture and protrudes like a cabinet, so only both modalities together
+    separate the four. See ``rooms.scene``.
 
-    A sample holds ``modalities`` (name to (H, W, C), in the order asked for), ``gt_seg_map``
-    (H, W) uint8 and the usual names; it is complete, the pipeline needs no loading.
+    A sample holds ``modalities`` (name to (H, W, C), in the order of the argument), ``gt_seg_map``
+    (H, W) uint8 and the usual keys. The pipeline needs no loading.
 
     Args:
         modalities: List of Taskonomy's domains, by name or as dicts of the arguments of
             :class:`~mmcen.modalities.ModalitySpec`, of which those about files have no effect;
             ``rooms.shot`` gives their units and ranges. 'depth' is short for 'depth_zbuffer'.
         size: (H, W) of the frames.
-        length: number of scenes.
-        seed: another seed gives other scenes.
-        split: 'train', 'val' or 'test'; they share no scene, whatever their lengths.
-        sensor: imperfections of colour and depth: True for the defaults, False for none, or
+        length: Number of scenes.
+        seed: Seed of the scenes.
+        split: 'train', 'val' or 'test'; they share no scene at any length.
+        sensor: Imperfections of colour and depth: True for the defaults, False for none, or
             settings of ``rooms.sensor.Sensor``.
-        cache_mb: rendered frames are kept up to this memory per process (data loader workers
-            each have their own, and keep it with ``persistent_workers``); 0 keeps none. A frame
-            of colour, depth and labels at 96 x 128 takes 0.1 MB.
-        **kwargs: of mmseg's BaseSegDataset; those about files have no effect.
+        cache_mb: Memory for rendered frames in each process, in MB; 0 keeps none. Data loader
+            workers have their own cache, which lasts with ``persistent_workers``. A frame of
+            colour, depth and labels at 96 x 128 takes 0.1 MB.
+        **kwargs: Arguments of mmseg's BaseSegDataset; those about files have no effect.
 
     Raises:
-        ValueError: an unknown or repeated modality, an unknown split, a size or length below 1.
-        TypeError: modalities is not a list.
+        ValueError: If a modality is unknown or repeated, the split is unknown, or a size or length
+            is below 1.
+        TypeError: If ``modalities`` is not a list.
     """
 
     METAINFO = {'classes': CLASSES, 'palette': PALETTE}
@@ -91,7 +92,7 @@ class SyntheticRooms(BaseSegDataset):
         super().__init__(**kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """One entry per scene; ``scene`` is the number that it is rendered from."""
+        """Return an entry for each scene; ``scene`` is the number that it is rendered from."""
         return [
             {
                 'img_path': f'synthetic_rooms/{self.split}/{index:06d}',
@@ -121,7 +122,7 @@ class SyntheticRooms(BaseSegDataset):
         return self.pipeline(results)
 
     def _render(self, scene: int) -> dict[str, np.ndarray]:
-        """All modalities and the class map of a scene, from the cache if it is there."""
+        """Return all modalities and the class map of a scene, from the cache if possible."""
         if scene in self._cache:
             return self._cache[scene]
         shot = Shot((self.seed, scene), self.size, self.sensor)
@@ -134,7 +135,7 @@ class SyntheticRooms(BaseSegDataset):
         return rendered
 
     def _mapped(self, labels: np.ndarray) -> np.ndarray:
-        """Labels under ``metainfo=dict(classes=...)``, as mmseg's LoadAnnotations would."""
+        """Map labels to ``metainfo=dict(classes=...)``, as mmseg's LoadAnnotations does."""
         if self.label_map is None:
             return labels
         table = np.arange(256, dtype=np.uint8)

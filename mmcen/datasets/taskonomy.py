@@ -1,4 +1,4 @@
-"""Taskonomy, and any set of frames with its domains and file names."""
+"""Taskonomy, and any data set with its domains and file names."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from .multimodal import MultiModalSegDataset, data_place
 
 @DATASETS.register_module()
 class TaskonomyDataset(MultiModalSegDataset):
-    """Frames of any of Taskonomy's domains, inputs and targets alike.
+    """Frames of any of Taskonomy's domains, both inputs and targets.
 
-    Files are ``{domain}/point_{p}_view_{v}_domain_{domain}.png``, or one level deeper where a frame
-    is listed as ``{building}/point_{p}_view_{v}``. Samples hold physical units, see
+    Files are ``{domain}/point_{p}_view_{v}_domain_{domain}.png``, or one level deeper if a frame is
+    listed as ``{building}/point_{p}_view_{v}``. Samples hold physical units, see
     :mod:`~mmcen.datasets.encodings`; EncodeDomains makes images of them.
 
     Args:
-        modalities: List of domains, by name or as dicts with a name and what differs.
-        data_root: its folder; by default ``data/taskonomy``, or ``taskonomy`` below the folder that
-            the environment variable ``MMCEN_DATA`` names.
-        ann_file: list of frames below it, one a line; all frames of the first domain without.
-        labels: give the class map as ``gt_seg_map`` too, by LoadLabel.
-        folder: name of the set below ``data`` or ``MMCEN_DATA``.
-        check_sizes: before training, look whether the domains of each frame are of one size.
-        kwargs: as for :class:`MultiModalSegDataset`.
+        modalities: List of domains, by name or as dicts with a name and the differences.
+        data_root: Folder of the set; by default ``data/taskonomy``, or ``taskonomy`` below the
+            folder that the environment variable ``MMCEN_DATA`` names.
+        ann_file: List of frames below it, one a line; by default all frames of the first domain.
+        labels: Whether LoadLabel also gives the class map as ``gt_seg_map``.
+        folder: Name of the set below ``data`` or ``MMCEN_DATA``.
+        check_sizes: Whether to check before training that all domains of a frame have one size.
+        kwargs: Arguments of :class:`MultiModalSegDataset`.
 
     Raises:
-        FileNotFoundError: the list, a folder, or a domain of some frame is missing.
-        ValueError: an unknown domain, an empty list, or sizes that differ.
+        FileNotFoundError: If the list, a folder, or a domain of a frame is missing.
+        ValueError: If a domain is unknown, the list is empty, or sizes differ.
     """
 
     MODALITIES = {name: {'suffix': f'_domain_{name}.png', 'domain': name} for name in ENCODINGS}
     HOW_TO_GET = (
         'download Taskonomy and draw its lists by `mmcen convert-data taskonomy` '
-        '(or derive its domains from RGB-D by derive_domains.py there), and set data_root, or '
+        '(or derive its domains by `mmcen convert-data derive-domains`), and set data_root, or '
         'MMCEN_DATA to the folder that holds it'
     )
 

@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself, checked: the file may come from anybody.
+"""Check the metadata of an ONNX file, because its origin is unknown.
 
 A pipeline is built through a registry that imports any dotted name, so that only the transforms
 listed here, with plain arguments of limited size, are taken from a file.
@@ -104,7 +104,7 @@ def check_pipeline(stages: Any) -> list[dict]:
 
 
 def _check_config(config: Any) -> dict[str, Any]:
-    """The part of a config that says how files become inputs."""
+    """Return the part of a config that states how files become inputs."""
     try:
         dataset = config['test_dataloader']['dataset']
         kept = {key: dataset[key] for key in DATASET if key in dataset}

@@ -1,4 +1,4 @@
-"""A trained model as a network of plain layers: named modalities in, named outputs out."""
+"""Convert a trained model to a network of plain layers with named inputs and outputs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from .unroll import Unroller
 
 
 class DeployedNetwork(nn.Module):
-    """What :func:`deploy` and :func:`as_it_is` make.
+    """Result of :func:`deploy` and :func:`as_it_is`.
 
     Attributes:
         inputs: names of the modalities, with their numbers of channels.
@@ -67,8 +67,8 @@ def deploy(
     """Take a trained model apart into plain layers of each stream.
 
     The norms' statistics are folded into the convolutions, the exchange becomes a fixed choice of
-    channels, and what nobody reads is not computed: channels that are replaced in their own stream,
-    and streams that no output needs.
+    channels. Unused channels, which are replaced in their own stream, and streams that no output
+    needs are pruned.
 
     Args:
         model: a CENEncoderDecoder, CENMultiTask or CENTranslator; it stays as it is.
@@ -86,7 +86,7 @@ def deploy(
             input).
         TypeError: another kind of model.
 
-    Example:
+    Examples:
         >>> network = deploy(model, outputs=['ensemble'])  # doctest: +SKIP
         >>> logits, = network(rgb, depth)  # doctest: +SKIP
     """
@@ -105,8 +105,10 @@ def as_it_is(
     outputs: Sequence[str] | None = None,
     present: Sequence[str] | None = None,
 ) -> DeployedNetwork:
-    """A model, folded as it is, behind the interface of a deployed one: for what :func:`deploy`
-    cannot take apart. Arguments and errors as there."""
+    """Wrap an unchanged model in the interface of a deployed one.
+
+    It is for models that :func:`deploy` does not support. Arguments and errors are those of deploy.
+    """
     plan, wanted = _plan_of(model, outputs, present)
     return plan.around(_Whole(plan, wanted), wanted)
 
@@ -131,7 +133,7 @@ def _plan_of(
 
 
 def _chosen(known: Sequence[str], present: Sequence[str] | None) -> list[str]:
-    """The modalities present, in the order of the streams."""
+    """Return the present modalities in the order of the streams."""
     if present is None:
         return list(known)
     unknown = [name for name in present if name not in known]
@@ -143,7 +145,7 @@ def _chosen(known: Sequence[str], present: Sequence[str] | None) -> list[str]:
 
 
 class _Plan(ABC):
-    """How a kind of model goes from modalities to outputs.
+    """Steps of a kind of model from modalities to outputs.
 
     Attributes:
         names: of all outputs.

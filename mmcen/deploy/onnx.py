@@ -1,4 +1,4 @@
-"""ONNX files of a trained model, checked against PyTorch, that say what they are."""
+"""Write ONNX files of a trained model with metadata, and compare them with PyTorch."""
 
 import importlib
 import json
@@ -31,13 +31,13 @@ def export_onnx(
 
     Args:
         model: a trained CENEncoderDecoder, CENMultiTask or CENTranslator.
-        path: the file to write; it is there whole and checked, or not at all.
+        path: the file to write, atomically and after the comparison.
         outputs: as for :func:`deploy`; a stream's is called ``<modality>_out`` in the file.
         size: (height, width) of the frame to trace with and to compare on; a second comparison is
             on two frames of half that size.
-        whole: leave the model folded, for parts that :func:`deploy` cannot take apart.
-        about: what else the file says of itself (JSON), such as the config and the classes.
-        present: modalities that the file takes, as for :func:`deploy`.
+        whole: leave the model folded, for parts that :func:`deploy` does not support.
+        about: further metadata of the file (JSON), such as the config and the classes.
+        present: Modalities that the file takes, as for :func:`deploy`.
 
     Returns:
         The largest difference from the model as it is, relative to the largest output, or to 1 if

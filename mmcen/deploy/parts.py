@@ -1,4 +1,4 @@
-"""Plain layers of one stream: what the unrolled network is made of."""
+"""Plain layers of one stream, the parts of an unrolled network."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -57,7 +57,7 @@ class ResizeLike(nn.Module):
 
 
 class Activate(nn.Module):
-    """What a task's head makes of the network's output; images in 0..255."""
+    """Activate the network's output as the head of the task does; images in 0..255."""
 
     def __init__(self, head: Any) -> None:
         super().__init__()

@@ -243,8 +243,7 @@ class Unroller:
         return s // self.grid.modalities == k // self.grid.modalities
 
     def finish(self, outputs: Sequence[fx.Node]) -> fx.GraphModule:
-        """Leave out what no output needs, fold norms into convolutions, and compute no channel that
-        nobody reads."""
+        """Prune unused parts and channels, and fold norms into convolutions."""
         self.graph.output(tuple(outputs))
         self.graph.eliminate_dead_code(lambda node: node.op in ('placeholder', 'output'))
         self._fold_norms()
@@ -273,7 +272,7 @@ class Unroller:
                 self.graph.erase_node(before)
 
     def _leave_out_channels(self) -> None:
-        """Sources that exchange layers alone read compute what these read."""
+        """Prune channels of sources that only exchange layers read."""
         computed: dict[fx.Node, Tensor] = {}
         for node in list(self.graph.nodes):
             readers: list[Any] = [self.part(user) for user in node.users]

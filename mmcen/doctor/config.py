@@ -1,4 +1,4 @@
-"""What a config will train: streams, norms, parameters, data, and a picture of three samples."""
+"""Examine a config: streams, norms, parameters, data, and a picture of three samples."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Report:
 
 
 def examine(path: str, picture_file: Path, options: dict | None = None) -> Report:
-    """Build everything of a config but its runner, and look.
+    """Build all parts of a config except its runner, and examine them.
 
     Args:
         path: config file.

@@ -1,4 +1,4 @@
-"""What of OpenMMLab, torch and mmcen works in this environment, and what mends the rest."""
+"""Check which parts of OpenMMLab, torch and mmcen work, and how to repair the rest."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ INCEPTION_FROM = f'https://github.com/toshas/torch-fidelity/releases/download/v0
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that works or does not.
+    """Result of one check.
 
     Args:
         name: what.
@@ -61,7 +61,7 @@ def versions() -> dict[str, str]:
 
 
 def stack() -> Finding:
-    """Which OpenMMLab, and whether its parts go together."""
+    """Check which OpenMMLab is installed, and whether its versions are compatible."""
     try:
         found = compat.installed_versions()
         problem = compat.find_problem(found)
@@ -79,7 +79,7 @@ def stack() -> Finding:
 
 
 def say(what: str) -> None:
-    """That something which takes seconds has begun."""
+    """Print that a check that takes seconds has started."""
     print(f'{what} ...', file=sys.stderr, flush=True)
 
 

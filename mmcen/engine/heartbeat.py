@@ -1,4 +1,4 @@
-"""Which process of a distributed training has stopped."""
+"""Find the process of a distributed training that has stopped."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from threading import Thread
 
 from torch import distributed as dist
 
-TIMEOUT = 1800  # seconds that processes wait for one another; env_cfg.dist_cfg.timeout sets it
-BEAT = 1.0  # seconds between two signs of life
+TIMEOUT = 1800  # seconds that processes wait for each other; env_cfg.dist_cfg.timeout sets it
+BEAT = 1.0  # seconds between two signals
 
 
 def start_heartbeat() -> None:
-    """Let this process give signs of life in the store that the launcher made for the job.
+    """Send regular signals of this process to the store that the launcher made for the job.
 
-    They come from a thread, so that a long step is no silence, and a stopped process is.
+    A thread sends them, so they continue during a long step, but not in a stopped process.
     """
     rank, store = dist.get_rank(), _connect()
 
@@ -34,7 +34,7 @@ def start_heartbeat() -> None:
 
 
 def stopped_ranks() -> list[int]:
-    """Find the processes that give no sign of life."""
+    """Return the processes that send no signal."""
     store = _connect()
     keys = [f'mmcen/alive/{rank}' for rank in range(dist.get_world_size())]
 

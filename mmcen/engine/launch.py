@@ -1,6 +1,6 @@
-"""From a command line to a runner: the parts of ``mmcen train`` and ``mmcen test``.
+"""Build a runner from a command line: the parts of ``mmcen train`` and ``mmcen test``.
 
-Where a user's input is at fault, ``parser.error`` ends the program with one sentence.
+Errors in the user's input end the program with one sentence by ``parser.error``.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ except ImportError:  # not on Windows, where a work directory is not locked
 
 
 def common_parser(description: str, prog: str) -> ArgumentParser:
-    """The arguments that training and testing share, under the names that mmseg gives them."""
+    """Return a parser with the arguments that training and testing share, named as in mmseg."""
     parser = ArgumentParser(prog=prog, description=description)
     parser.add_argument('config', help='config file, for example one of configs/cen/')
     parser.add_argument(
-        '--work-dir', help='where logs and checkpoints go; by default work_dirs/<name of config>'
+        '--work-dir', help='folder for logs and checkpoints; default: work_dirs/<name of config>'
     )
     parser.add_argument(
         '--cfg-options',
@@ -55,7 +55,7 @@ def common_parser(description: str, prog: str) -> ArgumentParser:
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='what started the processes: pytorch for torchrun, which works on CPUs as well',
+        help='program that started the processes: pytorch for torchrun, also on CPUs',
     )
     # torchrun sets LOCAL_RANK; the older torch.distributed.launch passes one of these.
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -84,7 +84,7 @@ def load_config(args: argparse.Namespace, parser: ArgumentParser) -> Config:
 
 
 def load_checkpoint(cfg: Config, checkpoint: str, parser: ArgumentParser) -> None:
-    """Test this checkpoint, a file or anything with a scheme that mmengine can load."""
+    """Set the checkpoint to test: a file, or an address that mmengine can load."""
     if '://' not in checkpoint and not Path(checkpoint).is_file():
         parser.error(f'checkpoint {checkpoint} does not exist: train one with `mmcen train`')
     cfg.load_from = checkpoint
@@ -108,10 +108,10 @@ def _say(text: str) -> None:
 
 
 def lock_work_dir(folder: str) -> None:
-    """Keep a second training out of a work directory until this process ends.
+    """Reject a second training in a work directory until this process ends.
 
     Raises:
-        OSError: Another training is at work there.
+        OSError: If another training uses the directory.
     """
     if fcntl is None or int(os.environ.get('RANK', 0)) > 0:
         return
@@ -128,11 +128,11 @@ def lock_work_dir(folder: str) -> None:
 
 
 def protect(cfg: Config) -> None:
-    """Put what makes a training safe in place of mmengine's parts, in place.
+    """Replace parts of mmengine by safe ones, in place.
 
-    Checkpoints are whole and resumed exactly (``SafeCheckpointHook``, ``ExactEpochLoop``,
+    Checkpoints are complete and resumed exactly (``SafeCheckpointHook``, ``ExactEpochLoop``,
     ``EpochSeedHook``), and a loss that is not finite stops the training (``FiniteLossHook``).
-    Parts of other types stay as they are.
+    Parts of other types are kept.
     """
     hooks = dict(cfg.get('default_hooks') or {})
     checkpoint = hooks.get('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
@@ -152,10 +152,10 @@ def protect(cfg: Config) -> None:
 
 
 def load_strictly(runner: Runner, checkpoint: str) -> None:
-    """Load a checkpoint that must be of the runner's model.
+    """Load a checkpoint that must fit the runner's model exactly.
 
     Raises:
-        ValueError: It is of another model.
+        ValueError: If it is of another model.
     """
     try:
         runner.load_checkpoint(checkpoint, strict=True)
@@ -164,9 +164,9 @@ def load_strictly(runner: Runner, checkpoint: str) -> None:
 
 
 def enable_amp(cfg: Config, parser: ArgumentParser) -> None:
-    """Train in mixed precision: float16 with a loss scale, or bfloat16 where there is but a CPU.
+    """Train in mixed precision: float16 with a loss scale, or bfloat16 on a CPU.
 
-    A config with several optimizers has one wrapper by name for each.
+    A config with several optimizers has a named wrapper for each.
     """
     several = 'constructor' in cfg.optim_wrapper and 'optimizer' not in cfg.optim_wrapper
     wrappers = [cfg.optim_wrapper]
@@ -188,7 +188,7 @@ def enable_amp(cfg: Config, parser: ArgumentParser) -> None:
 
 
 def enable_tta(cfg: Config, parser: ArgumentParser) -> None:
-    """Test with the config's ``tta_pipeline`` and ``tta_model``, mmseg's convention."""
+    """Test with the config's ``tta_pipeline`` and ``tta_model``, as in mmseg."""
     missing = [key for key in ('tta_pipeline', 'tta_model') if key not in cfg]
     if missing:
         parser.error(f'--tta needs {" and ".join(missing)}, which the config does not set')
@@ -198,13 +198,13 @@ def enable_tta(cfg: Config, parser: ArgumentParser) -> None:
 
 
 def write_predictions(cfg: Config, folder: str) -> None:
-    """Let mmseg's metric, or the first of several, write the predicted label maps beside it."""
+    """Set the folder into which mmseg's metric, or the first of several, writes label maps."""
     evaluator = cfg.test_evaluator
     (evaluator[0] if isinstance(evaluator, list) else evaluator).output_dir = folder
 
 
 def draw_predictions(cfg: Config, show: bool, folder: str | None, wait_time: float) -> None:
-    """Turn on the visualization hook, into a window, a folder, or the visualizer's own backends."""
+    """Turn on the visualization hook, for a window, a folder, or the visualizer's backends."""
     hooks = cfg.get('default_hooks') or {}
     hook = {'type': 'SegVisualizationHook', **(hooks.get('visualization') or {})}
     cfg.default_hooks = {
@@ -216,8 +216,10 @@ def draw_predictions(cfg: Config, show: bool, folder: str | None, wait_time: flo
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner of a config, :func:`protect`-ed; several processes work without an
-    accelerator, too."""
+    """Build the runner of a config with safe parts, see :func:`protect`.
+
+    Several processes also work on CPUs.
+    """
     protect(cfg)
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         _distribute_on_cpu(cfg)
@@ -229,7 +231,7 @@ def build_runner(cfg: Config) -> Runner:
 def _distribute_on_cpu(cfg: Config) -> None:
     """Give mmengine's runner a gloo group and a wrapper without devices.
 
-    Left alone it calls ``torch.cuda.set_device`` and puts the model on device LOCAL_RANK.
+    By default it calls ``torch.cuda.set_device`` and puts the model on device LOCAL_RANK.
     """
     options = (cfg.get('env_cfg') or {}).get('dist_cfg') or {}
     dist.init_process_group('gloo', timeout=timedelta(seconds=options.get('timeout', TIMEOUT)))
@@ -245,9 +247,8 @@ def _distribute_on_cpu(cfg: Config) -> None:
 
 @contextmanager
 def in_a_sentence(parser: ArgumentParser) -> Iterator[None]:
-    """What is wrong with a user's input, files or environment ends the program without a
-    traceback."""
-    logging.raiseExceptions = False  # a full disk is reported once, by what cannot be saved
+    """Report errors in a user's input, files or environment in one sentence."""
+    logging.raiseExceptions = False  # a full disk is reported once, with the file
     try:
         yield
     except KeyboardInterrupt:
@@ -293,10 +294,10 @@ def report_training(runner: Runner, config: str) -> None:
 
 
 def finish() -> None:
-    """Take leave of the other processes, if there are any, when all of them are done.
+    """Wait for the other processes of a distributed run, and end this one.
 
-    Such a process ends here: what threads of gloo are left when the interpreter is taken down abort
-    it now and then, with all work done, and the launcher takes that for a failure.
+    Leftover gloo threads sometimes abort the interpreter at shutdown, which the launcher would
+    report as a failure. Therefore the process exits here.
     """
     if dist.is_initialized():
         dist.barrier()

@@ -1,4 +1,4 @@
-"""Learning rates as written in a paper's table: one list for each part of the model."""
+"""Learning rates as listed in a paper: one list for each part of the model."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ from mmengine.registry import PARAM_SCHEDULERS
 
 @PARAM_SCHEDULERS.register_module()
 class ListedLR(_ParamScheduler):
-    """Step every parameter group along the list of rates that begins with the group's own rate.
+    """Follow, for each parameter group, the list of rates that begins with the group's rate.
 
-    The official code's encoder and decoder follow (5e-4, 2.5e-4, 1e-4) and (3e-3, 1.5e-3, 7e-4),
-    which no common factor gives.
+    The official code's encoder and decoder use (5e-4, 2.5e-4, 1e-4) and (3e-3, 1.5e-3, 7e-4),
+    which have no common factor.
 
     Args:
-        optimizer: optimizer or wrapper.
-        milestones: epochs (iterations where ``by_epoch=False``) at which the next rate begins,
+        optimizer: Optimizer or wrapper.
+        milestones: Epochs (iterations if ``by_epoch=False``) at which the next rate begins,
             increasing.
-        rates: lists of ``len(milestones) + 1`` learning rates.
-        kwargs: arguments of mmengine's schedulers, such as ``by_epoch``.
+        rates: Lists of ``len(milestones) + 1`` learning rates.
+        kwargs: Arguments of mmengine's schedulers, such as ``by_epoch``.
 
     Raises:
-        ValueError: if a list has another length, or a group's rate begins no list.
+        ValueError: If a list has another length, or no list begins with a group's rate.
     """
 
     def __init__(

@@ -6,13 +6,13 @@ from mmengine.runner import EpochBasedTrainLoop
 
 @LOOPS.register_module()
 class ExactEpochLoop(EpochBasedTrainLoop):
-    """mmengine's loop by epochs, which takes up a checkpoint of the middle of an epoch exactly.
+    """Loop by epochs that resumes a checkpoint from the middle of an epoch exactly.
 
-    mmengine starts such an epoch anew and goes on counting, so that a training that is killed now
-    and then runs longer than it should.
+    mmengine would start such an epoch again and keep counting, so an interrupted training would
+    run too long.
 
     Attributes:
-        batches_done: Batches of the first epoch to load and not to train on.
+        batches_done: Number of batches of the first epoch that are loaded but not trained on.
     """
 
     batches_done = 0

@@ -1,5 +1,8 @@
-"""FID and KID from features, errors from images: torchmetrics' without its networks, and without
-its sync, which would wait for processes that do not compute."""
+"""Compute FID and KID of features, and errors of images, by torchmetrics.
+
+The networks of torchmetrics are not used, nor its synchronisation, which would wait for processes
+that do not compute.
+"""
 
 import warnings
 
@@ -10,7 +13,7 @@ DEGREE = 3  # of KID's polynomial kernel, (x y / F + 1)^3
 
 
 class _Given(nn.Module):
-    """Stands for the network where features are there already."""
+    """Placeholder for the network, for given features."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -21,11 +24,11 @@ class _Given(nn.Module):
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
-    """FID: ``|mu_r - mu_f|^2 + tr(S_r + S_f - 2 (S_r S_f)^(1/2))``, covariances over N - 1.
+    """Compute FID: ``|mu_r - mu_f|^2 + tr(S_r + S_f - 2 (S_r S_f)^(1/2))``, covariances over N - 1.
 
     Args:
-        real: ``(N, F)``, N >= 2.
-        fake: ``(N', F)``, N' >= 2.
+        real: Features ``(N, F)``, N >= 2.
+        fake: Features ``(N', F)``, N' >= 2.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -38,22 +41,22 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
 def kernel_distance(
     real: Tensor, fake: Tensor, subsets: int = 100, subset_size: int = 1000, seed: int = 0
 ) -> float:
-    """KID: mean over random subsets of the unbiased squared MMD with a cubic kernel.
+    """Compute KID: mean over random subsets of the unbiased squared MMD with a cubic kernel.
 
-    It may be negative. The same seed draws the same subsets; the generators of the caller are left
-    as they are.
+    It may be negative. The same seed draws the same subsets. The generators of the caller do not
+    change.
 
     Args:
-        real: ``(N, F)``.
-        fake: ``(N', F)``.
-        subsets: how many.
-        subset_size: images of each kind in one, at most N and N', at least 2.
-        seed: of the subsets.
+        real: Features ``(N, F)``.
+        fake: Features ``(N', F)``.
+        subsets: Number of subsets.
+        subset_size: Number of images of each kind in a subset, at most N and N', at least 2.
+        seed: Seed of the subsets.
     """
     from torchmetrics.image.kid import KernelInceptionDistance
 
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # that it keeps features, which are kept anyway
+        warnings.simplefilter('ignore')  # about the memory for features
         metric = KernelInceptionDistance(
             _Given(real.shape[1]), subsets, subset_size, DEGREE, sync_on_compute=False
         )
@@ -65,7 +68,7 @@ def kernel_distance(
 
 
 def pixel_errors(image: Tensor, truth: Tensor) -> dict[str, float]:
-    """MAE and MSE over all values of one image in 0..255, scaled to -1..1, and their number."""
+    """Return MAE, MSE and number of all values of an image in 0..255, scaled to -1..1."""
     from torchmetrics.functional import mean_absolute_error, mean_squared_error
 
     # torchmetrics cannot read images of a network in channels_last

@@ -1,4 +1,4 @@
-"""The Inception network that FID and KID are defined by, from a file that the user names."""
+"""The Inception network of FID and KID, from a file."""
 
 import hashlib
 import logging
@@ -16,24 +16,23 @@ SHA256 = '6726825d'  # first digits, which both names end with
 
 
 class Inception(nn.Module):
-    """torch-fidelity's FeatureExtractorInceptionV3 up to pool3, ``(B, 3, H, W)`` uint8 to
-    ``(B, 2048)``.
+    """Inception network of torch-fidelity up to pool3, ``(B, 3, H, W)`` uint8 to ``(B, 2048)``.
 
-    The file is read as tensors only (``weights_only``), and nothing is ever downloaded.
+    The file is read as tensors only (``weights_only``). There is no download.
 
     Args:
-        weights: the file, torch-fidelity's ``weights-inception-2015-12-05-6726825d.pth``
-            (pytorch-fid gives it as ``pt_inception-2015-12-05-6726825d.pth``).
+        weights: Path of torch-fidelity's ``weights-inception-2015-12-05-6726825d.pth``
+            (in pytorch-fid ``pt_inception-2015-12-05-6726825d.pth``).
 
     Attributes:
-        source: name of the file.
-        sha256: first 8 hexadecimal digits of its hash.
-        resize: how images come to the network's size.
+        source: Name of the file.
+        sha256: First 8 hexadecimal digits of its hash.
+        resize: How images are resized for the network.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds something else.
-        ImportError: torch-fidelity is not installed.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it holds other content.
+        ImportError: If torch-fidelity is not installed.
     """
 
     resize = 'bilinear as in TensorFlow 1, not antialiased, to 299x299'
@@ -54,7 +53,7 @@ class Inception(nn.Module):
         self.sha256 = hashlib.sha256(content).hexdigest()[:8]
         try:
             state = torch.load(BytesIO(content), map_location='cpu', weights_only=True)
-            # torch-fidelity unpickles whatever its file holds: it gets what was found to be tensors
+            # torch-fidelity unpickles its file, so it gets the tensors that were read safely
             harmless = BytesIO()
             torch.save(state, harmless)
             harmless.seek(0)
@@ -69,11 +68,12 @@ class Inception(nn.Module):
 
 
 def build_extractor(extractor: str | Path | nn.Module | None) -> nn.Module:
-    """:class:`Inception` from a file, or a module as it is; frozen.
+    """Return :class:`Inception` from a file, or a given module, frozen.
 
     Raises:
-        ValueError: None, or as Inception.
-        FileNotFoundError, ImportError: as Inception.
+        ValueError: If ``extractor`` is None, or as for Inception.
+        FileNotFoundError: As for Inception.
+        ImportError: As for Inception.
     """
     if extractor is None:
         raise ValueError(f'FID and KID need the weights of their Inception network: {_advice()}')
@@ -90,7 +90,7 @@ def build_extractor(extractor: str | Path | nn.Module | None) -> nn.Module:
 
 
 def provenance(extractor: nn.Module) -> dict[str, str]:
-    """What belongs to every published FID or KID."""
+    """Return the facts that must be published with every FID or KID."""
     if isinstance(extractor, Inception):
         keys = ('source', 'sha256', 'resize')
         return {key: getattr(extractor, key) for key in keys}

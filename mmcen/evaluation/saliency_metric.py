@@ -19,19 +19,20 @@ LEVELS = 256
 class SaliencyMetric(BaseMetric):
     """MAE within 0..1 as in Table 14, and the largest and mean F-measure over thresholds.
 
-    Of the ensemble (``MAE``, ``maxF``, ``meanF``), each stream (``rgb/MAE``, ...) and, where
-    samples carry ``pseudo_label``, that (``pseudo/MAE``, ...): what was there before any training.
-    Samples that name their ``dataset`` are measured by it (``njud/MAE``, ``njud/rgb/MAE``, ...).
+    The metrics are of the ensemble (``MAE``, ``maxF``, ``meanF``), each stream (``rgb/MAE``, ...)
+    and, if samples have a ``pseudo_label``, of that (``pseudo/MAE``, ...), the state before any
+    training. If samples have a ``dataset``, it is part of the name (``njud/MAE``, ``njud/rgb/MAE``,
+    ...).
 
-    Figures are means over frames. A frame's F-measure at a threshold t of 0, 1, ... 255 takes
-    ``255 * saliency >= t`` for salient.
+    Metrics are means over frames. Pixels with ``255 * saliency >= t`` are salient at a threshold t
+    of 0, 1, ... 255.
 
     Args:
-        stretch: scale each map to 0..1 before it is measured, as the code of reference [82] does.
-        kwargs: of mmengine's BaseMetric.
+        stretch: Whether to scale each map to 0..1 first, as the code of reference [82] does.
+        kwargs: Arguments of mmengine's BaseMetric.
 
     Raises:
-        ValueError: a sample without mask, or with another than 0 and 1.
+        ValueError: If a sample has no mask, or a mask with other values than 0 and 1.
     """
 
     def __init__(self, stretch: bool = False, **kwargs: Any) -> None:
@@ -83,16 +84,16 @@ class SaliencyMetric(BaseMetric):
 
 
 def f_measures(saliency: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """F-measure at every threshold.
+    """Compute the F-measure at every threshold.
 
     Args:
-        saliency: within 0..1.
-        mask: 0 and 1, of the same shape.
+        saliency: Map within 0..1.
+        mask: Map of 0 and 1, of the same shape.
 
     Returns:
-        (256,) within 0..1; 0 where nothing salient is found.
+        (256,) within 0..1; 0 where no salient pixel is found.
 
-    Example:
+    Examples:
         >>> f_measures(np.array([0.9, 0.1]), np.array([1, 0]))[[0, 128, 255]].round(2)
         array([0.57, 1.  , 0.  ])
     """

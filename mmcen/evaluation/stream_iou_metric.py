@@ -14,19 +14,18 @@ from ..outputs import ENSEMBLE, SEGMENTATION
 
 @METRICS.register_module()
 class StreamIoUMetric(IoUMetric):
-    """mmseg's IoUMetric on the ensemble (``mIoU``, ``mAcc``, ``aAcc``) and each stream
-    (``rgb/mIoU``, ...).
+    """IoUMetric of mmseg for the ensemble (``mIoU``) and each stream (``rgb/mIoU``).
 
-    Takes the sample's ``outputs`` (:mod:`mmcen.outputs`); a stock model is measured as IoUMetric
-    does. Written files (``output_dir``) are the ensemble's.
+    It measures the ``outputs`` of samples (:mod:`mmcen.outputs`), and stock models as IoUMetric
+    does. Files in ``output_dir`` are the predictions of the ensemble.
 
     Args:
-        task: of a multi-task model: measure the classes of this task, by the names
+        task: Task of a multi-task model whose classes are measured; metrics are named
             ``<task>/mIoU``, ``<task>/rgb/mIoU``, ...
-        kwargs: of IoUMetric.
+        kwargs: Arguments of IoUMetric.
 
     Raises:
-        ValueError: a sample without the task.
+        ValueError: If a sample has no such task.
     """
 
     output_dir: str | None
@@ -43,12 +42,12 @@ class StreamIoUMetric(IoUMetric):
                 super().process(data_batch, [{**sample, **output}])
                 if not self.format_only:
                     measured[prefix] = self.results.pop()
-                self.output_dir = None  # the ensemble's file alone
+                self.output_dir = None  # only the ensemble is written
             self.output_dir = output_dir
             self.results.append(measured)
 
     def _outputs(self, sample: dict) -> dict[str, dict]:
-        """What to measure, by the start of its name: the ensemble first."""
+        """Return the outputs to measure by prefix of their metrics, the ensemble first."""
         tasks = sample.get('outputs', {})
         if self.task is None and not tasks:
             return {'': {}}
@@ -66,12 +65,12 @@ class StreamIoUMetric(IoUMetric):
     def intersect_and_union(
         pred_label: Tensor, label: Tensor, num_classes: int, ignore_index: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The counts of IoUMetric from one histogram of pairs of labels.
+        """Compute the counts of IoUMetric by one histogram of pairs of labels.
 
         Args:
-            pred_label: ``(H, W)``.
-            label: ``(H, W)``.
-            num_classes: K; other labels are not counted.
+            pred_label: Predicted labels ``(H, W)``.
+            label: True labels ``(H, W)``.
+            num_classes: Number of classes K; other labels are not counted.
             ignore_index: Label whose pixels are not counted.
 
         Returns:
@@ -100,5 +99,5 @@ class StreamIoUMetric(IoUMetric):
 
 
 def _bin(labels: Tensor, num_classes: int) -> Tensor:
-    """Labels 0..K-1 to bins 1..K, lower ones to 0 and higher ones to K+1."""
+    """Map labels 0..K-1 to bins 1..K, lower ones to 0 and higher ones to K+1."""
     return labels.long().clamp(-1, num_classes).add_(1)

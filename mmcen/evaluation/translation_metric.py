@@ -27,42 +27,41 @@ ENOUGH = 2048  # with fewer images than features, FID's covariances are singular
 
 @METRICS.register_module()
 class TranslationMetric(BaseMetric):
-    """What Tables 4 to 9 of the paper measure, named ``rgb/FID`` for the ensemble and
-    ``rgb/reshading/FID`` for the stream of an input.
+    """Metrics of Tables 4 to 9: ``rgb/FID`` of the ensemble, ``rgb/reshading/FID`` of a stream.
 
-    - FID: Frechet distance of Inception features, as it is.
+    - FID: Frechet distance of Inception features.
     - KID: unbiased estimate, mean over subsets, **times 100**.
-    - MAE, MSE, RMSE: over all values of all images, in -1..1 and not rounded, **times 100**.
+    - MAE, MSE, RMSE: over all values of all images, in -1..1, not rounded, **times 100**.
 
     The paper's columns "MSE" are RMSE: the official code prints the root of the mean squared error
     of images in -1..1 (and its Table 4 has MAE 0.1123 beside "MSE" 0.2509, which no mean of squares
     of such errors can be: they are at most 2, so MSE <= 2 MAE).
 
-    Takes the ``pred`` of all outputs of a task and its target (:mod:`mmcen.outputs`), ``(C, H, W)``
-    in 0..255. For FID and KID images are rounded to uint8, as if saved; a real image runs through
-    the extractor once for all streams.
+    It measures the ``pred`` of all outputs of a task and its target (:mod:`mmcen.outputs`),
+    ``(C, H, W)`` in 0..255. For FID and KID, images are rounded to uint8 as in a file. The
+    extractor runs once on a real image for all streams.
 
     Args:
-        metrics: names by task, ``dict(rgb=['FID', 'KID'], depth_zbuffer=['MAE', 'MSE'])``.
-        streams: measure every stream too.
-        extractor: file of the Inception weights, needed for FID and KID alone; see
-            :class:`Inception`. Or a module ``(B, 3, H, W)`` uint8 to ``(B, F)`` of your own, whose
-            numbers compare with nobody else's.
-        kid_subsets: number of subsets of KID, 50 as in the official code.
-        kid_subset_size: images in each, 1000 as there. Where there are fewer images, as with the
-            paper's 500, all of them are taken once, to which its subsets come down as well; the log
-            and the file say so.
-        out_file: JSON with the values of the last evaluation and how they came to be: images,
-            extractor, hash, resize, subsets. Default: ``translation_metric.json`` beside the run's
-            log, none where there is no log.
-        kwargs: of mmengine's BaseMetric.
+        metrics: Metrics of each task, ``dict(rgb=['FID', 'KID'], depth_zbuffer=['MAE', 'MSE'])``.
+        streams: Whether to measure every stream, too.
+        extractor: File of the Inception weights, needed for FID and KID only, see
+            :class:`Inception`. Or your own module ``(B, 3, H, W)`` uint8 to ``(B, F)``, whose
+            values cannot be compared with published ones.
+        kid_subsets: Number of subsets of KID, 50 as in the official code.
+        kid_subset_size: Number of images in a subset, 1000 as in the official code. If there are
+            fewer images, such as the paper's 500, all of them form one subset; the log and the file
+            state this.
+        out_file: JSON file for the values of the last evaluation with images, extractor, hash,
+            resize and subsets. Default: ``translation_metric.json`` beside the run's log, none
+            without a log.
+        kwargs: Arguments of mmengine's BaseMetric.
 
     Raises:
-        ValueError: at construction: nothing to measure, an unknown metric, FID or KID without
-            extractor, subsets that are too small. Later: a task or its target is missing, shapes
-            differ, fewer than 2 images for FID or KID.
-        FileNotFoundError: at construction, no such extractor file.
-        ImportError: at construction, torchmetrics or torch-fidelity is not installed.
+        ValueError: If there is nothing to measure, a metric is unknown, FID or KID have no
+            extractor, or subsets are too small. Later, if a task or its target is missing, shapes
+            differ, or there are fewer than 2 images for FID or KID.
+        FileNotFoundError: If the file of the extractor does not exist.
+        ImportError: If torchmetrics or torch-fidelity is not installed.
     """
 
     def __init__(
@@ -88,13 +87,13 @@ class TranslationMetric(BaseMetric):
         self._said: set[str] = set()
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """One result for each sample, so that what a distributed sampler repeats counts once."""
+        """Add one result for each sample; samples that a sampler repeats count once."""
         for sample in data_samples:
             self.results.append({task: self._measure(task, sample) for task in self.metrics})
 
     @torch.no_grad()
     def _measure(self, task: str, sample: dict) -> dict[str, dict]:
-        """Of one sample by view, ``''`` for the ensemble and ``'gt'``: errors and features."""
+        """Return errors and features of one sample by output; ``''`` is the ensemble."""
         images = _images(task, sample, self.streams)
         measured: dict[str, dict] = {view: {} for view in images}
         if not set(self.metrics[task]).isdisjoint(PIXEL_METRICS):
@@ -106,7 +105,7 @@ class TranslationMetric(BaseMetric):
         return measured
 
     def _features(self, task: str, images: dict[str, Tensor]) -> Tensor:
-        """Of all images of one sample, ``(N, F)``."""
+        """Return features of all images of one sample, ``(N, F)``."""
         batch = torch.stack(list(images.values()))  # (N, C, H, W)
         if batch.shape[1] != 3:
             raise ValueError(
@@ -133,7 +132,7 @@ class TranslationMetric(BaseMetric):
         return values
 
     def _scores(self, names: Sequence[str], real: list[dict], fake: list[dict]) -> dict[str, float]:
-        """The named metrics of one view."""
+        """Compute the named metrics of one output."""
         scores: dict[str, float] = {}
         if not set(names).isdisjoint(PIXEL_METRICS):
             weights = [own['values'] for own in fake]
@@ -151,13 +150,13 @@ class TranslationMetric(BaseMetric):
         return {name: float(scores[name]) for name in names}
 
     def _subsets(self, images: int) -> tuple[int, int]:
-        """Number and size of KID's subsets; all images are one subset, so one is enough."""
+        """Return number and size of KID's subsets; one subset if it would hold all images."""
         if images <= self.kid_subset_size:
             return 1, images
         return self.kid_subsets, self.kid_subset_size
 
     def _report(self, values: dict[str, float], images: int) -> None:
-        """Say how the values came to be, in the log and in a file."""
+        """Write values and settings to the log and to a file."""
         record: dict[str, Any] = {
             'metrics': values,
             'images': images,
@@ -198,8 +197,10 @@ class TranslationMetric(BaseMetric):
 
 @EVALUATOR.register_module(name='TranslationMetric')
 def _alone(**cfg: Any) -> Evaluator:
-    """``val_evaluator=dict(type='TranslationMetric', metrics=...)`` without a list around it, which
-    mmengine takes for an evaluator because of its ``metrics``."""
+    """Build an evaluator of ``dict(type='TranslationMetric', metrics=...)`` without a list.
+
+    mmengine takes such a dict for an evaluator because of its ``metrics``.
+    """
     return Evaluator([dict(type='TranslationMetric', **cfg)])
 
 
@@ -222,7 +223,7 @@ def _check(metrics: Mapping[str, Sequence[str]], kid_subsets: int, kid_subset_si
 
 
 def _images(task: str, sample: dict, streams: bool) -> dict[str, Tensor]:
-    """``gt``, the ensemble as ``''`` and the streams by name, ``(C, H, W)`` each."""
+    """Return images by name, ``(C, H, W)`` each: ``gt``, ``''`` for the ensemble, the streams."""
     outputs, targets = sample.get('outputs', {}), sample.get('targets', {})
     if 'pred' not in outputs.get(task, {}).get(ENSEMBLE, {}):
         raise ValueError(

@@ -15,15 +15,15 @@ OPTIONS = ('selection', 'budget', 'threshold', 'region', 'penalty_region', 'shar
 class CENNorm(ExchangeNorm):
     """An :class:`~mmcen.core.ExchangeNorm` that is built from a config.
 
-    In a ``norm_cfg`` it stands for the stock norm, of one stream; the model that it belongs to
-    makes it one of all streams (:func:`~mmcen.core.convert`), with the options that it states.
+    In a ``norm_cfg`` it replaces the stock norm of one stream. The model converts it to a norm of
+    all streams (:func:`~mmcen.core.convert`), with the options that it states.
 
     Args:
-        num_features: C, channels of one stream.
-        modalities: M, for a norm that is used without a model.
-        tasks: T, likewise.
+        num_features: Channels C of one stream.
+        modalities: Number of modalities M, for a norm that is used without a model.
+        tasks: Number of tasks T, for a norm that is used without a model.
         axis: Streams exchange along ``'modalities'`` (encoders) or ``'tasks'`` (decoders).
-        exchange: Set it to False for a norm that never exchanges.
+        exchange: Whether the norm may exchange.
         kwargs: Options of :func:`~mmcen.core.selection.make_selection`, such as ``threshold`` and
             ``budget``, and of the stock norm, such as ``eps`` and ``momentum``.
     """

@@ -1,7 +1,7 @@
-"""PerTask: copies of one layer, each for its tasks, in lock step over the folded streams.
+"""PerTask: copies of one layer for different tasks, in lock step over the folded streams.
 
-Where tasks own their convolutions (decoders of sections 3.4 and 3.5, groups of Task Grouping) the
-layers of all tasks still run side by side, so that their norms can exchange after every layer.
+If tasks have their own convolutions (decoders of sections 3.4 and 3.5, groups of Task Grouping),
+the layers of all tasks still run together, so that their norms can exchange after every layer.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,15 +14,15 @@ from ..core.grid import StreamGrid
 
 
 def check_groups(groups: Sequence[int] | str, tasks: int) -> tuple[int, ...]:
-    """Which copy each task uses: ``'shared'`` (one for all), ``'task'`` (one each), or numbers.
+    """Return which copy each task uses, from ``'shared'``, ``'task'`` (one copy each), or numbers.
 
     Returns:
-        T numbers, 0..copies-1, every copy in use.
+        T numbers in 0..copies-1; every copy is used.
 
     Raises:
-        ValueError: another word, a wrong count, or a copy that no task uses.
+        ValueError: If the word is unknown, the count is wrong, or no task uses a copy.
 
-    Example:
+    Examples:
         >>> check_groups('task', 3), check_groups([0, 0, 1], 3)
         ((0, 1, 2), (0, 0, 1))
     """
@@ -43,19 +43,19 @@ def check_groups(groups: Sequence[int] | str, tasks: int) -> tuple[int, ...]:
 
 
 class PerTask(nn.Module):
-    """Apply to each task's streams that task's copy of a layer.
+    """Apply each task's copy of a layer to the streams of the task.
 
     Args:
-        make: builds one copy.
-        grid: sizes T and M.
-        groups: the copy of each task, see :func:`check_groups`. With one copy the layer runs on
-            all streams at once.
+        make: Function that builds one copy.
+        grid: Sizes T and M.
+        groups: Copy of each task, see :func:`check_groups`. A single copy runs on all streams at
+            once.
 
-    Input ``(T*M*B, C, H, W)``, output alike, batch-major. A checkpoint of a single copy, or of the
-    layer alone, loads into all.
+    Input and output: ``(T*M*B, C, H, W)``. A checkpoint of a single copy, or of the layer alone,
+    loads into all copies.
 
     Raises:
-        ValueError: on unusable ``groups``, or a checkpoint with another number of copies.
+        ValueError: If ``groups`` is invalid, or a checkpoint has another number of copies.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class PerTask(nn.Module):
         return self.grid.fold(torch.stack(self.by_task(x), 1))
 
     def by_task(self, x: Tensor) -> list[Tensor]:
-        """Outputs of the tasks, T of ``(B, M, C', H', W')``, where C' may differ."""
+        """Return the outputs of the tasks, T of ``(B, M, C', H', W')``; C' may differ."""
         streams = self.grid.unfold(x)  # (B, T, M, C, H, W)
         outputs: list[Tensor] = [x] * self.grid.tasks
         for i, copy in enumerate(self.copies):
@@ -95,7 +95,7 @@ class PerTask(nn.Module):
     ) -> None:
         count = len(self.copies)
         for name in self.copies[0].state_dict():
-            if prefix + name in state_dict:  # of a layer that had no copies, such as ImageNet's
+            if prefix + name in state_dict:  # of a layer without copies, such as ImageNet's
                 state_dict[f'{prefix}copies.0.{name}'] = state_dict.pop(prefix + name)
             given = [k for k in state_dict if _is_copy(k, f'{prefix}copies.', name)]
             if len(given) == 1:
@@ -118,6 +118,6 @@ def _is_copy(key: str, prefix: str, name: str) -> bool:
 
 
 def _as_slice(numbers: list[int]) -> slice | list[int]:
-    """Neighbours as a slice, which is a view."""
+    """Return consecutive numbers as a slice, which gives a view."""
     first, last = numbers[0], numbers[-1]
     return slice(first, last + 1) if last - first + 1 == len(numbers) else numbers

@@ -1,9 +1,9 @@
-"""4x4 convolutions of stride 1 with a quarter of the multiplications, on a CPU.
+"""Compute 4x4 convolutions of stride 1 with a quarter of the multiplications, on a CPU.
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (CVPR 2016): tiles of the input
 and the kernels are transformed, multiplied value by value, and the sums over the channels are
 transformed back. F(3, 4) takes 6 products for 3 outputs, where a plain convolution takes 12, and in
-two dimensions 36 for 144. The last wide layer of pix2pix's discriminator is such a convolution, and
+two dimensions 36 for 144. The last wide layer of pix2pix's discriminator is such a convolution; it
 takes a third of a training step.
 
 The points are those with the smallest errors, which are close to a plain convolution's. With
@@ -73,7 +73,7 @@ def winograd_conv(x: Tensor, weight: Tensor) -> Tensor:
 
 
 class WinogradConv2d(nn.Conv2d):
-    """Convolution of 4x4, stride 1, padding 1; by :func:`winograd_conv` where that is faster."""
+    """Convolution of 4x4, stride 1, padding 1; by :func:`winograd_conv` if that is faster."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self._saves(x):
@@ -89,8 +89,10 @@ class WinogradConv2d(nn.Conv2d):
 
 
 def save_multiplications(module: nn.Module) -> None:
-    """Make the wide convolutions of 4x4 and stride 1 below a module :class:`WinogradConv2d`, in
-    place, with the same parameters."""
+    """Replace wide convolutions of 4x4 and stride 1 in a module by :class:`WinogradConv2d`.
+
+    The parameters are the same tensors.
+    """
     for name, child in list(module.named_children()):
         if type(child) is nn.Conv2d and _fits(child):
             bias = child.bias is not None

@@ -1,3 +1,5 @@
+"""Models of OpenMMLab over a stream grid."""
+
 from .backbones import CENResNet, CENTIMMBackbone
 from .data_preprocessor import CENDataPreprocessor
 from .decode_heads import RefineNetHead

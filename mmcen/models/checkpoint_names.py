@@ -1,8 +1,8 @@
-"""What a checkpoint says of its model: tasks, inputs and numbers of outputs, by name.
+"""Names of tasks, inputs and outputs that a checkpoint stores about its model.
 
-The shapes of two models may agree although their streams are in another order, so a checkpoint
-would load and its norms would go to other streams. The names are a buffer, because mmengine saves
-parameters and buffers only, and they are compared wherever a state dict is loaded.
+Two models may have the same shapes although their streams are in another order; a checkpoint would
+then load the norms of one stream into another. The names are a buffer, because mmengine saves
+parameters and buffers only. They are compared whenever a state dict is loaded.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ class CheckpointError(ValueError):
 def keep_names(
     model: nn.Module, tasks: Mapping[str, Iterable[str]], channels: Iterable[int]
 ) -> None:
-    """Save names with the weights of a model, and reject checkpoints that have others.
+    """Save names with the weights of a model, and reject checkpoints with other names.
 
-    Checkpoints without names load as before, such as one-stream weights.
+    Checkpoints without names, such as one-stream weights, load as usual.
 
     Args:
-        model: It gets the buffer :data:`KEY`, JSON in bytes.
+        model: Model that gets the buffer :data:`KEY`, JSON in bytes.
         tasks: Names of the inputs of each task, in the order of the streams.
         channels: Number of channels of each task's output, such as its classes.
 
     Raises:
-        CheckpointError: Later, if a checkpoint of other names is loaded.
+        CheckpointError: When a checkpoint with other names is loaded later.
     """
     names = encode_names(tasks, channels)
     model.register_buffer(KEY, names)
@@ -43,10 +43,11 @@ def keep_names(
 
 
 def encode_names(tasks: Mapping[str, Iterable[str]], channels: Iterable[int]) -> Tensor:
-    """Return the entry :data:`KEY` of a state dict, for a checkpoint that is made by other means.
+    """Return the entry :data:`KEY` of a state dict, for a converted checkpoint.
 
     Args:
-        tasks, channels: As of :func:`keep_names`.
+        tasks: See :func:`keep_names`.
+        channels: See :func:`keep_names`.
     """
     facts = [
         {'task': task, 'inputs': list(inputs), 'channels': count}
@@ -93,11 +94,11 @@ def _reject_others(what: str, theirs: Any, own: Any) -> None:
 def reject_other_classes(checkpoint: Mapping[str, Any], classes: Iterable[str] | None) -> None:
     """Raise CheckpointError if a checkpoint was trained for other classes, or another order.
 
-    Checkpoints of stock models pass: their encoders are a common start.
+    Checkpoints of stock models are accepted, because their encoders are often used for a start.
 
     Args:
-        checkpoint: As mmengine saves it, with the classes in ``meta``.
-        classes: Those of the data set; None if it has none.
+        checkpoint: Checkpoint as mmengine saves it, with the classes in ``meta``.
+        classes: Classes of the data set; None if it has none.
     """
     meta = checkpoint.get('meta') or {}
     theirs = (meta.get('dataset_meta') or {}).get('classes')

@@ -48,7 +48,7 @@ class CENDataPreprocessor(SegDataPreProcessor):
         ValueError: no modality, an impossible one, one without ``mean`` and ``std``, or
             ``common_channels`` that is no common multiple.
 
-    Example:
+    Examples:
         >>> preprocess = CENDataPreprocessor(modalities=[
         ...     dict(name='rgb', mean=[124, 116, 104], std=[58, 57, 57]),
         ...     dict(name='depth', mean=[0], std=[5])])
@@ -115,8 +115,10 @@ class CENDataPreprocessor(SegDataPreProcessor):
         return dict(self._channels)
 
     def normalisation(self, name: str) -> tuple[Tensor, Tensor, int]:
-        """Mean and deviation of a modality, ``(C, 1, 1)`` each, and how often its own channels are
-        repeated to C."""
+        """Return mean and deviation of a modality, and how often its channels are repeated.
+
+        Mean and deviation are ``(C, 1, 1)`` each.
+        """
         i, common = self.modalities.index(name), self.mean.shape[0] // len(self._channels)
         part = slice(i * common, (i + 1) * common)
         mean = self.mean - self.shift * self.std  # the value of padding is no part of it

@@ -1,4 +1,4 @@
-"""The most likely class of each pixel, without the logits at full size."""
+"""Most likely class of each pixel, without logits at full size."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ def label_map(logits: Tensor, size: tuple[int, int], align_corners: bool | None 
     """Resize logits bilinearly and take the most likely class: ``F.interpolate``, then ``argmax``.
 
     A resized logit is a weighted mean of four neighbours, with the same weights for every class.
-    Where the four neighbours agree on the class, so does every pixel between them: on the CPU,
-    logits are interpolated only where they differ. Labels are those of the plain way, except where
-    two logits are equal up to rounding. Other devices and types than float32 and float64 take the
-    plain way.
+    If the four neighbours have the same class, every pixel between them has it, too. On the CPU,
+    logits are therefore interpolated only where the neighbours differ. Labels equal those of
+    ``F.interpolate`` and ``argmax``, except where two logits are equal up to rounding. Other
+    devices and types than float32 and float64 use ``F.interpolate`` and ``argmax``.
 
     Args:
         logits: ``(K, h, w)``.
-        size: H and W.
-        align_corners: As of ``F.interpolate``.
+        size: Height H and width W.
+        align_corners: See ``F.interpolate``.
 
     Returns:
         ``(H, W)``, int64.
 
-    Example:
+    Examples:
         >>> logits = torch.tensor([[[1.0, 0.0]], [[0.0, 2.0]]])  # two classes, 1x2 pixels
         >>> label_map(logits, (1, 4))
         tensor([[0, 0, 1, 1]])
@@ -56,7 +56,7 @@ Taps = tuple[Tensor, Tensor, Tensor]
 
 
 def _taps(source: int, target: int, align_corners: bool) -> Taps:
-    """Both source pixels of each target pixel along one axis, and the weight of the second.
+    """Return both source pixels of each target pixel along one axis, and the weight of the second.
 
     The arithmetic is that of ``F.interpolate``.
     """
@@ -70,14 +70,13 @@ def _taps(source: int, target: int, align_corners: bool) -> Taps:
 
 
 def _at(taps: Taps, pixels: Tensor) -> Taps:
-    """The taps of some target pixels."""
+    """Select the taps of some target pixels."""
     low, high, weight = (values.index_select(0, pixels) for values in taps)
     return low, high, weight
 
 
 def _interpolate(rows: Tensor, width: int, y: Taps, x: Taps) -> Tensor:
-    """Logits ``(N, K)`` of N target pixels: weighted sums of four rows each, without copies of
-    them."""
+    """Return logits ``(N, K)`` of N target pixels, weighted sums of four rows each."""
     (top, bottom, down), (left, right, across) = y, x
     top, bottom, both = top * width, bottom * width, down * across
     corners = torch.stack([top + left, top + right, bottom + left, bottom + right], 1)  # (N, 4)
@@ -94,5 +93,5 @@ def _agree(labels: Tensor) -> Tensor:
 
 
 def _argmax(rows: Tensor) -> Tensor:
-    """Column of the largest value of each row; NumPy takes a third of PyTorch's time."""
+    """Return the column of the largest value of each row; NumPy takes a third of PyTorch's time."""
     return torch.from_numpy(rows.numpy().argmax(1))

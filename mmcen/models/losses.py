@@ -1,10 +1,10 @@
-"""Cross-entropy of logits against labels of a larger size, and mmseg's losses of a head by it.
+"""Cross-entropy of logits and larger labels, and the losses of mmseg's heads by it.
 
 mmseg up-samples the logits of the whole batch, then runs log-softmax, the loss and ``topk`` over
 them, and keeps the intermediate results at full resolution for the backward pass. Here one image at
-a time goes through all steps, the gradient down to its small logits included, so that nothing of
-full resolution is kept. On a CPU one image also stays in the cache, and its classes, unless there
-are few, are adjacent in memory: torch's up-sampling is fastest in that layout.
+a time goes through all steps, including the gradient of its small logits, so that no tensor of full
+resolution is kept. On a CPU one image also fits into the cache. Its classes are adjacent in memory
+unless there are few, because torch's up-sampling is fastest in that layout.
 """
 
 from typing import Any
@@ -35,7 +35,8 @@ def resized_cross_entropy(
 
     Equal to mmseg's bilinear ``resize``, ``cross_entropy`` and ``accuracy`` up to rounding. Two
     differences: a label's logit that ties with the largest counts as correct, and with
-    ``class_weight`` an ignored label that is no class has weight 0, where mmseg raises IndexError.
+    ``class_weight`` an ignored label that is not a class has weight 0, where mmseg raises
+    IndexError.
 
     Computes in float32, or in float64 for logits of float64. The gradient is computed together with
     the loss; the loss can be differentiated once.
@@ -45,7 +46,7 @@ def resized_cross_entropy(
         label: Integer labels ``(B, H, W)`` or ``(B, 1, H, W)``.
         ignore_index: Label without loss.
         class_weight: Weight of each class, ``(K,)``.
-        avg_non_ignore: Whether to average over the pixels that are not ignored instead of over all.
+        avg_non_ignore: Whether to average over the pixels that are not ignored instead of all.
         align_corners: As in :func:`torch.nn.functional.interpolate`.
 
     Returns:
@@ -55,7 +56,7 @@ def resized_cross_entropy(
     Raises:
         ValueError: If a label is neither a class nor ``ignore_index``.
 
-    Example:
+    Examples:
         >>> label = torch.zeros(1, 4, 4, dtype=torch.long)
         >>> loss, accuracy = resized_cross_entropy(torch.zeros(1, 2, 2, 2), label)
         >>> round(loss.item(), 4)
@@ -83,7 +84,7 @@ def resized_cross_entropy(
 
 
 def _check(label: Tensor, classes: int) -> None:
-    """Reject labels that are no class."""
+    """Reject labels that are not a class."""
     for value in map(int, label.aminmax()) if label.numel() else ():
         if not 0 <= value < classes:
             raise ValueError(
@@ -184,7 +185,7 @@ def _nll(scores: Tensor, own: Tensor, label: Tensor, dim: int) -> Tensor:
 def losses_of_head(
     head: BaseDecodeHead, logits: Tensor, data_samples: list[SegDataSample]
 ) -> dict[str, Tensor]:
-    """Compute ``head.loss_by_feat``, by :func:`resized_cross_entropy` where that is the same."""
+    """Compute ``head.loss_by_feat``, by :func:`resized_cross_entropy` if that is equal."""
     own = getattr(head.loss_by_feat, '__func__', None) is not BaseDecodeHead.loss_by_feat
     if own or head.sampler is not None or not is_plain(head.loss_decode, logits):
         return head.loss_by_feat(logits, data_samples)
@@ -194,16 +195,16 @@ def losses_of_head(
 
 
 def loss_of_classes(criterion: nn.Module, x: Tensor, label: Tensor, ignore_index: int) -> Tensor:
-    """Compute a loss of mmseg of logits (B, K, H, W) and labels (B, H, W), fast where it can be."""
+    """Compute a loss of mmseg of logits (B, K, H, W) and labels (B, H, W), fast if possible."""
     if x.dim() == 4 and x.shape[2:] == label.shape[1:] and is_plain(criterion, x):
         return _apply(criterion, x, label, ignore_index)[0]
     return criterion(x, label.long(), ignore_index=ignore_index)
 
 
 def is_plain(criterion: nn.Module, logits: Tensor) -> bool:
-    """Tell whether the loss is mmseg's softmax cross-entropy, averaged, and runs on a CPU.
+    """Whether the loss is mmseg's softmax cross-entropy, averaged, and runs on a CPU.
 
-    Other devices have not been measured and keep mmseg's own.
+    Other devices have not been measured, so they use mmseg's implementation.
     """
     return (
         type(criterion) is CrossEntropyLoss

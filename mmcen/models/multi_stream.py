@@ -1,4 +1,4 @@
-"""From the ``exchange`` of a model's config to :func:`mmcen.convert`."""
+"""Convert the parts of a model by the ``exchange`` of its config."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,10 +20,9 @@ def make_multi_stream(
     Args:
         part: A backbone or head, built for one stream.
         grid: Sizes T and M, shared by all parts of the model.
-        exchange: Arguments of :func:`mmcen.convert`, of which its ``exchange`` is named ``after``.
-        axis: The part exchanges along ``'modalities'`` or ``'tasks'``.
-        default: Which norms exchange where ``after`` is left out and the part has no
-            ``exchange_rule``.
+        exchange: Arguments of :func:`mmcen.convert`; its argument ``exchange`` is named ``after``.
+        axis: Axis along which the part exchanges, ``'modalities'`` or ``'tasks'``.
+        default: Rule if ``after`` is missing and the part has no ``exchange_rule``.
     """
     options = dict(exchange or {})
     rule = options.pop('after', getattr(part, 'exchange_rule', default))

@@ -1,4 +1,4 @@
-"""The paper's figures of scales and exchange, and the curves of a run, by matplotlib."""
+"""Draw the paper's figures of scales and exchange, and curves of a run, by matplotlib."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH = 9.0
 
 
 def curves(groups: Mapping[str, Mapping[str, Series]], step: str = 'step') -> Figure:
-    """One panel for each group of series; a name has one colour in all of them."""
+    """Draw a panel for each group of series; a name has the same colour in all panels."""
     names = dict.fromkeys(name for lines in groups.values() for name in lines)
     colors = {name: f'C{i}' for i, name in enumerate(names)} if len(names) <= 10 else {}
     rows = (len(groups) + 1) // 2
@@ -35,8 +35,10 @@ def curves(groups: Mapping[str, Mapping[str, Series]], step: str = 'step') -> Fi
 
 
 def exchange_by_layer(exchange: Mapping[str, Mapping[str, Series]]) -> Figure:
-    """Share of exchanged channels: a row for each layer, a column for each step, a panel for each
-    stream. The colours end at 0.5, the sub-part of one of two streams, unless a share is higher."""
+    """Draw exchanged shares: a row for each layer, a column for each step, a panel for each stream.
+
+    The colours end at 0.5, the sub-part of one of two streams, unless a share is higher.
+    """
     layers = list(next(iter(exchange.values())))
     figure = Figure(
         figsize=(max(WIDTH, 3 * len(exchange)), 1.4 + 0.17 * len(layers)), layout='constrained'
@@ -61,12 +63,13 @@ def exchange_by_layer(exchange: Mapping[str, Mapping[str, Series]]) -> Figure:
 
 
 def mask_by_layer(masks: Mapping[str, np.ndarray], streams: Sequence[str]) -> Figure:
-    """Which channels are exchanged: a row for each layer, in it a line for each stream, which has a
-    colour where its channel comes from the others.
+    """Draw the exchanged channels: a row for each layer, with a line for each stream.
+
+    A line is coloured where a channel comes from the other streams.
 
     Args:
-        masks: Layer to its mask, boolean (S, C); channels are drawn over the whole width.
-        streams: S names.
+        masks: Mask of each layer, boolean (S, C); channels are drawn over the full width.
+        streams: Names of S streams.
     """
     colours = np.array([to_rgb(f'C{s % 10}') for s in range(len(streams))])[:, None]  # (S, 1, 3)
     height = 1.2 + len(masks) * (0.08 + 0.07 * len(streams))
@@ -90,20 +93,22 @@ def mask_by_layer(masks: Mapping[str, np.ndarray], streams: Sequence[str]) -> Fi
 
 
 def _share(masks: Mapping[str, np.ndarray], stream: int) -> float:
-    """Share of a stream's channels, over all layers, that are exchanged."""
+    """Return the exchanged share of a stream's channels over all layers."""
     return float(np.concatenate([mask[stream] for mask in masks.values()]).mean())
 
 
 def scale_proportions(
     layers: Mapping[str, np.ndarray], thresholds: Mapping[str, float], streams: Sequence[str]
 ) -> Figure:
-    """Proportion of the scaling factors, Figs. 7 and 12: a bar for each channel, divided as the
-    streams' |gamma|; white where all are below the threshold, if there is one.
+    """Draw the proportions of the scaling factors, Figs. 7 and 12.
+
+    Each channel is a bar, divided in proportion to |gamma| of the streams. It is white if all are
+    below the threshold, if there is one.
 
     Args:
-        layers: layer to |gamma|, (S, C).
-        thresholds: layer to theta; 0 where exchange has no threshold.
-        streams: S names.
+        layers: |gamma| of each layer, (S, C).
+        thresholds: Theta of each layer; 0 for exchange without a threshold.
+        streams: Names of S streams.
     """
     figure = Figure(figsize=(WIDTH, 1.0 + 0.9 * len(layers)), layout='constrained')
     axes = figure.subplots(len(layers), 1, squeeze=False)[:, 0]
@@ -132,14 +137,13 @@ def scales_over_training(
     threshold: float | None,
     title: str,
 ) -> Figure:
-    """Scaling factors of one stream and layer, Fig. 8: a line for each channel, a panel for each
-    group of channels.
+    """Draw scaling factors of one stream and layer, Fig. 8: a line for each channel.
 
     Args:
         steps: N times.
-        gamma: (N, C).
-        groups: Title to the channels of a panel, boolean (C,).
-        threshold: theta, drawn as a line; None for exchange that has no threshold.
+        gamma: Scaling factors (N, C).
+        groups: Channels of each panel, boolean (C,), by title.
+        threshold: Theta, drawn as a line; None for exchange without a threshold.
         title: Title of the figure.
     """
     figure = Figure(figsize=(WIDTH, 3.2), layout='constrained')
@@ -161,12 +165,12 @@ def feature_categories(
     averages: Mapping[str, Mapping[str, np.ndarray | None]],
     counts: Mapping[str, int],
 ) -> Figure:
-    """Averaged feature maps by channel category, Fig. 3: a row for each stream.
+    """Draw mean feature maps by channel category, Fig. 3: a row for each stream.
 
     Args:
-        pictures: stream to its input for imshow.
-        averages: stream to category to the mean map (h, w), None where there is no such channel.
-        counts: channels of each category.
+        pictures: Input of each stream for imshow.
+        averages: Mean map (h, w) by stream and category, None if there is no such channel.
+        counts: Number of channels of each category.
     """
     figure = Figure(
         figsize=(2.4 * (1 + len(counts)), 2.1 * len(pictures) + 0.4), layout='constrained'
@@ -194,11 +198,11 @@ def feature_categories(
 def sensitivity(
     points: Mapping[str, Mapping[str, Sequence[tuple[float, float, float, float]]]], metric: str
 ) -> Figure:
-    """Fig. 9: a metric and the exchanged share by a factor on lambda or theta.
+    """Draw Fig. 9: a metric and the exchanged share against a factor on lambda or theta.
 
     Args:
-        points: parameter to way ('exchange', 'zero') to (factor, mean, deviation, share in %).
-        metric: its name.
+        points: (factor, mean, deviation, share in %) by parameter and way ('exchange', 'zero').
+        metric: Name of the metric.
     """
     figure = Figure(figsize=(WIDTH, 3.2), layout='constrained')
     axes = figure.subplots(1, len(points), squeeze=False)[0]

@@ -1,4 +1,4 @@
-"""What a training wrote into its work directory: curves, exchange by layer, scores by class."""
+"""Read the logs of a training: curves, exchange by layer, scores by class."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ EXCHANGE = 'exchange/'
 
 @dataclass(frozen=True)
 class RunLog:
-    """A work directory of mmengine's runner.
+    """Logs in a work directory of mmengine's runner.
 
     Args:
-        work_dir: the directory.
+        work_dir: Work directory of a training.
 
     Raises:
-        FileNotFoundError: there is no such directory, or no training has logged into it.
+        FileNotFoundError: If the directory does not exist, or has no log of a training.
     """
 
     work_dir: Path
@@ -39,25 +39,25 @@ class RunLog:
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
-        """All lines that were logged, of the first start and of those that resumed."""
+        """All logged lines, of the first start and of resumed ones."""
         lines = []
         for path in sorted(self.work_dir.glob('*/vis_data/scalars.json')):
             for line in path.read_text().splitlines():
                 try:
                     lines.append(json.loads(line))
-                except json.JSONDecodeError:  # a killed training leaves half a line
+                except json.JSONDecodeError:  # a killed training leaves an incomplete line
                     continue
         return lines
 
     @cached_property
     def training(self) -> dict[str, Series]:
-        """By name, what was logged with training steps: losses, rates, shares, scores."""
+        """Values that were logged in training steps, by name: losses, rates, shares, scores."""
         steps = [r for r in self.records if 'iter' in r]
         return _series(steps, 'iter', skip=('epoch', 'iter', 'step'))
 
     @cached_property
     def validation(self) -> dict[str, Series]:
-        """By name, metrics by epoch (by iteration where training counts those)."""
+        """Metrics by name and epoch (iteration, if training counts iterations)."""
         scores = [
             r for r in self.records if 'iter' not in r and not any(map(_of_exchange, r))
         ]  # fmt: skip
@@ -65,7 +65,7 @@ class RunLog:
 
     @cached_property
     def exchange(self) -> dict[str, dict[str, Series]]:
-        """Stream to layer to the share of its channels that is exchanged, 0..1."""
+        """Exchanged share of the channels, 0..1, by stream and layer."""
         found: dict[str, dict[str, Series]] = {}
         shares = [r for r in self.records if any(map(_of_exchange, r))]
         for name, series in _series(shares, 'step', skip=('step',)).items():
@@ -75,7 +75,7 @@ class RunLog:
 
     @property
     def masks(self) -> dict[str, np.ndarray]:
-        """Layer to the channels that are exchanged after the last epoch, boolean (S, C)."""
+        """Masks of the exchanged channels after the last epoch, boolean (S, C), by layer."""
         path = self.work_dir / 'exchange_masks.npz'
         if not path.is_file():
             return {}
@@ -84,7 +84,7 @@ class RunLog:
 
     @cached_property
     def classes(self) -> dict[str, dict[str, list[float]]]:
-        """Stream (or ``ensemble``) to class to its IoU and accuracy in the last validation, %."""
+        """IoU and accuracy in % in the last validation, by stream (or ``ensemble``) and class."""
         found: dict[str, dict[str, list[float]]] = {}
         for path in sorted(self.work_dir.glob('*/*.log')):
             tables: dict[str, dict[str, list[float]]] = {}
@@ -94,13 +94,13 @@ class RunLog:
                     stream = match[1]
                 elif line.endswith('per class results:'):
                     rows = tables[stream] = {}
-                    stream = 'ensemble'  # unless the next says another
+                    stream = 'ensemble'  # unless the next line names a stream
                 elif rows is not None and re.fullmatch(r'\|(?! +Class ).+\|', line):
                     name, *values = (part.strip() for part in line.strip('|').split('|'))
                     rows[name] = [float(value) for value in values]
                 elif (match := re.search(r' (?:Epoch|Iter)\((val|test)\) ', line)) is not None:
-                    # Only a validation that came to its end counts: a killed one has no such line
-                    # after its tables, and a test is none.
+                    # Only finished validations count: a killed one has no such line after its
+                    # tables, and a test is not a validation.
                     if tables and match[1] == 'val':
                         found = tables
                     tables, rows = {}, None
@@ -108,12 +108,12 @@ class RunLog:
 
     @property
     def config(self) -> Path | None:
-        """The config as it was run."""
+        """Path of the config of the run."""
         return next(iter(sorted(self.work_dir.glob('*.py'))), None)
 
     @property
     def sheets(self) -> list[Path]:
-        """Pictures that were drawn, oldest first."""
+        """Paths of the drawn sheets, oldest first."""
         return sorted(self.work_dir.glob('**/sheets/*.png'), key=lambda path: path.stat().st_mtime)
 
 
@@ -122,7 +122,7 @@ def _of_exchange(name: str) -> bool:
 
 
 def _series(records: list[dict], step: str, skip: tuple[str, ...]) -> dict[str, Series]:
-    """Values by name, the last that was written for each step."""
+    """Return values by name, the last one for each step."""
     found: dict[str, dict[float, float]] = {}
     for record in records:
         for name, value in record.items():

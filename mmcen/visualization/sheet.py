@@ -1,4 +1,4 @@
-"""Side-by-side pictures of inputs, predictions and ground truth, as Figs. 4 and 5 of the paper."""
+"""Draw inputs, predictions and ground truth side by side, as in Figs. 4 and 5 of the paper."""
 
 import math
 from collections.abc import Sequence
@@ -25,20 +25,19 @@ def prediction_sheet(
     classes: Sequence[str] = (),
     palette: Colours = (),
 ) -> Path:
-    """Write one row for each frame: its inputs, then for each task the prediction of every stream,
-    the ensemble, and the ground truth if there is one.
+    """Write a row for each frame: inputs, and predictions and ground truth of each task.
 
-    A single stream is its own ensemble and has no panel of its own. Modalities that no stream takes
-    are no inputs and are left out.
+    Predictions are those of every stream and of the ensemble. A single stream equals the ensemble
+    and has no separate panel. Modalities that no stream takes are left out.
 
     Args:
-        inputs: By frame, modality to (C, H, W), as PackModalities gives them. Where the model
-            predicts images they are images, 0..255; else colour is, and others are of any range.
-        samples: What the model predicts for them, see :mod:`mmcen.outputs`; class maps may have
-            their label in ``gt_sem_seg``.
-        path: The picture to write, a PNG; its folder is made.
-        classes: K names, for class maps.
-        palette: K colours, RGB 0..255, for class maps.
+        inputs: Modalities (C, H, W) of each frame, as from PackModalities. If the model predicts
+            images, they are images in 0..255; else colour is, and others have any range.
+        samples: Predictions of the frames, see :mod:`mmcen.outputs`; class maps may have their
+            label in ``gt_sem_seg``.
+        path: PNG file to write; its folder is made.
+        classes: K names for class maps.
+        palette: K colours for class maps, RGB in 0..255.
 
     Returns:
         The path.
@@ -63,7 +62,7 @@ def prediction_sheet(
 def _panels(
     frame: dict[str, Tensor], sample: SegDataSample, palette: Colours
 ) -> dict[str, np.ndarray]:
-    """Pictures of a frame by their titles."""
+    """Return the images of a frame by title."""
     outputs = {task: dict(own.items()) for task, own in sample.outputs.items()}
     taken = {name for own in outputs.values() for name in own} & set(frame)
     of_images = any('pred' in own[ENSEMBLE] for own in outputs.values())
@@ -90,7 +89,7 @@ def _prediction(output: BaseDataElement, palette: Colours) -> np.ndarray:
 
 
 def _image(value: Tensor) -> np.ndarray:
-    """(3, H, W) or (1, H, W) in 0..255 to (H, W, 3) uint8."""
+    """Convert (3, H, W) or (1, H, W) in 0..255 to (H, W, 3) uint8."""
     image = value.detach().cpu().float().round().clamp(0, 255).numpy().astype(np.uint8)
     return np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
 
@@ -101,11 +100,13 @@ def draw_sheet(
     classes: Sequence[str] = (),
     palette: Colours = (),
 ) -> Path:
-    """Write a :func:`sheet` as PNG, whole or not at all.
+    """Write a :func:`sheet` as PNG atomically.
 
     Args:
-        rows, classes, palette: of the sheet.
-        path: the file; its folder is made.
+        rows: See :func:`sheet`.
+        path: File to write; its folder is made.
+        classes: See :func:`sheet`.
+        palette: See :func:`sheet`.
 
     Returns:
         The path.
@@ -116,12 +117,12 @@ def draw_sheet(
 def sheet(
     rows: Sequence[dict[str, np.ndarray]], classes: Sequence[str] = (), palette: Colours = ()
 ) -> Figure:
-    """Rows of pictures under the titles of the first row.
+    """Draw rows of images under the titles of the first row.
 
     Args:
-        rows: title to picture as imshow takes it; the same number of pictures in each row.
-        classes: K names of a legend, none without classes.
-        palette: their K colours, RGB 0..255.
+        rows: Images for imshow by title; each row has the same number.
+        classes: K names for a legend; empty for none.
+        palette: K colours for a legend, RGB in 0..255.
     """
     height, width = next(iter(rows[0].values())).shape[:2]
     wide = 2.2 * len(rows[0])  # inches
@@ -145,7 +146,7 @@ def sheet(
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a PNG whole or not at all; its folder is made."""
+    """Write a PNG atomically; its folder is made."""
     path = Path(path)
     with whole_file(path) as part:
         figure.savefig(part, dpi=120, format='png')
@@ -153,7 +154,7 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 
 def class_colours(labels: Tensor, palette: Colours) -> np.ndarray:
-    """Class map (1, H, W) or (H, W) to (H, W, 3) uint8; void is black."""
+    """Convert a class map (1, H, W) or (H, W) to colours (H, W, 3) uint8; void is black."""
     table = np.zeros((256, 3), np.uint8)
     if len(palette):
         table[: len(palette)] = palette
@@ -161,7 +162,7 @@ def class_colours(labels: Tensor, palette: Colours) -> np.ndarray:
 
 
 def picture(value: Tensor) -> np.ndarray:
-    """(C, H, W) to what imshow takes: colour as it is, anything else scaled to its own range."""
+    """Convert (C, H, W) for imshow: colour unchanged, other values scaled to their range."""
     array = value.detach().cpu().numpy().transpose(1, 2, 0)  # (H, W, C)
     if array.dtype == np.uint8 and array.shape[2] == 3:
         return array

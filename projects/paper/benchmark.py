@@ -60,7 +60,7 @@ def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
     add('--cycle', type=positive, metavar='N',
         help='translation: measure a train step of N flows at once against N times one flow')
     add('--deploy', action='store_true',
-        help='segmentation: measure inference alone, of the model folded, taken apart and in ONNX '
+        help='segmentation: measure inference only, of the model folded, unrolled and in ONNX '
         'Runtime, against lists of streams; 30 %% of all channels are exchanged')
     add('--runs', type=positive,
         help='measured rounds, default 10; with --against processes of each side, default 5')
@@ -86,7 +86,7 @@ def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
 
 
 def check_against(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """The program ends where options of another report are given."""
+    """End the program if options of another report are given."""
     modes = ('data', 'compare', 'streams', 'tasks', 'cycle', 'deploy')
     for name in modes if args.against else ('ori_size', 'steps'):
         if getattr(args, name) not in (None, False):
@@ -105,9 +105,9 @@ def positive(text: str) -> int:
 
 
 def read_config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Config:
-    """The config with its overrides; the program ends where a file or folder is missing."""
+    """Read the config with its overrides; end the program if a file or folder is missing."""
     if not Path(args.config).is_file():
-        parser.error(f'config {args.config} does not exist: see configs/cen/ for what there is')
+        parser.error(f'config {args.config} does not exist: see configs/cen/')
     if args.out is not None and not args.out.absolute().parent.is_dir():
         parser.error(f'--out: the folder {args.out.parent} does not exist, make it first')
     cfg = Config.fromfile(args.config)
@@ -116,19 +116,19 @@ def read_config(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Co
 
 
 def find_device(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
-    """'cpu' or 'cuda'; the program ends where it cannot be measured."""
+    """Return 'cpu' or 'cuda'; end the program if it cannot be measured."""
     device = args.device
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     elif device == 'cuda' and not torch.cuda.is_available():
         parser.error('--device cuda: PyTorch finds no GPU here, use --device cpu')
     if device == 'cuda' and args.clock == 'cpu':
-        parser.error('--clock cpu does not see what a GPU does: use --clock wall')
+        parser.error('--clock cpu does not measure a GPU: use --clock wall')
     return device
 
 
 def make_workload(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Workload:
-    """The work that the command line asks for; the program ends where it cannot be done."""
+    """Build the workload of the command line; end the program if it is not possible."""
     cfg = read_config(args, parser)
     args.batch, args.shape = args.batch or 2, args.shape or (256, 256)
     device = find_device(args, parser)
@@ -157,7 +157,7 @@ def make_workload(args: argparse.Namespace, parser: argparse.ArgumentParser) -> 
 
 
 def compare(work: Workload, args: argparse.Namespace, progress: Progress) -> dict:
-    """Times and memory of ours and the rivals."""
+    """Measure times and memory of our model and the rivals."""
     names = [OURS, *args.compare]
     peaks = measure_memory(work, names, progress)
     variants = {name: work.build(name) for name in names}
@@ -176,7 +176,7 @@ def compare(work: Workload, args: argparse.Namespace, progress: Progress) -> dic
 
 
 def compare_counts(work: Workload, args: argparse.Namespace, progress: Progress, kind: str) -> dict:
-    """A train step by number of streams or tasks, and what each adds to the one before."""
+    """Measure a train step by number of streams or tasks, and the differences."""
     counts = sorted(set(getattr(args, kind)))
     measured = measure_grids(work, args, progress, [f'{kind}={n}' for n in counts])
     rows = {str(n): row for n, row in zip(counts, measured.values(), strict=True)}
@@ -187,7 +187,7 @@ def compare_counts(work: Workload, args: argparse.Namespace, progress: Progress,
 
 
 def compare_cycle(work: Workload, args: argparse.Namespace, progress: Progress) -> dict:
-    """A train step of N flows on one grid, and of one of them."""
+    """Measure a train step of N flows on one grid, and of one flow."""
     names = [f'cycle={args.cycle}', f'streams={args.cycle - 1}']
     rows = measure_grids(work, args, progress, names)
     times = [rows[name]['times'] for name in names]
@@ -196,7 +196,7 @@ def compare_cycle(work: Workload, args: argparse.Namespace, progress: Progress) 
 
 
 def compare_deployed(work: Workload, args: argparse.Namespace, progress: Progress) -> dict:
-    """Times of inference, against the lists of streams and the folded model."""
+    """Measure inference against lists of streams and the folded model."""
     variants, facts = deployed.build(work)
     times = measure_times(variants, 'inference', args, progress)
     rows = {
@@ -215,7 +215,7 @@ def compare_deployed(work: Workload, args: argparse.Namespace, progress: Progres
 def measure_grids(
     work: Workload, args: argparse.Namespace, progress: Progress, names: list[str]
 ) -> dict[str, dict]:
-    """Times and memory of a train step, by the name of a grid."""
+    """Measure times and memory of a train step, by name of a grid."""
     peaks = measure_memory(work, names, progress)
     variants = {name: work.build(name) for name in names}
     times = measure_times(variants, 'train_step', args, progress)
@@ -254,7 +254,7 @@ def main() -> None:
 
 
 def measure_against(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Measure this working tree against a commit, and tell."""
+    """Measure this working tree against a commit, and print the result."""
     cfg = read_config(args, parser)
     device = find_device(args, parser)
     try:
@@ -272,7 +272,7 @@ def measure_against(args: argparse.Namespace, parser: argparse.ArgumentParser) -
 
 
 def measure_data(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Measure loading, and tell."""
+    """Measure loading, and print the result."""
     cfg = read_config(args, parser)
     try:
         work, names = loading.plan(cfg, args.batch, args.runs + args.warmup, args.compare)
@@ -294,7 +294,7 @@ def measure_data(args: argparse.Namespace, parser: argparse.ArgumentParser) -> N
 
 
 def measure_model(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
-    """Measure a model, and tell."""
+    """Measure a model, and print the result."""
     work = make_workload(args, parser)
     result = {'setting': report.setting(args, work)}
     with progress_bars() as progress:

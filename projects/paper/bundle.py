@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""Put all that a GPU machine without network needs into one folder: ``make bundle``.
+"""Collect the files that a GPU machine without network needs in one folder: ``make bundle``.
 
 The machine has Python 3.12, torch with CUDA, numpy 2, timm, opencv, h5py, scipy, matplotlib, rich
 and tensorboard. The folder adds mmcen, the OneDL forks and what they need as wheels, the configs,
 tests and benchmarks, ImageNet weights of EfficientNet-Lite0, and NYUv2 at 240x320. There,
 ``bash run.sh OUT`` measures everything. The data and the weights are research material: the folder
-is no part of the repository and not for publication.
+is not part of the repository and not for publication.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Make the bundle for a GPU without network.')
     parser.add_argument('--data', type=Path, required=True, help='folder of a converted NYUv2')
     parser.add_argument('--out', type=Path, default=ROOT / 'build' / 'bundle')
-    parser.add_argument('--frames', type=int, help='of each split, to try it; default all')
+    parser.add_argument(
+        '--frames', type=int, help='number of frames of each split, for a trial; default all'
+    )
     return parser.parse_args()
 
 
@@ -75,7 +77,7 @@ def git(*arguments: str) -> str:
 
 
 def tracked(*names: str) -> list[str]:
-    """Files of the repository below these names."""
+    """Return the files of the repository below these names."""
     listed = git('ls-files', '-z', '--', *names)
     return [name for name in listed.split('\0') if name and (ROOT / name).is_file()]
 
@@ -87,13 +89,13 @@ def copy(names: list[str], to: Path) -> None:
 
 
 def pinned(name: str) -> str:
-    """A requirement as the OneDL set pins it; one that it does not name as it is."""
+    """Return a requirement as the OneDL set pins it, or unchanged if the set does not have it."""
     lines = (ROOT / 'requirements' / 'onedl.txt').read_text().splitlines()
     return next((line for line in lines if line.startswith(f'{name}==')), name)
 
 
 def make_wheels(folder: Path) -> None:
-    """Wheels of mmcen, of the forks and of what these need."""
+    """Collect wheels of mmcen, the forks and their requirements."""
     with tempfile.TemporaryDirectory() as place:
         copy(tracked('.'), Path(place))  # a build folder in the clone may hold old files
         pip('wheel', '--no-deps', '-w', str(folder), place)
@@ -107,7 +109,7 @@ def make_wheels(folder: Path) -> None:
 
 
 def write_weights(path: Path) -> None:
-    """The encoder of EfficientNet-Lite0 in half precision, by timm's names."""
+    """Write the encoder of EfficientNet-Lite0 in half precision, with timm's names."""
     state = load_from_efficientnet_lite0('efficientnet-lite0://', 'cpu')
     kept = {k: v.half() for k, v in state.items() if not k.startswith(UNUSED)}
     torch.save(kept, path)
@@ -116,7 +118,7 @@ def write_weights(path: Path) -> None:
 def main() -> None:
     args = parse_args()
     if not (args.data / 'splits').is_dir():
-        raise SystemExit(f'{args.data} is no converted NYUv2: set MMCEN_DATA, or give --data')
+        raise SystemExit(f'{args.data} is not a converted NYUv2: set MMCEN_DATA, or give --data')
     shutil.rmtree(args.out, ignore_errors=True)
     args.out.mkdir(parents=True)
     copy(tracked(*COPIED), args.out / 'repo')

@@ -1,4 +1,4 @@
-"""From a row of a table to the config that is trained, on the paper's data or on smaller ones."""
+"""Make the config of a row of a table, for the paper's data or smaller ones."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from . import rivals  # noqa: F401  (registers)
 OWN = Path(__file__).with_name('configs')
 CONFIGS = OWN.parents[2] / 'configs' / 'cen'
 SEGMENTATION, TRANSLATION, SALIENCY = 'segmentation', 'translation', 'saliency'
-# Config that lends its data, schedule and sizes by kind of run; a run on its home needs none.
-# A fusion baseline takes the one of its fusion where there is one, with what was found for it
+# Config whose data, schedule and sizes are used, by kind of run; a run on its own data set needs
+# none. A fusion baseline uses the config of its fusion if there is one, with settings for fusion
 # after all stages.
 DATASETS: dict[str, dict[str, str]] = {
     'synthetic': {
@@ -63,13 +63,13 @@ FEATURE_METRICS = {'FID', 'KID'}
 
 
 @dataclass(frozen=True)
-class Fusion:
+class FusionSpec:
     """A fusion baseline of Tables 2 and 4.
 
     Args:
-        type: of the layer, such as ConcatFusion.
+        type: Type of the layer, such as ConcatFusion.
         stage: 'early', 'middle', 'late' or 'all'.
-        merge: the commonly used setting, one network after the fusion.
+        merge: Whether there is one network after the fusion, the commonly used setting.
     """
 
     type: str
@@ -79,21 +79,21 @@ class Fusion:
 
 @dataclass(frozen=True)
 class Run:
-    """One training: a shipped config and what a row changes in it.
+    """One training: a shipped config and the changes of a row.
 
     Args:
-        config: File name, in configs/cen/ or in the folder ``configs`` here.
-        options: As --cfg-options, dotted keys.
-        fusion: In place of exchange.
-        times: ``lambda`` and ``theta``, factors on the config's own.
+        config: File name in configs/cen/ or in the folder ``configs`` here.
+        options: Changes with dotted keys, as in --cfg-options.
+        fusion: Fusion instead of exchange.
+        times: Factors for ``lambda`` and ``theta`` of the config.
         case: For Taskonomy, ``INPUTS_to_TARGETS`` or ``cycle_DOMAINS``, such as
             ``rgb-depth_to_normal``.
-        modalities: Names of those that the model takes; empty for all.
+        modalities: Names of the modalities that the model takes; empty for all.
     """
 
     config: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    fusion: Fusion | None = None
+    fusion: FusionSpec | None = None
     times: Mapping[str, float] = field(default_factory=dict)
     case: str = ''
     modalities: tuple[str, ...] = ()
@@ -113,19 +113,19 @@ class Run:
 
 
 def load(run: Run, dataset: str, extractor: str | None = None) -> Config:
-    """The config of a run on a data set.
+    """Return the config of a run on a data set.
 
     Args:
-        run: what to train.
-        dataset: a key of :data:`DATASETS`.
+        run: Training.
+        dataset: A key of :data:`DATASETS`.
         extractor: Inception weights; without them FID and KID are left out. MAE and RMSE are
             measured for every task.
 
     Raises:
-        ValueError: the data set does not serve this kind of run.
+        ValueError: If the data set does not support this kind of run.
     """
     if not run.fits(dataset):
-        raise ValueError(f'{dataset} does not serve the {run.kind} of {run.config}')
+        raise ValueError(f'{dataset} does not support the {run.kind} of {run.config}')
     cfg = config_of(run)
     if dataset != run.home:
         lenders = DATASETS[dataset]
@@ -184,7 +184,7 @@ def _add_case(cfg: Config, case: str) -> None:
         cfg[key].metrics = {t: ['FID', 'KID'] if t == 'rgb' else ['MAE', 'RMSE'] for t in inputs}
 
 
-def _fuse_backbone(cfg: Config, fusion: Fusion) -> None:
+def _fuse_backbone(cfg: Config, fusion: FusionSpec) -> None:
     """Fuse after stages 2, 3, 4, or after all."""
     stages = STAGES[cfg.model.backbone.type]
     after = dict(early=stages[1:2], middle=stages[2:3], late=stages[3:], all=stages)
@@ -192,7 +192,7 @@ def _fuse_backbone(cfg: Config, fusion: Fusion) -> None:
     _add_fusion(fusion, cfg.model, after[fusion.stage])
 
 
-def _fuse_generator(cfg: Config, fusion: Fusion) -> None:
+def _fuse_generator(cfg: Config, fusion: FusionSpec) -> None:
     """Fuse after layers 1, 4, 8 of a U-Net-256, or after all."""
     last = cfg.model.network.get('downs', 8)
     after = dict(early=(1,), middle=(last // 2,), late=(last,), all=tuple(range(1, last + 1)))
@@ -200,7 +200,7 @@ def _fuse_generator(cfg: Config, fusion: Fusion) -> None:
     _add_fusion(fusion, cfg.model.network, after[fusion.stage])
 
 
-def _add_fusion(fusion: Fusion, owner: Any, after: Sequence) -> None:
+def _add_fusion(fusion: FusionSpec, owner: Any, after: Sequence) -> None:
     merge = fusion.merge
     if fusion.type == 'AlignFusion' and merge:  # keeps two whole networks
         owner['convs'], merge = 'private', False

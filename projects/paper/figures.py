@@ -1,13 +1,13 @@
-"""The paper's figures, of any checkpoint or log:
+"""Draw the paper's figures for any checkpoint or log:
 
 features      averaged feature maps by channel category (Fig. 3)
-predictions   models side by side on one's own frames (Figs. 4 to 6)
+predictions   models side by side on your own frames (Figs. 4 to 6)
 proportions   scaling factors of the streams, channel by channel, in each layer (Figs. 7 and 12)
 scales        scaling factors of a layer over training, from its checkpoints (Fig. 8)
 exchange      exchanged share of each layer over training, from its log
 mask          which channels of each layer are exchanged
 curves        trainings side by side: losses, scores or shares, from their logs
-sensitivity   a metric by lambda and theta, from the table of `run.py run figure9` (Fig. 9)
+sensitivity   a metric against lambda and theta, from the table of `run.py run figure9` (Fig. 9)
 """
 
 from __future__ import annotations
@@ -68,13 +68,15 @@ def parse_args() -> argparse.Namespace:
     one.add_argument('--layers', nargs='+', help='names of exchanging norms; default all')
     one = add('scales', 'scaling factors over training (Fig. 8)')
     one.add_argument('config', help='config file')
-    one.add_argument('work_dir', type=Path, help='with checkpoints epoch_<n>.pth or iter_<n>.pth')
+    one.add_argument(
+        'work_dir', type=Path, help='folder of checkpoints epoch_<n>.pth or iter_<n>.pth'
+    )
     one.add_argument('--layer', help='name of an exchanging norm; default: one in the middle')
     one.add_argument('--stream', help='default: the first')
     one = add('mask', 'which channels of each layer are exchanged', True)
     one.add_argument('--layers', nargs='+', help='names of exchanging norms; default all')
     one = add('exchange', 'exchanged share by layer over training')
-    one.add_argument('work_dir', type=Path, help='of a training')
+    one.add_argument('work_dir', type=Path, help='work directory of a training')
     one = add('curves', 'trainings side by side')
     one.add_argument(
         '--run', nargs=2, action='append', required=True, metavar=('NAME', 'WORK_DIR'),
@@ -82,7 +84,7 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     one.add_argument(
         '--scalars', nargs='+', default=['loss'], metavar='SCALAR',
-        help='what was logged, a panel each, such as mIoU exchanged/rgb; default loss',
+        help='names of logged values, a panel each, such as mIoU exchanged/rgb; default loss',
     )  # fmt: skip
     one = add('sensitivity', 'a metric by lambda and theta (Fig. 9)')
     one.add_argument('table', type=Path, help='figure9.csv of projects/paper/run.py')
@@ -98,7 +100,7 @@ def load(config, checkpoint, **kwargs):
 
 
 def by_name(given: list[list[str]], what: str) -> dict[str, list[str]]:
-    """What follows each NAME on the command line."""
+    """Return the arguments after each NAME on the command line."""
     found = {name: rest for name, *rest in given}
     if len(found) < len(given):
         raise ValueError(f'{len(given)} {what} have {len(found)} names: give each its own')
@@ -106,7 +108,7 @@ def by_name(given: list[list[str]], what: str) -> dict[str, list[str]]:
 
 
 def norms_of(model, wanted=None) -> dict:
-    """Exchanging norms by name: those wanted, or all."""
+    """Return exchanging norms by name: the given ones, or all."""
     from mmcen.core import exchange_norms
 
     norms = dict(exchange_norms(model))
@@ -170,7 +172,7 @@ def draw_predictions(args) -> Figure:
         name: load(*files, depth_unit=args.depth_unit)
         for name, files in by_name(args.model, 'models').items()
     }
-    # All models get the same frames, and each reads of them what it takes.
+    # all models get the same frames, and each reads its own modalities
     modalities = list(dict.fromkeys(key for one in models.values() for key in one.modalities))
     frames = find_frames(dict(args.input), modalities)[: args.frames]
     inputs: list[dict] = [{} for _ in frames]
@@ -207,7 +209,7 @@ def draw_proportions(args) -> Figure:
 
 
 def threshold_of(norm) -> float | None:
-    """theta, or None where another selection exchanges."""
+    """Return theta, or None for another selection."""
     return getattr(norm.selection, 'threshold', None)
 
 

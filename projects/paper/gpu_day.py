@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""All that is worth measuring on a GPU that is there for ten minutes, in order of worth.
+"""Measure on a GPU that is available for ten minutes, the most important figures first.
 
 Parts: ``tests`` (those marked ``gpu``), ``speed``, ``training`` (several methods at once on the
-card, on NYUv2 at 240x320). Each has a time budget. Results are written as they come, to
-``results.jsonl`` and ``summary.md``: the run may be stopped at any second. ``make bundle`` makes
+card, on NYUv2 at 240x320). Each has a time budget. Results are written immediately to
+``results.jsonl`` and ``summary.md``, so the run can be stopped at any time. ``make bundle`` makes
 the folder that a machine without network needs.
 """
 
@@ -67,7 +67,7 @@ def parse_args() -> argparse.Namespace:
     add('--weights', type=Path, help='training: efficientnet_lite0.pth of the bundle')
     add('--methods', nargs='+', choices=list(METHODS), default=list(METHODS))
     add('--models', nargs='+', help='speed: names of models, default all')
-    add('--seed', type=int, default=0, help='of the training')
+    add('--seed', type=int, default=0, help='seed of the training')
     add('--quick', action='store_true', help='rehearse on tiny sizes; also on a CPU')
     # fmt: on
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What a table's rows are to train with the settings at hand, and how far that has come."""
+"""The trainings of a table's rows with given settings, and their state."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .store import Folder, folder
 
 @dataclass(frozen=True)
 class Settings:
-    """Of a command line.
+    """Settings of a command line.
 
     Args:
-        dataset: a key of experiments.DATASETS.
-        epochs: None for the data set's own schedule.
-        seeds: of the trainings of each row.
+        dataset: A key of experiments.DATASETS.
+        epochs: Number of epochs; None for the schedule of the data set.
+        seeds: Seeds of the trainings of each row.
         extractor: Inception weights, for FID and KID.
-        options: changes to the configs of all rows.
-        work_dir: where the runs are.
-        metrics: to show besides those that the paper prints.
+        options: Changes to the configs of all rows.
+        work_dir: Folder of the runs.
+        metrics: Metrics to show in addition to those of the paper.
     """
 
     dataset: str
@@ -38,16 +38,16 @@ class Settings:
     metrics: tuple[str, ...] = ()
 
 
-class Plan:
+class RunPlan:
     """A table with settings."""
 
     def __init__(self, table: Table, settings: Settings) -> None:
         self.table = table
         self.settings = settings
-        self._folders: dict[tuple[str, str], list[Folder]] = {}  # a config takes a while to name
+        self._folders: dict[tuple[str, str], list[Folder]] = {}  # hashing a config takes a while
 
     def missing(self, row: Row) -> Iterator[str]:
-        """Why a row, or a part of it, is not run."""
+        """Yield reasons why a row, or a part of it, is not run."""
         if not row.runs:
             yield row.why
         elif not self.runs(row):
@@ -57,10 +57,10 @@ class Plan:
             yield row.why
         of_features = any(c.endswith(('/FID', '/KID')) and v for c, v in row.published.items())
         if self.runs(row) and of_features and not self.settings.extractor:
-            yield 'FID and KID want --extractor'
+            yield 'FID and KID need --extractor'
 
     def runs(self, row: Row) -> dict[str, Run]:
-        """Those that the data set serves."""
+        """Return the runs of a row that the data set supports."""
         return row.runs_on(self.settings.dataset)
 
     def config(self, run: Run, seed: int) -> Config:
@@ -76,7 +76,7 @@ class Plan:
         return cfg
 
     def of_seeds(self, name: str, part: str, run: Run) -> list[Folder]:
-        """The folders of a run, one a seed."""
+        """Return the folders of a run, one for each seed."""
         if (name, part) not in self._folders:
             label = '_'.join(filter(None, [self.table.name, name.replace('/', '.'), part]))
             where = self.settings.work_dir / self.settings.dataset / 'runs'
@@ -87,12 +87,12 @@ class Plan:
         return self._folders[name, part]
 
     def folders(self, name: str, row: Row, without: Container[str] = ()) -> list[Folder]:
-        """The folders of a row, but those of its parts that are left out."""
+        """Return the folders of a row, except those of parts that are left out."""
         runs = {part: run for part, run in self.runs(row).items() if part not in without}
         return [f for part, run in runs.items() for f in self.of_seeds(name, part, run)]
 
     def line(self, name: str, row: Row, command: str) -> Line:
-        """The row with what was measured of it."""
+        """Return the row with its measured figures."""
         line = Line(name, dict(row.published), note='; '.join(self.missing(row)))
         states: list[str] = []
         runs = self.runs(row)
@@ -108,7 +108,7 @@ class Plan:
                     column = f'{part}/{metric}' if part else metric
                     if row.shows(column, metric) or metric in self.settings.metrics:
                         line.measured.setdefault(column, []).append(value)
-                if part == list(runs)[-1]:  # its size stands for the row
+                if part == list(runs)[-1]:  # the costs of the row are those of its last part
                     line.costs.update({k: result[k] for k in COSTS})
         if states:
             counts = {s: states.count(s) for s in dict.fromkeys(states)}

@@ -17,15 +17,15 @@ UNITS = {'parameters': 1e6, 'fusion_parameters': 1e6, 'multiply_adds': 1e9}
 
 @dataclass
 class Line:
-    """A row of a table, as it stands.
+    """A row of a table with its present results.
 
     Args:
-        name: of the row.
-        published: by column, None where the paper has nothing.
-        measured: by column, a value for each finished seed; empty where nothing was run.
-        costs: by key of :data:`COSTS`.
-        note: what is not there, or how many seeds are.
-        command: that runs this row.
+        name: Name of the row.
+        published: Figures of the paper by column, None if it has none.
+        measured: A value for each finished seed by column; empty if nothing was run.
+        costs: Values by key of :data:`COSTS`.
+        note: Missing parts, or the number of finished seeds.
+        command: Command that runs this row.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Line:
 
 
 def columns_of(lines: Sequence[Line]) -> list[str]:
-    """Published columns first, then what was measured besides."""
+    """Return published columns first, then further measured ones."""
     return list(
         dict.fromkeys(
             [name for line in lines for name in line.published]
@@ -47,12 +47,12 @@ def columns_of(lines: Sequence[Line]) -> list[str]:
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """Over seeds; the deviation is the sample's, None for a single seed."""
+    """Return mean and sample deviation over seeds; no deviation for a single seed."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def cell(line: Line, column: str, plus_minus: str = ' ± ') -> str:
-    """``measured ± deviation (published)``, as far as there is something."""
+    """Format ``measured ± deviation (published)``, without missing parts."""
     parts = []
     if values := line.measured.get(column):
         mean, deviation = mean_and_deviation(values)
@@ -123,7 +123,7 @@ def _escape(word: str) -> str:
 
 
 def comma_separated(title: str, lines: Sequence[Line]) -> str:
-    """For programs: every figure in a cell of its own, unrounded."""
+    """Write CSV: every figure unrounded in a separate cell."""
     columns = columns_of(lines)
     head = ['row']
     for column in columns:
@@ -150,7 +150,7 @@ FORMATS: dict[str, Callable[[str, Sequence[Line]], str]] = {
 
 
 def write_all(out: Path, name: str, title: str, lines: Sequence[Line]) -> list[Path]:
-    """Write all formats; the files."""
+    """Write all formats, and return the files."""
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f'{name}.{ending}' for ending in FORMATS]
     for path, render in zip(paths, FORMATS.values(), strict=True):

@@ -1,7 +1,7 @@
 """The rows of the paper's tables: published figures, and the trainings that give ours.
 
-What the paper prints is in ``published.yaml``; here is what to run for it. A row without a training
-says why.
+Published figures are in ``published.yaml``; this module has the trainings. A row without a training
+states the reason.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from .experiments import DATASETS, Fusion, Run
+from .experiments import DATASETS, FusionSpec, Run
 
 PUBLISHED = Path(__file__).with_name('published.yaml')
 SEGMENTER = 'nyud_refinenet_r101.py'
@@ -37,10 +37,10 @@ class Row:
     """A row of a table.
 
     Args:
-        published: by column, None where the paper prints nothing.
-        runs: trainings by the prefix of the columns they fill, '' for the whole row.
-        why: why it, or a part of it, cannot be run.
-        at_home: whether each run makes sense on the data set of its config alone.
+        published: Figures of the paper by column, None if it has none.
+        runs: Trainings by prefix of their columns, '' for all columns.
+        why: Reason why the row, or a part of it, cannot be run.
+        at_home: Whether each run is only for the data set of its config.
     """
 
     published: Published
@@ -49,7 +49,7 @@ class Row:
     at_home: bool = False
 
     def runs_on(self, dataset: str) -> dict[str, Run]:
-        """Those that a data set serves."""
+        """Return the runs that a data set supports."""
         return {
             part: run
             for part, run in self.runs.items()
@@ -57,11 +57,11 @@ class Row:
         }
 
     def datasets(self) -> list[str]:
-        """Where the row can be run."""
+        """Return the data sets on which the row can be run."""
         return [name for name in DATASETS if self.runs_on(name)]
 
     def shows(self, column: str, metric: str) -> bool:
-        """Whether a measured figure has a place: published, or an error of a translated task."""
+        """Whether a measured figure is shown: published ones, and errors of translated tasks."""
         if metric == EXCHANGED:
             return True
         of_task = metric.count('/') == 1 and metric.endswith(('/MAE', '/RMSE'))
@@ -73,10 +73,10 @@ class Table:
     """A table of the paper.
 
     Args:
-        name: table1 and so on.
-        title: what it is about.
-        page: of the paper.
-        rows: by name.
+        name: Name, such as table1.
+        title: Title.
+        page: Page in the paper.
+        rows: Rows by name.
     """
 
     name: str
@@ -86,13 +86,13 @@ class Table:
 
 
 def fused(run: Run, method: str, merge: bool) -> Run:
-    """A fusion baseline, 'concat-early' and so on, in place of exchange."""
+    """Return a run with a fusion baseline, such as 'concat-early', instead of exchange."""
     kind, _, stage = method.rpartition('-')
-    return replace(run, fusion=Fusion(FUSIONS[kind], stage, merge))
+    return replace(run, fusion=FusionSpec(FUSIONS[kind], stage, merge))
 
 
 def of_options(config: str, by_key: Mapping[str, Options]) -> Callable[[str, Published], Row]:
-    """Rows that change settings of one config."""
+    """Return a maker of rows that change settings of one config."""
     return lambda key, published: Row(published, {'': Run(config, by_key[key])})
 
 
@@ -223,7 +223,7 @@ def by_method(methods: Mapping[str, Options], prefix: str = '') -> Callable[[str
 
     Args:
         methods: Options by method.
-        prefix: Of the names of the cases.
+        prefix: Prefix of the names of the cases.
     """
 
     def row(key: str, published: Published) -> Row:

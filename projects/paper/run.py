@@ -6,9 +6,9 @@
     python projects/paper/run.py run table2 --rows cen concat-late --dataset synthetic --seeds 0 1 2
     python projects/paper/run.py dump table6 rgb-depth-normal+cycle
 
-``run`` trains each row with the ordinary runner, in a folder of its own below --work-dir, and goes
-on where it stopped. A row that fails does not stop the others. The tables hold what was run, by
-earlier commands with the same options too, and nothing else, beside what the paper prints.
+``run`` trains each row with the ordinary runner, in a separate folder below --work-dir, and
+continues interrupted runs. A row that fails does not stop the others. Tables contain published
+figures and completed runs only, including those of earlier commands with the same options.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mmcen.cli.common import exit_status
 from mmcen.files import write
 from projects.paper import report, running
 from projects.paper.experiments import DATASETS, load
-from projects.paper.plan import Plan, Settings
+from projects.paper.plan import RunPlan, Settings
 from projects.paper.rows import TABLES, Row, Table
 
 
@@ -108,7 +108,7 @@ def chosen_rows(table: Table, names: list[str] | None) -> dict[str, Row]:
 
 
 def command_of(args: argparse.Namespace, row: str) -> str:
-    """The command that runs one row as now."""
+    """Return the command that runs one row with the same options."""
     words = [
         'python',
         'projects/paper/run.py',
@@ -133,8 +133,8 @@ def command_of(args: argparse.Namespace, row: str) -> str:
     return shlex.join(words)
 
 
-def lines_of(args: argparse.Namespace, plan: Plan, earlier: bool = False) -> list[report.Line]:
-    """Of the rows asked for and, if wanted, of those that ``earlier`` commands finished."""
+def lines_of(args: argparse.Namespace, plan: RunPlan, earlier: bool = False) -> list[report.Line]:
+    """Return lines of the chosen rows and, with ``earlier``, of those of earlier commands."""
     asked = chosen_rows(plan.table, args.rows)
     lines = []
     for name, row in (plan.table.rows if earlier else asked).items():
@@ -147,7 +147,7 @@ def lines_of(args: argparse.Namespace, plan: Plan, earlier: bool = False) -> lis
 
 
 def wide(lines: list[report.Line], title: str) -> Grid:
-    """As the paper prints it."""
+    """Return the table in the layout of the paper."""
     columns = report.columns_of(lines)
     whole = (Column(name, no_wrap=True) for name in ('row', *columns))
     grid = Grid(*whole, 'state', title=title)
@@ -157,7 +157,7 @@ def wide(lines: list[report.Line], title: str) -> Grid:
 
 
 def long(lines: list[report.Line], title: str) -> Grid:
-    """A figure a line, for a table that is wider than the terminal."""
+    """Return the table with one figure a line, if it is wider than the terminal."""
     grid = Grid('row', 'state, figures', title=title)
     for line in lines:
         grid.add_row(line.name, line.note, style='bold')
@@ -170,7 +170,7 @@ def long(lines: list[report.Line], title: str) -> Grid:
 
 def show(args: argparse.Namespace, console: Console) -> None:
     table = TABLES[args.table]
-    plan = Plan(table, settings_of(args))
+    plan = RunPlan(table, settings_of(args))
     lines = lines_of(args, plan)
     title = f'{args.table}, page {table.page}: {table.title} (in brackets: published)'
     grid = wide(lines, title)
@@ -182,9 +182,9 @@ def show(args: argparse.Namespace, console: Console) -> None:
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Train what is not finished and write the tables; 1 if something failed."""
+    """Train unfinished runs and write the tables; return 1 if a run failed."""
     table = TABLES[args.table]
-    plan = Plan(table, settings_of(args))
+    plan = RunPlan(table, settings_of(args))
     rows = chosen_rows(table, args.rows)
     folders = {}
     for name, row in rows.items():
@@ -232,7 +232,7 @@ def work(args: argparse.Namespace, console: Console) -> int | None:
 
 def main() -> int:
     args = parse_args()
-    # a bracket in a run's last words is no markup
+    # brackets in a run's error are not markup
     return exit_status(lambda: work(args, Console(highlight=False, markup=False)))
 
 

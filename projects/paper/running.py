@@ -1,4 +1,4 @@
-"""Runs one after the other, or some at a time: each a process, all resumable, failures noted."""
+"""Run trainings in processes, some at a time; they can be resumed, and failures are recorded."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ SCRIPT = Path(__file__).with_name('train_run.py')
 
 @contextmanager
 def lock(work_dir: Path) -> Iterator[None]:
-    """Keep a second harness out of the same folder.
+    """Reject a second harness in the same folder.
 
     Raises:
-        ValueError: there is one.
+        ValueError: If another one uses the folder.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     with (work_dir / '.lock').open('w') as file:
@@ -48,15 +48,15 @@ def lock(work_dir: Path) -> Iterator[None]:
 
 
 def run_all(folders: Sequence[Folder], jobs: int, console: Console) -> None:
-    """Train and measure what is not finished.
+    """Train and measure unfinished runs.
 
-    A run that fails leaves its log and its last words in its folder, and the others go on. Ctrl-C
-    stops all; the same command goes on from the last checkpoints.
+    A run that fails leaves its log and its error in its folder, and the others continue. Ctrl-C
+    stops all; the same command continues from the last checkpoints.
 
     Args:
-        folders: of the runs, each once.
-        jobs: processes at a time, which share the cores.
-        console: for the progress.
+        folders: Folders of the runs, each once.
+        jobs: Number of parallel processes, which share the cores.
+        console: Console for the progress.
     """
     left = [folder for folder in folders if folder.state != 'finished']
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -81,10 +81,10 @@ def run_all(folders: Sequence[Folder], jobs: int, console: Console) -> None:
 
 
 class Processes:
-    """Trainings in processes of their own, which end when this one does.
+    """Trainings in separate processes, which end with this process.
 
     Args:
-        jobs: at a time.
+        jobs: Number of parallel processes.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -94,7 +94,7 @@ class Processes:
         self.stopping = threading.Event()
 
     def run(self, folder: Folder, progress: Progress) -> None:
-        """One training to its end, with a bar."""
+        """Run one training to its end, with a progress bar."""
         if self.stopping.is_set():
             return
         folder.prepare()
@@ -118,14 +118,14 @@ class Processes:
             folder.fail(_why(folder.path / ERRORS, status))
 
     def stop(self) -> None:
-        """End all, without a word about failures."""
+        """End all processes without recording failures."""
         self.stopping.set()
         for process in list(self.running):
             process.send_signal(signal.SIGTERM)
 
 
 def _why(errors: Path, status: int) -> str:
-    """The last words, of Python the exception; what was killed has none."""
+    """Return the last line of the errors, usually an exception, or a sentence about a kill."""
     if status == -signal.SIGKILL:
         return f'killed, most likely as memory ran out: {errors.parent / LOG}'
     lines = [line for line in errors.read_text().splitlines() if line.strip()]

@@ -1,7 +1,7 @@
-"""Where runs live on disk: one folder each, named after what it trains.
+"""Folders of runs on disk, named after the training.
 
-The name ends with a hash of the config, so that rows of different tables that are the same training
-(CEN of Tables 1, 2 and 3) share one, and other epochs or options make another.
+The name ends with a hash of the config. Rows of different tables with the same training (CEN of
+Tables 1, 2 and 3) share a folder; other epochs or options have another one.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Folder:
     """The folder of one training.
 
     Args:
-        path: of the folder.
-        cfg: what is trained in it.
+        path: Path of the folder.
+        cfg: Config of the training.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class Folder:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """What was measured, None before it is finished."""
+        """Measured figures; None before the run is finished."""
         file = self.path / RESULT
         return json.loads(file.read_text()) if file.exists() else None
 
@@ -50,7 +50,7 @@ class Folder:
 
     @property
     def why(self) -> str:
-        """The last words of a run that failed."""
+        """Error of a run that failed."""
         return (self.path / FAILED).read_text()
 
     def prepare(self) -> None:
@@ -64,14 +64,14 @@ class Folder:
 
 
 def folder(work_dir: Path, name: str, cfg: Config) -> Folder:
-    """The folder of a config below ``work_dir``; an existing one with the same hash serves."""
+    """Return the folder of a config below ``work_dir``, an existing one with its hash if any."""
     tag = hashlib.sha256(cfg.pretty_text.encode()).hexdigest()[:10]
     found = sorted(work_dir.glob(f'*-{tag}'))
     return Folder(found[0] if found else work_dir / f'{name}-{tag}', cfg)
 
 
 def commit() -> str:
-    """Of this clone, for the record."""
+    """Return the commit of this clone, for records."""
     command = ['git', 'describe', '--always', '--dirty']
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or 'unknown'

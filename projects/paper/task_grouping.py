@@ -1,8 +1,9 @@
-"""Which tasks should share an encoder: Task Grouping from the metrics of finished trainings.
+"""Choose the tasks that should share an encoder, by metrics of finished trainings.
 
-Train networks for single tasks, pairs and so on; give each as TASK+TASK=FILE, where FILE is the
-translation_metric.json of its last evaluation, or its vis_data/scalars.json (the last validation
-counts). Prints the best choice within the budget, and its line for the config.
+This is Task Grouping. Train networks for single tasks, pairs and so on. Give each as
+TASK+TASK=FILE, where FILE is the translation_metric.json of its last evaluation, or its
+vis_data/scalars.json (the last validation is used). Prints the best choice within the budget, and
+its line for the config.
 
 Example:
     python projects/paper/task_grouping.py --metric MAE --budget 2 \\
@@ -29,10 +30,10 @@ from projects.paper.rivals.grouping import Grouping, Tasks, best_grouping
 
 
 def read_metrics(path: Path) -> dict[str, float]:
-    """The last value of every metric in a file of JSON, whole or by lines.
+    """Read the last value of every metric in a file of JSON, as a whole or by lines.
 
     Raises:
-        ValueError: it is no such file.
+        ValueError: If the file is not JSON.
     """
     text = path.read_text(encoding='utf-8')
     try:
@@ -41,7 +42,7 @@ def read_metrics(path: Path) -> dict[str, float]:
         try:
             records = [json.loads(line) for line in text.splitlines() if line.strip()]
         except json.JSONDecodeError as error:
-            raise ValueError(f'{path} is no JSON, neither as a whole nor by lines') from error
+            raise ValueError(f'{path} is not JSON, neither as a whole nor by lines') from error
     values: dict[str, float] = {}
     for record in records:
         if not isinstance(record, dict):
@@ -51,10 +52,11 @@ def read_metrics(path: Path) -> dict[str, float]:
 
 
 def read_losses(runs: Sequence[str], metric: str) -> dict[Tasks, dict[str, float]]:
-    """Losses by set of tasks, from arguments ``TASK+TASK=FILE``.
+    """Read losses by set of tasks, from arguments ``TASK+TASK=FILE``.
 
     Raises:
-        ValueError: an argument of another form, a set twice, a metric that its file lacks.
+        ValueError: If an argument has another form, a set is given twice, or a file lacks the
+            metric.
     """
     losses: dict[Tasks, dict[str, float]] = {}
     for run in runs:
@@ -69,14 +71,14 @@ def read_losses(runs: Sequence[str], metric: str) -> dict[Tasks, dict[str, float
         if missing:
             known = sorted(key for key in values if key.count('/') == 1)
             raise ValueError(
-                f"{file} lacks '{missing[0]}/{metric}', it has {known}: mend the task or --metric"
+                f"{file} lacks '{missing[0]}/{metric}', it has {known}: correct task or --metric"
             )
         losses[tasks] = {task: float(values[f'{task}/{metric}']) for task in tasks}
     return losses
 
 
 def make_table(losses: dict[Tasks, dict[str, float]], best: Grouping, metric: str) -> Table:
-    """A row for each network, a column for each task; what is chosen is bold."""
+    """Return a table with a row for each network and a column for each task; choices are bold."""
     table = Table(title=f'{metric} by network; chosen: total {best.total:.4g}')
     table.add_column('network')
     for task in best.serves:
@@ -106,11 +108,15 @@ def parse_args() -> argparse.Namespace:
         '--metric',
         default='MAE',
         choices=(*PIXEL_METRICS, *FEATURE_METRICS),
-        help='of every task, the less the better; default: %(default)s',
+        help='metric of every task, lower is better; default: %(default)s',
     )
-    parser.add_argument('--budget', type=int, default=2, help='encoders at most; default 2')
     parser.add_argument(
-        '--tasks', nargs='+', help='in the order of model.tasks; default: as they come up'
+        '--budget', type=int, default=2, help='largest number of encoders; default 2'
+    )
+    parser.add_argument(
+        '--tasks',
+        nargs='+',
+        help='tasks in the order of model.tasks; default: in order of appearance',
     )
     args = parser.parse_args()
     try:

@@ -1,9 +1,9 @@
-"""Train and measure one run in its folder: a process of its own for ``projects/paper/run.py``.
+"""Train and measure one run in its folder, as a process of ``projects/paper/run.py``.
 
     python projects/paper/train_run.py RUN_DIR
 
-The folder holds ``config.py``; ``result.json`` appears when all is done. Progress goes to standard
-output as lines ``step TOTAL``. Started again, it resumes from the last checkpoint.
+The folder holds ``config.py``; ``result.json`` is written at the end. Progress is printed as lines
+``step TOTAL``. A second start resumes from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class TellProgress(Hook):
 
 
 def complexity(model: nn.Module, cfg: Config) -> dict[str, float]:
-    """Parameters in all and for fusion, of what predicts, and multiply-adds of one frame."""
+    """Count parameters for prediction, those of fusion, and multiply-adds of one frame."""
     network = {
         name: part
         for name, part in model.named_children()
@@ -49,7 +49,7 @@ def complexity(model: nn.Module, cfg: Config) -> dict[str, float]:
     }
     fusion = sum(n for name, n in parameters.items() if '.fusion' in name)
     loader = Runner.build_dataloader(dict(cfg.val_dataloader, batch_size=1, num_workers=0))
-    # the counter hooks into modules, and is confused by views that ask for gradients
+    # the counter hooks into modules, and fails on views that need gradients
     batch = model.eval().requires_grad_(False).data_preprocessor(next(iter(loader)), False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(batch['inputs'])
@@ -61,7 +61,7 @@ def complexity(model: nn.Module, cfg: Config) -> dict[str, float]:
 
 
 def metrics_of_last_epoch(runner: Runner) -> dict[str, float]:
-    """Of the validation after the last epoch; a stop between the two leaves it to be done."""
+    """Return the metrics of the validation after the last epoch; run it if it was interrupted."""
     found = dict(runner.message_hub.runtime_info).get('last_val')
     if not found or found['epoch'] < runner.max_epochs:
         runner.val()
@@ -91,7 +91,7 @@ def main() -> int:
 
 
 def _mean_share(model: nn.Module) -> float | None:
-    """Exchanged share of all channels of the exchanging norms, as a mean over layers."""
+    """Return the exchanged share of the channels of exchanging norms, as a mean over layers."""
     shares = [float(share.mean()) for share in exchanged_shares(model).values()]
     return sum(shares) / len(shares) if shares else None
 

@@ -398,7 +398,7 @@ def test_frames_of_one_name_are_told_apart(folder):
         (('seg.py', 'seg.pth', '--input', 'rgb=data/depth', 'depth=data/depth'),
          'but colour is uint8 of shape (H, W, 3)'),
         (('seg.py', 'seg.pth', '--input', 'rgb'), "'rgb' is not MODALITY=FILE, such as rgb=a.png"),
-        (('seg.py', 'seg.pth', *GIVEN, '--depth-unit', 'ft'), "'ft' is no unit: give m, cm, mm"),
+        (('seg.py', 'seg.pth', *GIVEN, '--depth-unit', 'ft'), "'ft' is not a unit: give m, cm, mm"),
         (('seg.py', 'seg.pth', *GIVEN, '--depth-unit', '0'),
          'error: depth_unit must be metres per stored unit, above 0, got 0.0'),
         (('seg.py', 'seg.pth', *GIVEN, '--overlay', '2'), 'overlay 2.0 0..1'),
@@ -473,7 +473,7 @@ def test_export(folder, monkeypatch, capsys):
 
     status, printed = export('seg.py', 'seg.pth', '--size', '64', '96', '--streams')
     assert status == 0, printed
-    assert 'taken apart' in printed
+    assert 'simplified' in printed
     difference = float(re.search(r'differ by (\S+) of', printed)[1])
     assert difference < 1e-4
     wanted = infer(streams=True)(FOLDERS, batch_size=3)['predictions']

@@ -63,7 +63,7 @@ def test_broken_environments(tmp_path, package, version, sentence, command):
     (fake / 'version.py').write_text(f"__version__ = '{version}'")
     run = in_a_process(tmp_path)
     assert run.returncode == 1
-    assert re.search(rf'broken  stack: .*{re.escape(sentence)}\n.*mend it: .*{command}', run.stdout)
+    assert re.search(rf'broken  stack: .*{re.escape(sentence)}\n.*fix: .*{command}', run.stdout)
     assert 'required, and not working: stack, segmentation' in run.stdout
     assert 'Traceback' not in run.stdout + run.stderr
     assert (
@@ -74,7 +74,7 @@ def test_broken_environments(tmp_path, package, version, sentence, command):
 def test_requirements_decide_the_status(ask):
     status, printed = ask('--require', 'fid')
     assert status == 1
-    assert re.search(r'absent  FID and KID: .*\n +mend it: ', printed)
+    assert re.search(r'absent  FID and KID: .*\n +fix: ', printed)
     assert 'required, and not working: FID and KID' in printed
     assert ask('--require', 'stack')[0] == 0
 

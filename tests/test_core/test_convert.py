@@ -360,7 +360,7 @@ OddNorm = type('OddNorm', (Odd,), {})
         ),
         (
             lambda: convert(small(), modalities=2, example=torch.zeros(1, 5, 8, 8)),
-            r'Sequential fails on inputs of \[\(1, 5, 8, 8\)\]: .* Give one that it takes as',
+            r'Sequential fails on inputs of \[\(1, 5, 8, 8\)\]: .* Give a valid input as',
         ),
         (
             lambda: convert(small(), modalities=2).stream_grid.only(modalities=[1, 0]).__enter__(),

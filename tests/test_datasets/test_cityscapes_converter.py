@@ -187,7 +187,7 @@ def test_interrupted_and_run_again_equals_one_run(
     # disparity and mask of a frame, disparity of the second
     interrupt_and_go_on(TOOL, COUNTS, FIRST, 3, monkeypatch)
     shown = capsys.readouterr()
-    assert 'run the same command again to go on' in shown.err
+    assert 'run the same command again to continue' in shown.err
     assert '1 frames are finished already' in shown.out
 
 

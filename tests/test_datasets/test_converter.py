@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +16,9 @@ from scipy.io import savemat
 
 from mmcen import cli
 from mmcen.datasets import NYUv2Dataset, data_place
+from tests.command import Command, run_python
 
-TOOL = [sys.executable, '-m', 'mmcen', 'convert-data', 'nyuv2']
+TOOL = ['-m', 'mmcen', 'convert-data', 'nyuv2']
 TRAIN, TEST = 5, 3
 Fails = Callable[..., None]
 
@@ -59,7 +59,7 @@ def command(folder: Path, *more: str) -> list[str]:
 
 
 def convert(folder: Path, *more: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command(folder, *more), capture_output=True, text=True, check=False)
+    return run_python(*command(folder, *more))
 
 
 def edit(folder: Path, name: str, index: tuple, value: float) -> float:
@@ -75,7 +75,7 @@ def fails(archives: Path, capsys: pytest.CaptureFixture) -> Fails:
     """Runs the tool in this process, which is quicker, and expects an error and no splits."""
 
     def run(text: str, *more: str) -> None:
-        assert cli.main(command(archives, *more)[3:]) == 1
+        assert cli.main(command(archives, *more)[2:]) == 1
         assert text in capsys.readouterr().err
         assert not (archives / 'out' / 'splits' / 'train.txt').exists()
 
@@ -140,18 +140,12 @@ def test_stops_at_a_bad_frame_and_goes_on_after_its_repair(archives: Path, fails
 def test_killed_and_run_again_equals_one_run(tmp_path: Path, sign: int, code: int) -> None:
     folder = write_archives(tmp_path / 'official', frames=800, train=500, height=30, width=40)
     counts = ('--expect-train', '500', '--expect-test', '300')
-    process = subprocess.Popen(
-        command(folder, *counts),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        # a shell's background processes ignore it, and so would their children
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    while not list(folder.glob('out/masks/*.png')):
-        assert process.poll() is None
-        time.sleep(0.002)
-    process.send_signal(sign)
-    assert process.wait(30) == code
+    with Command(*command(folder, *counts)) as process:
+        while not list(folder.glob('out/masks/*.png')):
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.send_signal(sign)
+        assert process.wait(30).returncode == code
     assert 0 < len(list(folder.glob('out/masks/*.png'))) < 800
     assert not (folder / 'out' / 'splits' / 'train.txt').exists()
     assert convert(folder, *counts).returncode == 0
@@ -229,7 +223,7 @@ def test_splits_and_mapping(archives: Path, fails: Fails) -> None:
 
 def test_help_says_what_it_takes_and_writes() -> None:
     words = [*TOOL, '--help']
-    text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    text = run_python(*words).stdout
     for word in ('splits.mat', 'classMapping40.mat', 'millimetres', '--overwrite', 'interrupted'):
         assert word in text
 
@@ -243,9 +237,9 @@ def test_official_split_and_mapping(tmp_path: Path) -> None:
     edit(folder, 'labels', (0, 0, 0), 894)
     words = [*command(folder)[:-4], '--workers', '2']
     words += ['--splits', str(meta / 'splits.mat'), '--mapping', str(meta / 'classMapping40.mat')]
-    run = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    assert '1449 frames (795 train, 654 test)' in run.stdout
+    done = run_python(*words)
+    assert done.returncode == 0, done.stderr
+    assert '1449 frames (795 train, 654 test)' in done.stdout
     for name in ('train', 'test'):
         made = (folder / 'out' / 'splits' / f'{name}.txt').read_text().split()
         assert made == (meta.parent / 'splits' / f'{name}.txt').read_text().split()

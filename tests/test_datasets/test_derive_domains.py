@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,9 +12,10 @@ import pytest
 
 from mmcen.datasets import NYUv2Dataset, TaskonomyDataset
 from mmcen.datasets.domains import euclidean_depth, pixel_rays
+from tests.command import Command, run_python
 from tests.converters import command
 
-TOOL = [sys.executable, '-m', 'mmcen', 'convert-data', 'derive-domains']
+TOOL = ['-m', 'mmcen', 'convert-data', 'derive-domains']
 SIZE = (48, 64)
 CAMERA = np.array([[60.0, 0, 31.0], [0, 60.0, 24.0], [0, 0, 1]])
 NORMAL = np.array([0.4, 0.2, -np.sqrt(1 - 0.2)])
@@ -62,8 +61,8 @@ def of_set(config: Path, *more: str) -> list[str]:
     return [*TOOL, *words, '--workers', '1', *more]
 
 
-def run(words: list[str]) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+def derive(words: list[str]) -> str:
+    done = run_python(*words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -78,7 +77,7 @@ def read(out: Path, domains: list[str], split: str, **kwargs) -> TaskonomyDatase
 def test_a_wall(tmp_path: Path) -> None:
     """All geometry of a plane in closed form, after the way through the files."""
     config = write_set(tmp_path, 3)
-    assert '3 frames of 8 domains' in run(of_set(config))
+    assert '3 frames of 8 domains' in derive(of_set(config))
     assert (tmp_path / 'out/splits/val.txt').read_text().split() == ['point_1_view_0']
     assert not (tmp_path / 'out/splits/test.txt').exists()  # it is val
     assert not (tmp_path / 'out/segment_semantic').exists()  # there are no labels
@@ -101,7 +100,7 @@ def test_real_frames(data_root: Path, tmp_path: Path) -> None:
     out, sheet = tmp_path / 'out', tmp_path / 'sheet.png'
     words = [*TOOL, '--data-root', str(data_root), '--out', str(out)]
     words += ['--size', '60', '80', '--limit', '1', '--workers', '2', '--sheet', str(sheet)]
-    assert '2 frames of 9 domains' in run(words)
+    assert '2 frames of 9 domains' in derive(words)
     assert cv2.imread(str(sheet)).std() > 10
     domains = [path.name for path in out.iterdir() if path.is_dir() and path.name != 'splits']
     for split in ('train', 'test'):
@@ -127,14 +126,14 @@ def test_real_frames(data_root: Path, tmp_path: Path) -> None:
 def test_stopped_and_gone_on_with(tmp_path: Path, how: signal.Signals) -> None:
     config = write_set(tmp_path, 60)
     rgb, out = tmp_path / 'out/rgb', tmp_path / 'out'
-    with subprocess.Popen(of_set(config), stderr=subprocess.PIPE, text=True) as tool:
+    with Command(*of_set(config)) as tool:
         while len(list(rgb.glob('*.png'))) < 3 and tool.poll() is None:
             time.sleep(0.01)
         tool.send_signal(how)
-        message = tool.communicate(timeout=60)[1]
+        stopped = tool.wait(60)
     if how == signal.SIGTERM:
-        assert tool.returncode == 130
-        assert 'stopped: run the same command again to go on' in message
+        assert stopped.returncode == 130
+        assert 'stopped: run the same command again to continue' in stopped.stderr
     time.sleep(0.5)
     last = list(out.rglob('*.png'))
     time.sleep(0.5)
@@ -143,7 +142,7 @@ def test_stopped_and_gone_on_with(tmp_path: Path, how: signal.Signals) -> None:
     assert len(whole) == len(last) < 60 * 8
     assert not (out / 'splits/train.txt').exists()
     (rgb / '.point_9_view_0_domain_rgb.png.part').write_bytes(b'half')  # as a kill leaves it
-    assert 'frames are finished already' in run(of_set(config))
+    assert 'frames are finished already' in derive(of_set(config))
     assert len(list(out.rglob('point_*.png'))) == 60 * 8
     assert not list(out.rglob('.*.part'))
     first = rgb / 'point_1_view_0_domain_rgb.png'
@@ -154,7 +153,7 @@ def test_stopped_and_gone_on_with(tmp_path: Path, how: signal.Signals) -> None:
 def fails(words: list[str], monkeypatch: pytest.MonkeyPatch, code: int = 1) -> None:
     """In this process, which is quicker; no worker is started before an error."""
     monkeypatch.setattr(signal, 'signal', lambda *_: None)
-    assert command(*words[3:]) == code
+    assert command(*words[2:]) == code
 
 
 def test_errors(

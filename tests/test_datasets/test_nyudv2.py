@@ -146,7 +146,7 @@ def test_parts_of_the_training_frames(made: Path) -> None:
 
 def test_parts_need_numbers(made: Path) -> None:
     (made / 'splits' / 'train.txt').write_text('kitchen_1\n')
-    with pytest.raises(ValueError, match="frame 'kitchen_1' is no number, by which scenes"):
+    with pytest.raises(ValueError, match="frame 'kitchen_1' is not a number, so its scene"):
         build(made, split='train_fit')
 
 
@@ -166,7 +166,7 @@ def split_of(text: str) -> Callable[[Path], None]:
         (remove('rgb/000001.jpg', 'rgb/000003.jpg'), FileNotFoundError, "'rgb': 2 of 2 files"),
         (remove('masks/000003.png'), FileNotFoundError, r'labels: 1 of 2 .*masks/000003\.png'),
         (remove('splits/train.txt'), FileNotFoundError, r'no split file .*train\.txt: make the'),
-        (split_of('000001\n000001\n'), ValueError, "train.txt gives frame '000001' twice"),
+        (split_of('000001\n000001\n'), ValueError, "train.txt lists frame '000001' twice"),
         (split_of('\n'), ValueError, 'train.txt gives no frame'),
     ],
 )  # fmt: skip

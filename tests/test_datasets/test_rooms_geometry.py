@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmcen.datasets import domains
-from mmcen.datasets.rooms.renderer import Frame, intrinsics
+from mmcen.datasets.rooms.renderer import RenderedFrame, intrinsics
 from mmcen.datasets.rooms.sampler import look, sample_scene
 from mmcen.datasets.rooms.scene import LABELS, Decal, Panel, Room, Scene, Solid
 from mmcen.datasets.rooms.sensor import Sensor
@@ -39,12 +39,12 @@ def neighbours(a: np.ndarray, b: np.ndarray) -> tuple[tuple, tuple]:
 
 
 def test_plane_depth_and_normals() -> None:
-    frame = Frame(scene(), *SIZE)
+    frame = RenderedFrame(scene(), *SIZE)
     assert frame.depth[30, 40] == pytest.approx(4, abs=1e-4)
     wall = np.abs(frame.normals @ np.float32([0, 0, -1]) - 1) < 1e-6
     assert wall.mean() > 0.3
     np.testing.assert_allclose(frame.depth[wall], 4, atol=1e-4)
-    turned = Frame(scene(yaw=0.5), *SIZE)
+    turned = RenderedFrame(scene(yaw=0.5), *SIZE)
     # the wall z = 4 in the camera frame: its normal, and z = 4 / (n . ray)
     normal = np.array([np.sin(0.5), 0, -np.cos(0.5)])
     rays = domains.pixel_rays(*SIZE, intrinsics(*SIZE)).astype(np.float64)
@@ -55,7 +55,7 @@ def test_plane_depth_and_normals() -> None:
 
 def test_sphere_depth_normals_and_curvature() -> None:
     centre, radius = np.array([0.0, 0.0, 3.0]), 0.5
-    frame = Frame(scene(Solid(Sphere((0, 0, 3), radius), LABELS['ball'], RED)), *SIZE)
+    frame = RenderedFrame(scene(Solid(Sphere((0, 0, 3), radius), LABELS['ball'], RED)), *SIZE)
     assert frame.depth[30, 40] == pytest.approx(2.5, abs=1e-4)
     np.testing.assert_allclose(frame.normals[30, 40], [0, 0, -1], atol=1e-6)
     rays = domains.pixel_rays(*SIZE, intrinsics(*SIZE)).astype(np.float64)
@@ -112,7 +112,7 @@ def test_rays_enter_shapes_at_the_first_point_of_their_surface(shape: Shape) -> 
 
 
 def test_derived_domains_agree_with_the_analytic_ones() -> None:
-    frame = Frame(sample_scene(np.random.default_rng(3)), 240, 320)
+    frame = RenderedFrame(sample_scene(np.random.default_rng(3)), 240, 320)
     normals = domains.normals_from_depth(frame.depth, frame.intrinsics)
     cosine = (normals * frame.normals).sum(-1)
     assert (cosine > 0.999).mean() > 0.96  # the rest: creases and limbs
@@ -131,7 +131,10 @@ def test_derived_domains_agree_with_the_analytic_ones() -> None:
 def test_a_cabinet_shows_in_depth_and_not_in_colour() -> None:
     box = Box((1.2, 0, 3.75), (0.4, 0.4, 0.25))
     cabinet = Panel(box, LABELS['cabinet'], GREY, WALL, 4)
-    frame, bare = Frame(scene(cabinet, yaw=0.4), 96, 128), Frame(scene(yaw=0.4), 96, 128)
+    frame, bare = (
+        RenderedFrame(scene(cabinet, yaw=0.4), 96, 128),
+        RenderedFrame(scene(yaw=0.4), 96, 128),
+    )
     on = frame.labels == LABELS['cabinet']
     assert on.sum() > 500
     a, b = neighbours(on, frame.labels == LABELS['wall'])
@@ -151,7 +154,7 @@ def test_pictures_and_rugs_show_in_colour_and_not_in_depth() -> None:
         Decal(WALL, LABELS['picture'], (0.2, 0), (0.6, 0.4), RED),
         Decal(3, LABELS['rug'], (0, 2.5), (0.8, 0.4), RED, round=True),
     )
-    frame, bare = Frame(scene(decals=decals), 96, 128), Frame(scene(), 96, 128)
+    frame, bare = RenderedFrame(scene(decals=decals), 96, 128), RenderedFrame(scene(), 96, 128)
     np.testing.assert_array_equal(frame.depth, bare.depth)
     np.testing.assert_array_equal(frame.normals, bare.normals)
     for name, ground in (('picture', 'wall'), ('rug', 'floor')):
@@ -165,8 +168,8 @@ def test_pictures_and_rugs_show_in_colour_and_not_in_depth() -> None:
 
 def test_a_screen_is_a_picture_in_colour_and_a_cabinet_in_depth() -> None:
     box = Box((0.3, 0, 3.8), (0.6, 0.4, 0.2))
-    screen = Frame(scene(Panel(box, LABELS['screen'], RED, WALL, 3.6)), 96, 128)
-    cabinet = Frame(scene(Panel(box, LABELS['cabinet'], GREY, WALL, 4)), 96, 128)
+    screen = RenderedFrame(scene(Panel(box, LABELS['screen'], RED, WALL, 3.6)), 96, 128)
+    cabinet = RenderedFrame(scene(Panel(box, LABELS['cabinet'], GREY, WALL, 4)), 96, 128)
     np.testing.assert_array_equal(screen.depth, cabinet.depth)
     on = screen.labels == LABELS['screen']
     a, b = neighbours(on, screen.labels == LABELS['wall'])
@@ -180,7 +183,7 @@ def test_the_promise_holds_in_random_scenes(number: int) -> None:
     full = sample_scene(np.random.default_rng([7, number]))
     rest = tuple(item for item in full.items if item.label != LABELS['cabinet'])
     bare = Scene(full.room, rest, full.light, full.rotation, full.ambient)
-    frame, without = Frame(full, 96, 128), Frame(bare, 96, 128)
+    frame, without = RenderedFrame(full, 96, 128), RenderedFrame(bare, 96, 128)
     elsewhere = frame.labels != LABELS['cabinet']
     np.testing.assert_allclose(frame.colour[elsewhere], without.colour[elsewhere], atol=1e-6)
     for item in full.items:
@@ -189,7 +192,7 @@ def test_the_promise_holds_in_random_scenes(number: int) -> None:
             normal[item.face // 2] = -1 if item.face % 2 else 1
             behind = np.abs(without.normals @ (full.rotation.T @ normal) - 1) < 1e-5
             behind &= without.labels == LABELS['wall']
-            alone = Frame(Scene(full.room, (item,), full.light, full.rotation), 96, 128)
+            alone = RenderedFrame(Scene(full.room, (item,), full.light, full.rotation), 96, 128)
             hidden = behind & (np.abs(frame.depth - alone.depth) < 1e-6)
             hidden &= alone.labels == LABELS['cabinet']
             differs = np.abs(frame.colour - without.colour).max(axis=-1) > 1e-3

@@ -166,8 +166,8 @@ def test_a_set_that_is_turned_round_stops_the_tool(copy, monkeypatch, capsys):
     assert status == 1
     assert (
         'error: stere, test: the middle is farther than the rest in 100% of frames: if this '
-        "copy's depth is turned round, say --near stere=high, and near='high' in the config, too; "
-        'if not, say --near stere=low'
+        "copy's depth is inverted, give --near stere=high, and near='high' in the config, too; "
+        'if not, give --near stere=low'
     ) in text
     assert not list(copy.rglob('pseudo'))
     status, text = call(monkeypatch, capsys, copy, '--expect', '3', '--near', 'stere=high')
@@ -212,7 +212,7 @@ def test_errors_of_archives(copy, monkeypatch, capsys):
     mask = next((copy / 'NLPR_TRAIN' / 'GT').iterdir())
     grey = np.tile(np.linspace(0, 255, SIZE[1]).astype(np.uint8), (SIZE[0], 1))
     for picture, what in (
-        (grey, r'is no mask: 5\d% of it is between black and white'),
+        (grey, r'is not a mask: 5\d% of it is between black and white'),
         (grey[:20], r'has \(20, 48\) pixels \(height, width\) but .* has \(40, 48\)'),
         (np.dstack([grey, 255 - grey, grey]), 'is coloured, but depth and masks are grey'),
     ):

@@ -214,7 +214,7 @@ Spoil = Callable[[], object]
          'cannot be read'),
         (lambda: save(depth_of(1), picture(53, 73)), '0000001.png is uint8 of shape (53, 73), but '
          'the official one is uint16 with 1 channels'),
-        (lambda: save(depth_of(1), metres(1, True)), 'farther than 16 m in most of its pixels'),
+        (lambda: save(depth_of(1), metres(1, True)), 'more than 16 m in most of its pixels'),
         (lambda: save(depth_of(4), np.full((9, 9), 8, np.uint16)), 'the pictures of frame 000005 '
          '(kv1/b3dodata/img_0063) differ in size (height, width)'),
         (lambda: labels_with(5, np.full(size_of(5), 38)), 'frame 6 has labels 38..38'),
@@ -258,7 +258,7 @@ def test_interrupted_and_run_again_equals_one_run(
     # depth and mask of two frames, depth of the third
     interrupt_and_go_on(TOOL, COUNTS, '000001', 5, monkeypatch)
     shown = capsys.readouterr()
-    assert 'run the same command again to go on' in shown.err
+    assert 'run the same command again to continue' in shown.err
     assert '2 frames are finished already' in shown.out
 
 
@@ -267,7 +267,7 @@ def test_overwrites_when_told_so_alone(desk: Path, capsys: pytest.CaptureFixture
     (out / 'masks').mkdir(parents=True)
     (out / 'masks' / '000001.png').write_bytes(b'mine')
     assert call(TOOL, 'official', *COUNTS) == 1
-    assert 'data/sunrgbd was made from another source or in another way (who knows' in (
+    assert 'data/sunrgbd was made from another source or in another way (unknown' in (
         capsys.readouterr().err
     )
     assert (out / 'masks' / '000001.png').read_bytes() == b'mine'

@@ -144,12 +144,12 @@ def test_the_official_split_of_buildings(tmp_path, tars, call):
 @pytest.mark.parametrize(
     'text, error',
     [
-        ('id,train,val\na,1,0', 'has not the columns id, train, val, test'),
-        ('id,train,val,test\nalmena,1,1,0', "line 2: building 'almena' must stand there once"),
+        ('id,train,val\na,1,0', 'lacks a column of id, train, val, test'),
+        ('id,train,val,test\nalmena,1,1,0', "line 2: building 'almena' must be listed once"),
         ('id,train,val,test\nalmena,1,0,0\nalmena,0,1,0', "line 3: building 'almena'"),
         ('id,train,val,test\nalmena,yes,0,0', "has ['yes', '0', '0']"),
-        ('id,train,val,test\nelsewhere,1,0,0', 'knows none of the buildings in'),
-        ('id,train,val,test\nalmena,1,0,0', 'val is to have 2 frames, but'),
+        ('id,train,val,test\nelsewhere,1,0,0', 'has none of the buildings in'),
+        ('id,train,val,test\nalmena,1,0,0', 'val needs 2 frames, but'),
     ],
 )
 def test_a_split_that_does_not_hold(tmp_path, tars, call, text, error):
@@ -218,7 +218,7 @@ def test_too_few_are_whole_and_after_their_repair_it_goes_on(tmp_path, tars, cal
     kept = tars / 'kept'
     (tars / 'beach_normal').rename(kept)
     (tars / 'beach_normal').mkdir()
-    assert 'train is to have 20 frames, but' in call(*words, fails=True)
+    assert 'train needs 20 frames, but' in call(*words, fails=True)
     for path in kept.iterdir():  # damaged
         (tars / 'beach_normal' / path.name).write_bytes(path.read_bytes()[:-40])
     assert 'has 16 for it: fetch more' in call(*words, fails=True)
@@ -268,7 +268,7 @@ def test_other_settings_want_overwrite(tmp_path, tars, call):
     call(tars, '--out', out, *SMALL, '--seed', '9', '--overwrite')
     assert lists(out) != before
     (out / 'source.json').unlink()
-    assert 'who knows' in call(tars, '--out', out, *SMALL, fails=True)
+    assert 'unknown' in call(tars, '--out', out, *SMALL, fails=True)
 
 
 def test_faults_of_the_call(tmp_path, tars, call):
@@ -276,7 +276,7 @@ def test_faults_of_the_call(tmp_path, tars, call):
     assert 'there is no folder' in call(tmp_path / 'no', *out, fails=True)
     (tmp_path / 'empty').mkdir()
     assert 'has no domain of Taskonomy' in call(tmp_path / 'empty', *out, fails=True)
-    assert 'train is to have 1000 frames, but' in call(tars, *out, '--val', '2', fails=True)
+    assert 'train needs 1000 frames, but' in call(tars, *out, '--val', '2', fails=True)
     words = (*out, '--domains', 'rgb', 'edge_texture', *SMALL)
     assert 'has no folder of edge_texture in any layout' in call(tars, *words, fails=True)
     assert '--train 0 is below 1' in call(tars, *out, '--train', '0', fails=True)

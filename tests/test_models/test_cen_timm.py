@@ -350,7 +350,7 @@ def test_a_network_with_layer_norms():
         ),
         (
             dict(name='repvit_m1'),
-            r'repvit_m1 has not all of the features .*: set out_indices, counted from 0',
+            r'repvit_m1 does not have all features .*: set out_indices, counted from 0',
         ),
     ],
 )
@@ -360,7 +360,7 @@ def test_complaints(kwargs, text):
 
 
 def test_complaints_of_weights(original):
-    with pytest.raises(ValueError, match=r'fc\.weight is no entry of EfficientNet-Lite0: use the'):
+    with pytest.raises(ValueError, match=r'fc\.weight is not an entry of EfficientNet-Lite0: use'):
         to_timm({'fc.weight': torch.zeros(1)})
     part = {key: value for key, value in original.items() if '_blocks.3.' not in key}
     with pytest.raises(

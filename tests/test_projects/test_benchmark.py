@@ -1,7 +1,6 @@
 """The benchmark: the rival computes what mmcen does, and the tool reports what it promises."""
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from projects.paper import benchmark
 from projects.paper.benchmarking import measure, memory
 from projects.paper.benchmarking.list_of_streams import ListOfStreams
 from projects.paper.benchmarking.workload import Workload
+from tests.command import run_python
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -279,11 +279,11 @@ def config(tmp_path):
 def test_command_line(config, tmp_path):
     """One run of everything: tables for people, all promised figures for programs."""
     out = tmp_path / 'result.json'
-    command = [sys.executable, 'projects/paper/benchmark.py', config, '--out', str(out)]
+    command = ['projects/paper/benchmark.py', config, '--out', out]
     command += ['--cfg-options', 'model.backbone.norm_eval=False', '--shape', '32', '64']
     command += ['--batch', '2', '--runs', '2', '--warmup', '1', '--threads', '1', '--device', 'cpu']
     command += ['--compare', 'list_of_streams', '--streams', '1', '3', '--precision', 'bf16']
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = run_python(*command)
     assert done.returncode == 0, done.stderr
     assert 'train step, list_of_streams' in done.stdout
     assert 'train step by number of streams' in done.stdout

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from mmengine.config import Config
 
 from projects.paper import benchmark
 from projects.paper.benchmarking import against
+from tests.command import run_python
 from tests.test_projects.test_benchmark import CONFIG, ROOT
 
 EVALUATOR = """
@@ -38,20 +38,12 @@ def head():
 def test_command_line(config, head, tmp_path):
     """One run against HEAD: a table, all figures, and no worktree at the end."""
     out = tmp_path / 'result.json'
-    command = [
-        sys.executable,
-        'projects/paper/benchmark.py',
-        config,
-        '--against',
-        'HEAD',
-        '--out',
-        str(out),
-    ]
+    command = ['projects/paper/benchmark.py', config, '--against', 'HEAD', '--out', out]
     command += ['--shape', '32', '64', '--ori-size', '50', '90', '--threads', '1', '--runs', '1']
     command += ['--steps', '2', '--warmup', '1', '--device', 'cpu', '--clock', 'cpu']
     command += ['--cfg-options', 'optim_wrapper.optimizer.lr=1e-4']
     temporary = {**os.environ, 'TMPDIR': str(tmp_path)}
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=temporary)
+    done = run_python(*command, env=temporary)
     assert done.returncode == 0, done.stderr
     assert 'test frame, theirs' in done.stdout
     result = json.loads(out.read_text())

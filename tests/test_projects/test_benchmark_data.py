@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from mmcen.datasets import ForEachModality
 from projects.paper import benchmark
 from projects.paper.benchmarking import loading
 from projects.paper.benchmarking.loading import LoadingVariant, LoadingWorkload
+from tests.command import run_python
 from tests.frames import write_frames
 from tests.training import ROOT
 
@@ -205,9 +205,9 @@ def check(result: dict, runs: int, names: list[str]) -> None:
 
 def test_command_line(made: Path, tmp_path: Path) -> None:
     arguments = [str(made / 'tiny.py'), '--runs', '2', '--warmup', '1', '--clock', 'cpu']
-    command = [sys.executable, 'projects/paper/benchmark.py', '--data', *arguments]
+    command = ['projects/paper/benchmark.py', '--data', *arguments]
     out = tmp_path / 'out.json'
-    done = subprocess.run([*command, '--out', str(out)], cwd=ROOT, capture_output=True, text=True)
+    done = run_python(*command, '--out', out)
     assert done.returncode == 0, done.stderr
     result = json.loads(out.read_text())
     check(result, 2, ['ours', 'cached', 'official'])

@@ -1,8 +1,6 @@
 """projects/paper/benchmark.py on translation: the official code's step ends with our weights."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,9 +13,10 @@ from projects.paper.benchmarking.workload import quiet
 
 pytest.importorskip('mmagic', reason='image translation needs mmagic')
 
+from tests.command import run_python
 from tests.training import ROOT
 
-TOOL = str(ROOT / 'projects' / 'paper' / 'benchmark.py')
+TOOL = ROOT / 'projects' / 'paper' / 'benchmark.py'
 
 CONFIG = f"""
 _base_ = ['{ROOT}/configs/_base_/models/cen_pix2pix_small.py',
@@ -87,12 +86,12 @@ def test_grids():
 
 def test_the_tool(config, tmp_path):
     command = [
-        sys.executable, TOOL, str(config), '--shape', '32', '32',
+        TOOL, config, '--shape', '32', '32',
         '--batch', '1', '--runs', '2', '--warmup', '0', '--threads', '1', '--compare',
         'list_of_streams', '--streams', '1', '2', '--tasks', '1', '2', '--cycle', '3',
         '--out', str(tmp_path / 'out.json'),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = run_python(*command)
     assert done.returncode == 0, done.stderr[-3000:]
     for text in (
         'train step, list_of_streams',
@@ -124,7 +123,7 @@ model = dict(tasks=[dict(name=name, inputs=['rgb', 'normal']) for name in ('dept
 def test_what_cannot_be_measured(config, text, rival, message):
     path = config.with_name('other.py')
     path.write_text(text)
-    command = [sys.executable, TOOL, str(path), '--compare', rival]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    command = [TOOL, path, '--compare', rival]
+    done = run_python(*command)
     assert done.returncode == 2
     assert message in done.stderr

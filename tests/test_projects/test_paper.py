@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from projects.paper import run as paper
 from projects.paper import running
 from projects.paper.experiments import OWN, TRANSLATION, config_of, load
 from projects.paper.rows import TABLES
+from tests.command import Command, run_python
 
 ROOT = Path(__file__).parents[2]
 ROWS = [(name, key) for name, table in TABLES.items() for key in table.rows]
@@ -154,7 +154,7 @@ def test_table_3_is_trained_on_both_data_sets():
         ]  # fmt: skip
         assert found['cen-pspnet-r152'].model.decode_head.type == 'PSPHead'
     assert not TABLES['table1'].rows['cen'].runs_on('sunrgbd')
-    with pytest.raises(ValueError, match='sunrgbd does not serve the segmentation of nyud_'):
+    with pytest.raises(ValueError, match='sunrgbd does not support the segmentation of nyud_'):
         load(TABLES['table1'].rows['cen'].runs[''], 'sunrgbd')
 
 
@@ -256,8 +256,7 @@ def test_what_cannot_be_trained(monkeypatch, capsys, tmp_path, words, text):
 
 
 def command(folder, *words):
-    tool = [sys.executable, '-W', 'ignore', str(ROOT / 'projects' / 'paper' / 'run.py')]
-    return [*tool, *words, '--work-dir', str(folder)]
+    return [ROOT / 'projects' / 'paper' / 'run.py', *words, '--work-dir', str(folder)]
 
 
 def read(folder, name):
@@ -269,9 +268,7 @@ def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
     rows = ('--rows', 'fixed', 'cen', '--seeds', '0', '1', '--jobs', '2')
     # a share that the row 'fixed' alone looks at
     wrong = (*TINY, 'model.exchange.share=2')
-    first = subprocess.run(
-        command(tmp_path, 'run', 'table1', *rows, *wrong), capture_output=True, text=True
-    )
+    first = run_python(*command(tmp_path, 'run', 'table1', *rows, *wrong))
     assert first.returncode == 1
     assert 'share must be within 0..1, got 2' in first.stdout
     assert 'run the same command again to retry what failed' in first.stdout
@@ -301,7 +298,7 @@ def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
     # the same training under the name of another table, and nothing is done twice
     stamps = {f: f.stat().st_mtime_ns for f in tmp_path.rglob('result.json')}
     again = ('run', 'table2', '--rows', 'cen', '--seeds', '0', '1', *wrong, '--metrics', 'mAcc')
-    assert subprocess.run(command(tmp_path, *again)).returncode == 0
+    assert run_python(*command(tmp_path, *again)).returncode == 0
     assert stamps == {f: f.stat().st_mtime_ns for f in tmp_path.rglob('result.json')}
     found = read(tmp_path, 'table2')['cen']
     assert float(found['mIoU mean']) == pytest.approx(mean)
@@ -312,14 +309,14 @@ def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
     # a command for another row keeps the figures that are there
     (tmp_path / 'synthetic' / 'table1.csv').unlink()
     words = ('run', 'table1', '--rows', 'fixed', '--seeds', '0', '1', *wrong)
-    assert subprocess.run(command(tmp_path, *words)).returncode == 1
+    assert run_python(*command(tmp_path, *words)).returncode == 1
     assert read(tmp_path, 'table1')['cen'] == table['cen']
     assert set(read(tmp_path, 'table1')) == {'fixed', 'cen'}
 
 
 def test_the_reason_of_a_failure_is_printed_as_it_is(tmp_path):
     words = ('run', 'table1', '--rows', 'cen', *TINY, 'model.exchange.selection=a[red]')
-    done = subprocess.run(command(tmp_path, *words), capture_output=True, text=True)
+    done = run_python(*command(tmp_path, *words))
     assert done.returncode == 1
     assert "got 'a[red]'" in done.stdout
 
@@ -344,20 +341,18 @@ def test_how_a_run_ends_is_told(monkeypatch, capsys, tmp_path, ends, text):
 
 def test_killed_and_taken_up_again(tmp_path, monkeypatch, capsys):
     words = ('run', 'table1', '--rows', 'cen', *TINY, 'train_dataloader.dataset.length=48')
-    with subprocess.Popen(
-        command(tmp_path, *words), start_new_session=True, stdout=subprocess.PIPE
-    ) as process:
+    with Command(*command(tmp_path, *words)) as process:
         while not list(tmp_path.rglob('last_checkpoint')):
             assert process.poll() is None
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGSTOP)  # at work, however slowly the second one starts
-        second = subprocess.run(command(tmp_path, *words), capture_output=True, text=True)
+        second = run_python(*command(tmp_path, *words))
         os.killpg(process.pid, signal.SIGKILL)
     assert 'another projects/paper/run.py works in' in second.stderr
     monkeypatch.setenv('COLUMNS', '200')
-    assert call(monkeypatch, *command(tmp_path, 'show', *words[1:])[4:]) == 0
+    assert call(monkeypatch, *command(tmp_path, 'show', *words[1:])[1:]) == 0
     assert '1 half-finished' in capsys.readouterr().out
-    assert subprocess.run(command(tmp_path, *words)).returncode == 0
+    assert run_python(*command(tmp_path, *words)).returncode == 0
     (log,) = tmp_path.rglob('log.txt')
     assert 'resumed epoch: 1' in log.read_text() or 'resumed epoch: 2' in log.read_text()
     assert read(tmp_path, 'table1')['cen']['mIoU mean']
@@ -365,7 +360,7 @@ def test_killed_and_taken_up_again(tmp_path, monkeypatch, capsys):
 
 def test_a_part_of_a_row_is_left_out(tmp_path):
     words = ('run', 'table2', '--rows', 'concat-late', *TINY, '--without', 'common')
-    assert subprocess.run(command(tmp_path, *words)).returncode == 0
+    assert run_python(*command(tmp_path, *words)).returncode == 0
     (trained,) = tmp_path.rglob('result.json')
     row = read(tmp_path, 'table2')['concat-late']
     assert float(row['mIoU mean']) == json.loads(trained.read_text())['metrics']['mIoU']
@@ -377,7 +372,7 @@ def test_a_part_of_a_row_is_left_out(tmp_path):
 def test_a_translated_row_shows_what_can_be_measured(tmp_path):
     pytest.importorskip('mmagic', reason='image translation needs mmagic')
     words = ('run', 'table5', '--rows', 'depth-normal', *TINY, 'model.network.base_channels=8')
-    assert subprocess.run(command(tmp_path, *words)).returncode == 0
+    assert run_python(*command(tmp_path, *words)).returncode == 0
     row = read(tmp_path, 'table5')['depth-normal']
     assert float(row['rgb/RMSE mean']) > float(row['rgb/MAE mean']) > 0
     assert row['rgb/FID mean'] == ''  # no weights were named

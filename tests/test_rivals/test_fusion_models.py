@@ -236,7 +236,7 @@ def test_errors_of_backbones(fusion, text):
 
 def test_exchange_beside_a_fusion():
     fusion = dict(type='ConcatFusion', after=['layer2'])
-    with pytest.raises(ValueError, match="fusion stands in place of exchange={'after': 'norm'}"):
+    with pytest.raises(ValueError, match="fusion replaces exchange={'after': 'norm'}"):
         MODELS.build(segmenter(fusion, exchange=dict(after='norm')))
     assert not list(exchange_norms(MODELS.build(segmenter(fusion))))
 

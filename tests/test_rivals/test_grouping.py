@@ -201,6 +201,6 @@ def test_command_line_of_what_cannot_be(run, runs, tmp_path):
     assert "--tasks ['depth'] are not those of the networks" in run(runs[0], '--tasks', 'depth')
     bad = tmp_path / 'bad.json'
     bad.write_text('epoch 1: 3.0\n')
-    assert 'bad.json is no JSON' in run(f'a={bad}')
+    assert 'bad.json is not JSON' in run(f'a={bad}')
     bad.write_text('[1, 2]')
     assert 'bad.json holds list' in run(f'a={bad}')

@@ -61,7 +61,6 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.long
 def test_two_processes_learn_the_policy_of_one(folder):
     """Two frames in one process, one frame in each of two; the second of three steps is the
     policy's."""

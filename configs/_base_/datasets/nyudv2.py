@@ -19,8 +19,8 @@ train_pipeline = [
     dict(
         type='ForEachModality',
         transforms=[
-            # The official code resizes all, pads colour with its mean and labels with 255, and
-            # crops then. The same picture for less work:
+            # The official code resizes everything, pads colour with its mean and labels with 255,
+            # and then crops. This gives the same image for less work:
             dict(type='RandomScaleCrop', crop_size=crop_size, ratio_range=(0.5, 2.0), min_side=350),
             dict(type='Pad', size=crop_size),
             dict(type='RandomFlip', prob=0.5),
@@ -49,7 +49,7 @@ tta_pipeline = [
                 dict(type='ForEachModality', transforms=[dict(type='RandomFlip', prob=prob)])
                 for prob in (0.0, 1.0)
             ],
-            # Loaded after them: predictions are merged, and compared, as the frame was taken.
+            # Loaded last: predictions are merged and compared in the original frame.
             [dict(type='LoadLabel', optional=True)],
             [dict(type='PackModalities')],
         ],

@@ -1,5 +1,5 @@
 # NJUD and NLPR to train, 1,485 and 700 frames, and the four test sets of Table 14. Frames are
-# brought to 352x352 as in reference [82]; predictions are measured at the size of the masks.
+# resized to 352x352 as in reference [82]; predictions are measured at the size of the masks.
 modalities = [
     dict(name='rgb', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
     dict(name='depth', mean=[0.5], std=[0.25]),  # relative: 1 is the nearest pixel of a frame
@@ -40,7 +40,7 @@ test_set = dict(
 train_dataloader = dict(
     batch_size=10,
     num_workers=4,
-    persistent_workers=False,  # workers start anew with the labels of the last update
+    persistent_workers=False,  # new workers load the labels of the last update
     worker_init_fn=dict(type='seed_worker'),
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),

@@ -1,5 +1,5 @@
-# Rendered rooms, where boxes, balls and pillars are to be found. Training never sees a mask: its
-# labels are made from the frames themselves. At test `pseudo/` figures say how good those are.
+# Rendered rooms, in which boxes, balls and pillars are salient. Training uses no masks: its labels
+# are computed from the frames. In test, `pseudo/` metrics measure these labels.
 relative = dict(type='RelativeDepth', near='low', missing=0)  # metres, 0 is a hole
 modalities = [
     dict(name='rgb', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),

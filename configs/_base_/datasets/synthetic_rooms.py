@@ -22,7 +22,7 @@ val_dataloader = dict(
     dataset=dict(split='val', length=100, pipeline=[dict(type='PackModalities')], **dataset),
 )
 test_dataloader = val_dataloader
-# the label is there before the transforms: it stays as it is, like the predictions' frame
+# the label is not transformed, like the frame of the predictions
 flips = [
     dict(type='ForEachModality', transforms=[dict(type='RandomFlip', prob=prob)], label=False)
     for prob in (0.0, 1.0)

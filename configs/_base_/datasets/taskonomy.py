@@ -1,5 +1,5 @@
 # Paper: 1,000 frames to train and 500 to validate, at 256x256; resize 286, crop 256, flip, batch 1.
-# An experiment says by train_dataloader.dataset.modalities and val_... which domains it takes.
+# An experiment sets its domains by train_dataloader.dataset.modalities and val_...
 size = (256, 256)
 train_pipeline = [
     dict(type='LoadModalities'),
@@ -45,7 +45,7 @@ val_dataloader = dict(
     dataset=dict(ann_file='splits/val.txt', pipeline=test_pipeline, **dataset),
 )
 test_dataloader = val_dataloader
-# FID and KID want the Inception weights, from a file: README
+# FID and KID need the Inception weights from a file: docs/tasks.md
 val_evaluator = dict(
     type='TranslationMetric', extractor='checkpoints/weights-inception-2015-12-05-6726825d.pth'
 )

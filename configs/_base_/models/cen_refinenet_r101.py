@@ -6,7 +6,7 @@ model = dict(
         type='CENResNet',
         depth=101,
         norm_eval=True,  # frozen ImageNet statistics
-        # ImageNet weights: from the usual place, from a file by checkpoint=<path>, or not at all
+        # ImageNet weights: by default from torchvision, from a file by checkpoint=<path>, or none
         # by init_cfg=None (then with norm_eval=False)
         init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet101'),
     ),

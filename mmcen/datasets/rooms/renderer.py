@@ -9,7 +9,7 @@ from .scene import FACE_CLASSES, LABELS, Paint, Panel, Scene, Solid, face_normal
 from .shapes import Array, column, dot, rotate
 
 FOCAL = 0.8  # focal length in image widths: 64 degrees across, as a Kinect
-SHADOW = 0.35  # what is left of the direct light in a shadow
+SHADOW = 0.35  # share of the direct light in a shadow
 
 
 def intrinsics(height: int, width: int) -> Array:
@@ -19,12 +19,12 @@ def intrinsics(height: int, width: int) -> Array:
     return np.array(matrix, np.float32)
 
 
-class Frame:
-    """One view of a scene. Everything is computed when first asked for, free of noise.
+class RenderedFrame:
+    """One view of a scene, without noise. Each domain is computed at its first use.
 
     Args:
-        scene: what to render.
-        height, width: in pixels.
+        scene: What to render.
+        height, width: In pixels.
     """
 
     def __init__(self, scene: Scene, height: int, width: int) -> None:

@@ -1,4 +1,4 @@
-"""Draws a random scene: what DESIGN calls 'deterministically from the index' starts here."""
+"""Draw a random scene from a generator."""
 
 import colorsys
 import math
@@ -22,7 +22,7 @@ Vector = tuple[float, float, float]
 
 
 def sample_scene(rng: np.random.Generator) -> Scene:
-    """A room seen from a standing or sitting height, with a few things on floor and walls."""
+    """Draw a room seen from a standing or sitting height, with some objects."""
     eye = rng.uniform(1.1, 1.6)
     low = (-rng.uniform(1.6, 3.0), eye - rng.uniform(2.4, 2.9), -1.5)
     high = (rng.uniform(1.6, 3.0), eye, rng.uniform(3.2, 5.2))
@@ -80,7 +80,7 @@ def _room_textures(rng: np.random.Generator) -> tuple[Texture, ...]:
 
 
 def _vivid(rng: np.random.Generator) -> Texture:
-    """Texture of pictures, screens and rugs: the same for the three, so that paint tells none."""
+    """Draw a texture for pictures, screens and rugs, which do not differ in texture."""
     colours = (_colour(rng, 0.8, (0.15, 0.95)), _colour(rng, 0.8, (0.15, 0.95)))
     return _texture(rng, ('noise', 'checker', 'stripes'), colours, (0.25, 0.8))
 

@@ -1,4 +1,4 @@
-"""What stands in a room: surfaces with a class and a paint.
+"""Contents of a room: surfaces with a class and a paint.
 
 Four kinds of wall and floor items make the classes a matter of *two* senses:
 
@@ -50,7 +50,7 @@ class Paint:
 
 @dataclass(frozen=True)
 class Decal:
-    """A flat rectangle or ellipse painted on a face of the room: no depth of its own.
+    """A flat rectangle or ellipse painted on a face of the room, without depth.
 
     ``centre`` and ``half`` are in the coordinates of the face (``face_coordinates``), metres.
     """
@@ -150,14 +150,14 @@ def face_normals(face: int, points: Array) -> Array:
 
 @dataclass(frozen=True)
 class Scene:
-    """A room, what stands in it, a point light, and the camera's orientation.
+    """A room, its objects, a point light, and the camera's orientation.
 
     Attributes:
         room: Room around the camera.
-        items: solids and panels.
-        light: position in metres.
+        items: Solids and panels.
+        light: Position in metres.
         rotation: (3, 3) float32, takes the camera frame to the world frame.
-        ambient: share of the light that comes from everywhere.
+        ambient: Share of the light that comes from everywhere.
     """
 
     room: Room

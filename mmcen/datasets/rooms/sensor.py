@@ -10,19 +10,19 @@ from .. import domains
 
 @dataclass(frozen=True)
 class Sensor:
-    """How a frame is degraded.
+    """Imperfections that are added to a frame.
 
     Attributes:
-        colour_noise: standard deviation of the colour noise, full range 1.
-        exposure: brightness varies per scene by up to this share, either way.
-        tint: each colour channel varies per scene by up to this share, either way.
-        depth_noise: multiple of a Kinect's noise, whose standard deviation is
+        colour_noise: Standard deviation of the colour noise, full range 1.
+        exposure: Brightness varies per scene by up to this share, either way.
+        tint: Each colour channel varies per scene by up to this share, either way.
+        depth_noise: Multiple of a Kinect's noise, whose standard deviation is
             0.0012 + 0.0019 (z - 0.4)^2 metres (Nguyen, Izadi, Lovell, 2012): 14 mm at 3 m.
-        holes: share of the pixels whose depth is missing (0), in patches.
-        torn_edges: share of the pixels along occlusion edges whose depth is missing.
+        holes: Share of the pixels whose depth is missing (0), in patches.
+        torn_edges: Share of the pixels along occlusion edges whose depth is missing.
 
     Raises:
-        ValueError: a value is negative, or a share above 1.
+        ValueError: If a value is negative, or a share is above 1.
     """
 
     colour_noise: float = 0.03

@@ -1,11 +1,11 @@
-"""A frame as a sensor saw it, and the table of all domains that it can show."""
+"""A frame with sensor noise, and the table of all domains."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from .. import domains
-from .renderer import Frame
+from .renderer import RenderedFrame
 from .sampler import sample_scene
 from .sensor import Sensor
 
@@ -13,22 +13,22 @@ ALIASES = {'depth': 'depth_zbuffer'}
 
 
 class Shot:
-    """One frame as a sensor saw it: each domain (H, W, C), computed when first asked for.
+    """One frame with sensor noise: each domain (H, W, C) is computed at its first use.
 
-    Colour and depth carry the sensor's imperfections. The other domains are targets and derive
-    from the clean frame.
+    Colour and depth have the sensor's noise. The other domains are targets, computed from the clean
+    frame.
 
     Args:
-        scene_key: numbers that name the scene; the same key gives the same shot anywhere.
+        scene_key: Numbers that name the scene; the same key gives the same shot anywhere.
         size: (H, W).
-        sensor: imperfections; None = a perfect sensor.
+        sensor: Imperfections; None = a perfect sensor.
     """
 
     def __init__(
         self, scene_key: tuple[int, ...], size: tuple[int, int], sensor: Sensor | None
     ) -> None:
         self.key = scene_key
-        self.frame = Frame(sample_scene(self._rng(0)), *size)
+        self.frame = RenderedFrame(sample_scene(self._rng(0)), *size)
         self.sensor = sensor
 
     def _rng(self, purpose: int) -> np.random.Generator:

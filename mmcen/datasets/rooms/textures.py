@@ -15,11 +15,11 @@ class Texture:
 
     Attributes:
         kind: 'plain', 'noise', 'checker' or 'stripes'.
-        colours: two RGB colours in [0, 1].
-        period: size of the pattern in metres.
-        angle: rotation of the pattern in radians.
-        shift: offset of the pattern in metres.
-        grain: share of the brightness that fine noise takes away at most.
+        colours: Two RGB colours in [0, 1].
+        period: Size of the pattern in metres.
+        angle: Rotation of the pattern in radians.
+        shift: Offset of the pattern in metres.
+        grain: Share of the brightness that fine noise takes away at most.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Load each modality, treat all alike, pack them."""
+"""Load modalities, transform them in the same way, and pack them."""
 
 from .corrupt import CorruptModality
 from .encoding import EncodeDomains

@@ -1,4 +1,4 @@
-"""From physical units to the images that translation models take."""
+"""Convert physical units to the images that translation models take."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from ..nyudv2 import colour_map
 
 @TRANSFORMS.register_module()
 class EncodeDomains(BaseTransform):
-    """Every domain of the sample to three channels of 0..255, float32, as the official code.
+    """Convert every domain of a sample to three channels of 0..255, float32.
 
-    After the geometry, before PackModalities. The class map is painted: "SemSeg" of the paper's
-    tables is a translated picture of it.
+    This is the encoding of the official code. Put it after the geometric transforms and before
+    PackModalities. The class map is painted: "SemSeg" in the paper's tables is a translated image
+    of it.
 
     Args:
-        limits: by domain, the physical values that become 0 and 255, linearly; default
-            :data:`~mmcen.datasets.encodings.ENCODINGS`, where depth is logarithmic.
-        palette: colours of the classes, RGB; default the dataset's, or Pascal VOC's.
+        limits: Physical values of each domain that become 0 and 255, linearly; by default those of
+            :data:`~mmcen.datasets.encodings.ENCODINGS`, with logarithmic depth.
+        palette: Colours of the classes, RGB; default the dataset's, or Pascal VOC's.
 
     Raises:
-        ValueError: an unknown domain, or limits that are empty.
+        ValueError: If a domain is unknown, or limits are not ascending.
 
-    Example:
+    Examples:
         >>> sample = dict(modalities=dict(reshading=np.full((2, 2, 1), 0.2, np.float32)))
         >>> EncodeDomains()(sample)['modalities']['reshading'][0, 0]
         array([51., 51., 51.], dtype=float32)

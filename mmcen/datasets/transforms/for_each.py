@@ -1,9 +1,9 @@
-"""The stock transforms of mmcv and mmseg, on any number of modalities alike.
+"""Apply the stock transforms of mmcv and mmseg to any number of modalities.
 
 mmcv can make a transform repeat its random choices (``cache_random_params``, which its
-``TransformBroadcaster`` uses). What is added here is what several *kinds* of picture need: an
-interpolation and a padding value for each, a label that is moved once, sizes that stay equal, and
-an error from a transform whose random choices cannot be repeated.
+``TransformBroadcaster`` uses). This module adds what several *kinds* of images need: an
+interpolation and a padding value for each, a label that is transformed once, equal sizes, and an
+error for transforms whose random choices cannot be repeated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ...modalities import ModalitySpec
 from ..encodings import VECTORS
 
 PADDING = ('pad_val', 'pal_val')  # as transforms of mmcv and mmseg call it
-# x right, y down: what a mirrored world makes of a vector
+# how a flip changes the signs of a vector; x right, y down
 FLIPPED = {
     direction: np.array(signs, np.float32)
     for direction, signs in (
@@ -38,27 +38,27 @@ FLIPPED = {
 class ForEachModality(BaseTransform):
     """Apply transforms written for one ``img`` to every modality, with the same random choices.
 
-    Each modality in turn is the ``img`` of a sample of its own. The label goes along with the
-    first. Sizes, scales and flips that the transforms note are noted in the sample. Normals turn
-    with a flip, and stay unit vectors; rotating transforms do not turn them.
+    Each modality in turn is the ``img`` of a separate sample. The label is transformed with the
+    first one. Sizes, scales and flips that the transforms record are recorded in the sample.
+    Normals are mirrored with a flip and stay unit vectors; rotating transforms do not rotate them.
 
-    Transforms that interpolate or pad do so as the ``modality_info`` of the sample says
-    (:class:`~mmcen.modalities.ModalitySpec`): by its ``interpolation`` and with its ``pad`` or
-    ``mean``. Modalities without are treated as the transforms' own arguments say, and so is the
-    label. ``RandomRotate`` has no interpolation: it is bilinear for all.
+    Interpolation and padding follow the ``modality_info`` of the sample
+    (:class:`~mmcen.modalities.ModalitySpec`): ``interpolation``, and ``pad`` or ``mean``.
+    Modalities without these, and the label, follow the transforms' own arguments. ``RandomRotate``
+    has no interpolation: it is bilinear for all.
 
     Args:
-        transforms: of mmcv or mmseg, e.g. ``dict(type='RandomCrop', crop_size=(500, 500))``.
-        only: names of the modalities to treat; the label is then left alone. For changes of
-            colour, not for moving pixels.
-        label: whether the label goes along, where it is loaded already.
+        transforms: Transforms of mmcv or mmseg, e.g. ``dict(type='RandomCrop', crop_size=(500,
+            500))``.
+        only: Names of the modalities to transform, without the label. It is for changes of colour,
+            not for transforms that move pixels.
+        label: Whether to transform the label, too, if it is loaded.
 
     Raises:
-        ValueError: modalities differ in size, a name is unknown, a transform's random choices
-            cannot be shared, or one modality alone would be moved or lose its floating-point
-            values.
+        ValueError: If modalities differ in size, a name is unknown, a transform's random choices
+            cannot be shared, or a single modality would be moved or lose its floating-point values.
 
-    Example:
+    Examples:
         >>> scale = ForEachModality([dict(type='RandomScale')])
         >>> sample = dict(modalities=dict(rgb=np.zeros((480, 640, 3), np.uint8),
         ...                               depth=np.zeros((480, 640, 1), np.float32)))
@@ -84,7 +84,7 @@ class ForEachModality(BaseTransform):
         self._private = [t for t in parts if _has_own_generator(t)]
 
     def transform(self, results: dict) -> dict | None:
-        """Apply to ``results['modalities']``, (H, W, C) each, in place of the arrays there."""
+        """Replace the arrays of ``results['modalities']``, (H, W, C) each."""
         if 'modalities' not in results:
             raise ValueError('the sample has no modalities: put LoadModalities before this')
         names = self._names(results)
@@ -115,8 +115,10 @@ class ForEachModality(BaseTransform):
         return results
 
     def _apply(self, name: str, view: dict) -> dict | None:
-        """All transforms on one modality. Unit vectors turn with every flip and stay unit vectors,
-        whatever interpolation makes of them."""
+        """Apply all transforms to one modality.
+
+        Unit vectors are mirrored with every flip, and normalised after interpolation.
+        """
         vectors = name in VECTORS
         for transform in self.transforms:
             before = {key: view.pop(key) for key in ('flip', 'flip_direction') if key in view}
@@ -132,7 +134,7 @@ class ForEachModality(BaseTransform):
         return view
 
     def _names(self, results: dict) -> list[str]:
-        """Modalities to treat, after a check of all names."""
+        """Check all names, and return the modalities to transform."""
         there = list(results['modalities'])
         _check_sizes(results['modalities'])
         if self.only is None:
@@ -144,7 +146,7 @@ class ForEachModality(BaseTransform):
         return [name for name in there if name in self.only]
 
     def _prepare(self, spec: ModalitySpec | None, image: np.ndarray) -> None:
-        """Set what differs by modality."""
+        """Set interpolation and padding for a modality."""
         for transform, own in self._interpolating:
             transform.interpolation = own if spec is None else spec.interpolation
         value = None if spec is None else _pad_value(spec, image)
@@ -155,24 +157,24 @@ class ForEachModality(BaseTransform):
             setattr(transform, key, new)
 
     def _picture(self, name: str, view: dict, results: dict) -> np.ndarray:
-        """The transformed modality, (H, W, C)."""
+        """Check and return the transformed modality, (H, W, C)."""
         before, after = results['modalities'][name], view['img']
         if before.dtype.kind == 'f' and after.dtype.kind != 'f':
             raise ValueError(
                 f'{self.transforms} turned {name} from {before.dtype} to {after.dtype}, which '
-                'loses its values: let it treat colour alone by only=[...]'
+                'loses its values: apply it to colour only by only=[...]'
             )
         moved = after.shape[:2] != before.shape[:2] or view.get('flip') != results.get('flip')
         if self.only is not None and moved:
             raise ValueError(
                 f'only={self.only} moved {name} against the other modalities and the label: '
-                'transforms that move pixels must treat all, leave out only'
+                'transforms that move pixels must apply to all: leave out only'
             )
         return after if after.ndim == 3 else after[..., None]
 
     @contextmanager
     def _shared_randomness(self) -> Iterator[None]:
-        """All modalities get the random choices of the first."""
+        """Make all modalities get the random choices of the first."""
         forbidden = [
             t for t in transform_parts(self.transforms) if getattr(t, 'avoid_cache_randomness', 0)
         ]
@@ -182,8 +184,8 @@ class ForEachModality(BaseTransform):
             with cache_random_params(self.transforms):
                 yield
         finally:
-            # mmcv leaves bound copies of the methods behind, which hold weak references and so
-            # keep the data set from being pickled to worker processes.
+            # mmcv leaves bound copies of the methods, whose weak references cannot be pickled to
+            # worker processes.
             for transform in transform_parts(self.transforms):
                 for method in ('transform', *getattr(transform, '_methods_with_randomness', ())):
                     vars(transform).pop(method, None)
@@ -192,7 +194,7 @@ class ForEachModality(BaseTransform):
         named = ', '.join(type(t).__name__ for t in culprits or self.transforms)
         return (
             f'modalities would be treated differently: {named} draws random numbers that mmcv '
-            'cannot repeat. Let it treat one modality by only=[name], or use a transform whose '
+            'cannot repeat. Apply it to one modality by only=[name], or use a transform whose '
             'random choices are methods marked by mmcv.transforms.utils.cache_randomness'
         )
 
@@ -204,8 +206,10 @@ class ForEachModality(BaseTransform):
 
 
 def _pad_value(spec: ModalitySpec, image: np.ndarray) -> Any:
-    """What the image is padded with, as OpenCV takes it: a number for one channel, else a tuple.
-    The mean of whole numbers is rounded."""
+    """Return the padding value for OpenCV: a number for one channel, else a tuple.
+
+    It is rounded for images of integers.
+    """
     value = spec.padding
     if value is None:
         return None
@@ -223,7 +227,7 @@ def _pad_value(spec: ModalitySpec, image: np.ndarray) -> Any:
 
 
 def transform_parts(transform: Any) -> Iterator[Any]:
-    """A transform and those inside it, as in Compose, RandomApply or RandomResize."""
+    """Yield a transform and those inside it, as in Compose, RandomApply or RandomResize."""
     yield transform
     inside = list(transform) if isinstance(transform, Iterable) else []
     held = [t for t in getattr(transform, '__dict__', {}).values() if isinstance(t, BaseTransform)]
@@ -232,7 +236,7 @@ def transform_parts(transform: Any) -> Iterator[Any]:
 
 
 def _has_own_generator(transform: Any, depth: int = 2) -> bool:
-    """Whether it draws from a generator of its own, as newer Albumentations do."""
+    """Whether a transform has its own generator, as newer Albumentations have."""
     if isinstance(transform, (np.random.Generator, np.random.RandomState, random.Random)):
         return True
     held = getattr(transform, '__dict__', {}).values() if depth else ()
@@ -240,7 +244,7 @@ def _has_own_generator(transform: Any, depth: int = 2) -> bool:
 
 
 def _view(results: dict, image: np.ndarray, with_label: bool) -> dict:
-    """The sample as a stock transform knows it: one ``img``, and the label or none."""
+    """Return the sample in the form of stock transforms: one ``img``, and optionally the label."""
     view = {
         key: value
         for key, value in results.items()
@@ -257,12 +261,12 @@ def _check_sizes(modalities: Mapping[str, np.ndarray]) -> None:
     if len(set(sizes.values())) > 1:
         raise ValueError(
             f'modalities differ in size (height, width): {sizes}; they must be aligned pixel by '
-            'pixel, so register them first and treat them by the same transforms'
+            'pixel, so register them first and apply the same transforms to them'
         )
 
 
 def _random_state() -> tuple:
-    """State of the global generators, from which transforms draw; comparable by ``==``."""
+    """Return the state of the global generators, comparable by ``==``."""
     _, keys, position, *_ = np.random.get_state()
     return (
         np.asarray(keys).tobytes(),

@@ -1,4 +1,4 @@
-"""Arrays to what the data preprocessor takes."""
+"""Pack arrays for the data preprocessor."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ META_KEYS = (
 
 @TRANSFORMS.register_module()
 class PackModalities(PackSegInputs):
-    """mmseg's packing, with one tensor per modality.
+    """Pack samples as mmseg does, with one tensor for each modality.
 
-    Gives ``inputs``: (C, H, W) by name in stream order, of the dtype of the sample, and
-    ``data_samples``: a ``SegDataSample`` as mmseg packs it.
+    The result has ``inputs``, (C, H, W) by name in stream order, of the dtype of the sample, and
+    ``data_samples``, a ``SegDataSample`` as mmseg packs it.
 
     Args:
-        meta_keys: what of the sample becomes metainfo.
+        meta_keys: Keys of the sample that become metainfo.
     """
 
     def __init__(self, meta_keys: Sequence[str] = META_KEYS) -> None:
@@ -39,11 +39,11 @@ class PackModalities(PackSegInputs):
 
 
 def planes(array: np.ndarray) -> np.ndarray:
-    """(H, W, C) to (C, H, W), contiguous: by OpenCV, which is five times as fast as numpy there."""
+    """Convert (H, W, C) to contiguous (C, H, W) by OpenCV, five times as fast as numpy."""
     if array.dtype not in (np.uint8, np.float32):
         return np.ascontiguousarray(array.transpose(2, 0, 1))
     vertical, horizontal = (stride < 0 for stride in array.strides[:2])
-    if vertical or horizontal:  # a mirrored view, of which OpenCV would make a copy like numpy's
+    if vertical or horizontal:  # a mirrored view, which OpenCV would copy as slowly as numpy
         steps = -1 if vertical else 1, -1 if horizontal else 1
         code = -1 if vertical and horizontal else int(horizontal)
         array = cv2.flip(array[:: steps[0], :: steps[1]], code)

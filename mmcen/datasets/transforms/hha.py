@@ -1,4 +1,4 @@
-"""HHA from depth, in a pipeline."""
+"""Transform depth to HHA in a pipeline."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ from ..hha import encode_hha, unit_vector
 class DepthToHHA(BaseTransform):
     """Add the HHA encoding of the sample's depth as a modality, see :mod:`~mmcen.datasets.hha`.
 
-    Right after LoadModalities, because later transforms move pixels against the camera. A data set
-    may know each frame's own ``intrinsics`` (3, 3) and ``gravity`` (3,): in the sample, they go
-    before the arguments. What is made of a file is kept in the ``cache`` of the data set, if it has
-    one.
+    Put it right after LoadModalities, because later transforms move pixels relative to the camera.
+    ``intrinsics`` (3, 3) and ``gravity`` (3,) of the sample, if the data set knows them, take
+    precedence over the arguments. The encoding of a file is stored in the ``cache`` of the data
+    set, if it has one.
 
-    Reads ``modalities``, ``modality_info``, and for the cache ``modality_paths``; adds
-    ``modalities[name]``: (H, W, 3) float32 in 0..255, 0 where depth is missing, and its
-    ``modality_info``: resized as depth and padded with 0.
+    It reads ``modalities``, ``modality_info``, and for the cache ``modality_paths``. It adds
+    ``modalities[name]``, (H, W, 3) float32 in 0..255, 0 where depth is missing, and its
+    ``modality_info``: resized like depth and padded with 0.
 
     Args:
         camera: fx, fy, cx, cy in pixels.
-        size: (width, height) of the frames that they are for; they are scaled to the frames'.
-        gravity: its direction in the camera frame (x right, y down, z forward); by default it is
-            estimated in each frame.
-        source, name: modalities that are read and added.
-        keep: leave the depth in the sample, as one more modality.
-        step: of the depth's quantisation in metres, if it is coarse: NYUv2 in 8 bits has stairs of
-            0.039, whose edges would be all that normals show. Depth is smoothed accordingly.
-        radius: of the normals' windows, in pixels.
+        size: (width, height) for which ``camera`` was calibrated; it is scaled to the frames.
+        gravity: Direction of gravity in the camera frame (x right, y down, z forward); by default
+            it is estimated in each frame.
+        source, name: Modalities that are read and added.
+        keep: Whether to keep depth as another modality.
+        step: Step of the depth's quantisation in metres, if it is coarse: NYUv2 in 8 bits has
+            steps of 0.039. Depth is smoothed accordingly; otherwise normals would show only the
+            edges of the steps.
+        radius: Radius of the normals' windows, in pixels.
 
     Raises:
-        ValueError: camera, size, gravity, step or radius do not hold, or there is no such depth.
+        ValueError: If camera, size, gravity, step or radius are invalid, or depth is missing.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> wall = dict(modalities=dict(depth=np.full((12, 16, 1), 3.1, np.float32)))
         >>> hha = DepthToHHA((20, 20, 7.5, 5.5), (16, 12))(wall)['modalities']['hha']

@@ -1,4 +1,4 @@
-"""From a frame's file names to its arrays."""
+"""Load the files of a frame."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ IGNORE = 255
 class LoadModalities(BaseTransform):
     """Load all modalities of a frame.
 
-    Reads ``modality_paths`` (a path, or an array as it would be stored), ``modality_info`` and, if
-    the data set has one, ``cache``; adds ``modalities``: (H, W, C) by name in stream order (colour
-    uint8 RGB, depth float32 metres), ``img_shape`` and ``ori_shape``: (H, W).
+    It reads ``modality_paths`` (a path, or an array as it would be stored), ``modality_info`` and
+    ``cache`` if the data set has one. It adds ``modalities``, (H, W, C) by name in stream order
+    (colour uint8 RGB, depth float32 metres), ``img_shape`` and ``ori_shape``, (H, W).
 
     Args:
         backend_args: mmengine's file backend.
-        empty: what becomes of a modality that says nothing in a frame, because all of its values
-            are equal or not finite: ``'use'`` it as it is, or treat it as ``'absent'`` unless all
-            modalities of the frame say nothing. A warning names the first file of a folder in
-            either case.
+        empty: How to handle a modality of a frame without information, in which all values are
+            equal or not finite: ``'use'`` it unchanged, or treat it as ``'absent'`` unless this
+            holds for all modalities of the frame. In both cases a warning names the first such file
+            of a folder.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a file is truncated, of another type than its modality, or of another size
-            than the others; or ``empty`` is another word.
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is truncated, its type does not fit its modality, its size differs
+            from the others, or ``empty`` is another word.
     """
 
     def __init__(self, backend_args: dict | None = None, empty: str = 'use') -> None:
@@ -75,37 +75,39 @@ class LoadModalities(BaseTransform):
 def _stored(
     path: str, results: dict, backend_args: dict | None, indices: bool = False
 ) -> np.ndarray:
-    """A file as :func:`~mmcen.datasets.transforms.reading.read_array` decodes it, out of the cache
-    of the data set if it has one."""
+    """Decode a file, by the cache of the data set if it has one.
+
+    See :func:`~mmcen.datasets.transforms.reading.read_array`.
+    """
     cache = results.get('cache')
     read = partial(read_array, path, backend_args, indices)
     return read() if cache is None else cache.fetch(path, read, 'indices' if indices else 'values')
 
 
 def _name(modality: str, path: str | np.ndarray) -> str:
-    """What errors call a file or array."""
+    """Return the name of a file or array for errors."""
     return f'the array of {modality!r}' if isinstance(path, np.ndarray) else path
 
 
 @TRANSFORMS.register_module()
 class LoadLabel(BaseTransform):
-    """Load the label map of a frame, and refuse values that are no class.
+    """Load the label map of a frame, and reject values that are not a class.
 
-    mmseg's ``LoadAnnotations`` serves as well, but takes any value and any size. Put it before
-    the transforms that move pixels for training, after them for test (mmseg compares the
-    prediction at the original size).
+    mmseg's ``LoadAnnotations`` works, too, but accepts any value and any size. In training, put
+    LoadLabel before the transforms that move pixels; in test, after them, because mmseg compares
+    the prediction at the original size.
 
     Reads ``seg_map_path``, ``num_classes``, ``reduce_zero_label``, ``label_map``, ``cache``; adds
     ``gt_seg_map``: (H, W) uint8, classes 0..K-1 and 255 for void.
 
     Args:
-        optional: let frames without a label map pass, for prediction.
+        optional: Let frames without a label map pass, for prediction.
         backend_args: mmengine's file backend.
 
     Raises:
-        FileNotFoundError: the file is missing.
-        ValueError: there is no label, or it is truncated, not one channel of whole numbers, of
-            another size than the modalities, or holds values that are no class.
+        FileNotFoundError: If the file is missing.
+        ValueError: If there is no label, or it is truncated, is not one channel of integers, has
+            another size than the modalities, or holds values that are not a class.
     """
 
     def __init__(self, optional: bool = False, backend_args: dict | None = None) -> None:

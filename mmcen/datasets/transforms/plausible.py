@@ -1,4 +1,4 @@
-"""Doubts about files that can be read and are hardly what they should be."""
+"""Warnings about files that can be read but have implausible values."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from functools import cache
 
 import numpy as np
 
-NEAREST, FARTHEST = 0.1, 100.0  # metres that the median of a frame's depth lies between
-MISSING = 0.95  # share of a frame without depth
+NEAREST, FARTHEST = 0.1, 100.0  # plausible range of the median depth of a frame, in metres
+MISSING = 0.95  # implausible share of a frame without depth
 
 
 class ImplausibleWarning(UserWarning, ValueError):
-    """A file that is hardly what it should be.
+    """A file has implausible values.
 
-    ``warnings.simplefilter('error', ImplausibleWarning)`` makes it an error, which ``--strict`` of
-    the command line does.
+    ``warnings.simplefilter('error', ImplausibleWarning)`` makes it an error, as ``--strict`` on the
+    command line does.
     """
 
 
 def check_depth(depth: np.ndarray, path: str) -> None:
-    """Warn once for each folder if depth cannot be metres, or nearly none was measured.
+    """Warn once for each folder if depth is not in metres, or almost all of it is missing.
 
     Args:
         depth: (H, W) in metres, 0 where nothing was measured.
-        path: File, for the text.
+        path: Name of the file in the warning.
     """
-    sample = depth[::8, ::8]  # a few thousand values say enough
+    sample = depth[::8, ::8]  # a few thousand values are enough
     measured = sample[sample > 0]
     missing = 1 - measured.size / sample.size
     if missing > MISSING and depth.any():  # of none at all check_content warns
@@ -53,7 +53,7 @@ def check_colour(channels: int, path: str) -> None:
             os.path.dirname(path),
             'grey',
             f'{path} has one channel, but its modality is colour: it is taken as grey; check that '
-            'it is no depth of 8 bits',
+            'it is not 8-bit depth',
         )
 
 
@@ -82,7 +82,7 @@ def _varies(array: np.ndarray) -> bool:
 
 
 def _doubt(source: str, rule: str, text: str) -> None:
-    """Warn of the first file of a source; where warnings are errors, of every file."""
+    """Warn about the first file of a source; if warnings are errors, about every file."""
     told = _told(source, rule)
     if not told:
         warnings.warn(text, ImplausibleWarning, stacklevel=4)
@@ -91,5 +91,5 @@ def _doubt(source: str, rule: str, text: str) -> None:
 
 @cache
 def _told(source: str, rule: str) -> list[str]:
-    """What was said of a source, which is kept for as long as the process lasts."""
+    """Return the warnings about a source; the cache keeps the list until the process ends."""
     return []

@@ -1,4 +1,4 @@
-"""Random scale of the image's own size, as the official code draws it."""
+"""Random scale of an image by a factor, as in the official code."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from mmengine.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class RandomScale(RandomResize):
-    """Resize by a factor drawn uniformly, at least so that the shorter side keeps ``min_side``.
+    """Resize by a random factor, with a lower bound of the shorter side.
 
-    FACTS section 2: scale 0.5..2, shorter side at least 350. The parent scales a fixed size and
-    knows no lower bound.
+    The factor is drawn uniformly. The official code uses 0.5..2 and a shorter side of at least 350.
+    The parent class scales a fixed size and has no lower bound.
 
     Args:
-        ratio_range: smallest and largest factor.
-        min_side: lower bound of the shorter side, in pixels.
-        **resize_kwargs: as for mmcv's ``RandomResize``, e.g. ``resize_type``.
+        ratio_range: Smallest and largest factor.
+        min_side: Lower bound of the shorter side, in pixels.
+        **resize_kwargs: Arguments of mmcv's ``RandomResize``, such as ``resize_type``.
 
     Raises:
-        ValueError: the range is empty or not positive.
+        ValueError: If the range is empty or not positive.
     """
 
     def __init__(
@@ -43,20 +43,20 @@ class RandomScale(RandomResize):
     def _random_sample_ratio(
         self, scale: tuple[int, int], ratio_range: tuple[float, float]
     ) -> tuple[int, int]:
-        """Width and height after scaling. Called by the parent where random values are shared."""
+        """Draw width and height; the parent calls it and shares random values."""
         return draw_size(scale, ratio_range, self.min_side)
 
 
 def draw_size(
     size: tuple[int, int], ratio_range: tuple[float, float], min_side: int
 ) -> tuple[int, int]:
-    """Width and height after scaling by a factor drawn uniformly, the shorter side bounded."""
-    # The global generator, as all of mmcv's transforms: mmengine seeds it in every worker.
+    """Draw width and height after scaling, with a lower bound of the shorter side."""
+    # the global generator, as in mmcv's transforms: mmengine seeds it in every worker
     ratio = max(np.random.uniform(*ratio_range), min_side / min(size))
     return round(size[0] * ratio), round(size[1] * ratio)
 
 
 def check_range(ratio_range: tuple[float, float]) -> None:
-    """Complain of a range of factors that is empty or not positive."""
+    """Raise ValueError if a range of factors is empty or not positive."""
     if not 0 < ratio_range[0] <= ratio_range[1]:
         raise ValueError(f'ratio_range {ratio_range} is not an interval above 0: give (low, high)')

@@ -1,4 +1,4 @@
-"""Random scale and crop in one step: what the crop leaves out is not interpolated."""
+"""Random scale and crop in one step, without interpolating pixels outside the crop."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from .random_scale import check_range, draw_size
 
 VOID = 255
 TRIES = 10  # windows, as mmseg
-REACH = 4  # source pixels each way of a point that its interpolation reads, at most: Lanczos
+REACH = 4  # source pixels on each side that interpolation reads at most (Lanczos)
 Window = tuple[slice, slice]
 
 
 @TRANSFORMS.register_module()
 class RandomScaleCrop(BaseTransform):
-    """:class:`RandomScale`, then mmseg's ``RandomCrop``, without the pixels that it throws away.
+    """:class:`RandomScale`, then mmseg's ``RandomCrop``, in one step.
 
-    Draws the same random numbers as the two one after the other, notes the same keys, and gives
-    the same pictures: labels and 'nearest' to the bit, others but for the order of rounding in
-    columns that OpenCV treats as its last ones, 1 of 255 for bicubic colour. A picture that is
-    smaller than the crop after scaling stays so; pad it after this.
+    It draws the same random numbers as both transforms in sequence, records the same keys, and
+    gives the same images. Labels and 'nearest' are bit-identical. Others differ by rounding in the
+    columns that OpenCV treats as the last ones, by 1 of 255 for bicubic colour. An image that is
+    smaller than the crop after scaling is not padded; pad it after this transform.
 
     Args:
-        crop_size: height and width to cut out, in pixels; one number for a square.
-        ratio_range: smallest and largest factor.
-        min_side: lower bound of the shorter side before cropping, in pixels.
-        interpolation: of the image, a name of mmcv: 'nearest', 'bilinear', 'bicubic', 'area',
-            'lanczos'. Labels are always 'nearest'.
-        cat_max_ratio: share of ``gt_seg_map`` without void that one class may have in the window;
-            another window is drawn ten times at most. 1 takes any.
+        crop_size: Height and width of the crop, in pixels; one number for a square.
+        ratio_range: Smallest and largest factor.
+        min_side: Lower bound of the shorter side before cropping, in pixels.
+        interpolation: Interpolation of the image, a name of mmcv: 'nearest', 'bilinear', 'bicubic',
+            'area', 'lanczos'. Labels are always 'nearest'.
+        cat_max_ratio: Largest share of one class in the window, without void; otherwise another
+            window is drawn, at most ten times. 1 accepts any window.
 
     Raises:
-        ValueError: the range or the crop is empty or not positive.
+        ValueError: If the range or the crop is empty or not positive.
 
-    Example:
+    Examples:
         >>> sample = dict(img=np.zeros((480, 640, 3), np.uint8), seg_fields=[])
         >>> RandomScaleCrop(crop_size=300)(sample)['img'].shape
         (300, 300, 3)
@@ -80,7 +80,7 @@ class RandomScaleCrop(BaseTransform):
     def _random_size_and_window(
         self, width: int, height: int, label: np.ndarray | None
     ) -> tuple[tuple[int, int], Window]:
-        """Width and height after scaling, and the rows and columns that are kept of them."""
+        """Draw width and height after scaling, and the rows and columns of the window."""
         size = draw_size((width, height), self.ratio_range, self.min_side)
         window = self._random_window(size)
         if self.cat_max_ratio < 1 and label is not None:
@@ -113,17 +113,17 @@ class RandomScaleCrop(BaseTransform):
 def resize_window(
     image: np.ndarray, size: tuple[int, int], window: Window, interpolation: str
 ) -> np.ndarray:
-    """A window of the resized image, computed from the part of the image that it needs.
+    """Compute a window of the resized image from the part of the image that it needs.
 
-    OpenCV samples from the top left corner on and knows no offset, so what lies right of the
-    window and below it is left out, a third of all pixels in training on NYUv2; that leaves every
-    position and weight as it was.
+    OpenCV samples from the top left corner and supports no offset, so only the pixels right of the
+    window and below it are left out, a third of all pixels in training on NYUv2. Positions and
+    weights do not change.
 
     Args:
         image: (H, W) or (H, W, C).
-        size: width and height to which all of it would be resized.
-        window: rows and columns of the resized image.
-        interpolation: a name of mmcv.
+        size: Width and height of the complete resized image.
+        window: Rows and columns of the resized image.
+        interpolation: Name of an interpolation in mmcv.
 
     Returns:
         The window, a view; without the axis of a single channel, as OpenCV's resize.
@@ -143,5 +143,5 @@ def resize_window(
 
 
 def _needed(stop: int, ratio: float) -> int:
-    """Source pixels, from the first one, that the first ``stop`` resized pixels are made of."""
+    """Return the number of source pixels that the first ``stop`` resized pixels depend on."""
     return math.ceil(stop / ratio + 1 / ratio) + REACH  # a pixel of 'area' spans 1 / ratio

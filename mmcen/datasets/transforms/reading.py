@@ -1,4 +1,4 @@
-"""Bytes to arrays, for one file of a modality or a label; every fault names its file."""
+"""Decode the file of a modality or a label; every error names the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JPEG_START, JPEG_END = b'\xff\xd8\xff', b'\xff\xd9'
 PNG_START = b'\x89PNG\r\n\x1a\n'
 PNG_LAYOUT = slice(24, 26)  # in its header: bits of a sample; 0 grey, 2 colour, 3 palette
 PNG_PLAIN = (b'\x08\x00', b'\x10\x00', b'\x08\x02')
-# A small file may claim a huge picture. The default is where Pillow refuses, 0.5 GiB of colour.
+# A small file may claim a huge image. The default is Pillow's limit, 0.5 GiB of colour.
 MAX_PIXELS = int(os.environ.get('MMCEN_MAX_PIXELS', 178_956_970))
 if 'MMCEN_MAX_PIXELS' in os.environ:
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -31,17 +31,18 @@ def read_array(path: str, backend_args: dict | None = None, indices: bool = Fals
     """Decode an image or a ``.npy`` file without changing its values.
 
     Args:
-        path: file name, or what mmengine's file backends take.
-        backend_args: which of those backends.
-        indices: keep the indices of a palette image, as label maps want it, not its colours.
+        path: File name, or an address for mmengine's file backends.
+        backend_args: Config of the file backend.
+        indices: Whether to keep the indices of a palette image, as for label maps, instead of its
+            colours.
 
     Returns:
-        (H, W) or (H, W, C), colour in RGB order, of the dtype it is stored in.
+        (H, W) or (H, W, C), colour in RGB order, of the stored dtype.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is truncated, damaged or no image, or claims more than ``MAX_PIXELS``, which
-            the environment variable ``MMCEN_MAX_PIXELS`` raises.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is truncated, damaged or not an image, or claims more than ``MAX_PIXELS``
+            pixels; the environment variable ``MMCEN_MAX_PIXELS`` sets this limit.
     """
     try:
         data = fileio.get(path, backend_args=backend_args)
@@ -77,8 +78,10 @@ def _decode_npy(data: bytes) -> np.ndarray:
 
 
 def _check_size(data: bytes) -> None:
-    """Look at the header before memory is taken, and at the checksums of a PNG: Pillow reads some
-    damaged files that OpenCV refuses."""
+    """Check the size in the header before memory is allocated, and the checksums of a PNG.
+
+    Pillow reads some damaged files that OpenCV rejects.
+    """
     if data.startswith(PNG_START):
         _verify_png(data)
         width, height = struct.unpack('>II', data[16:24])
@@ -93,7 +96,7 @@ def _check_size(data: bytes) -> None:
 
 
 def _verify_png(data: bytes) -> None:
-    """Raise ValueError unless all chunks are there and their checksums hold."""
+    """Raise ValueError unless all chunks are present and their checksums are correct."""
     start = len(PNG_START)
     while True:
         (length,) = struct.unpack_from('>I', data, start)
@@ -120,12 +123,12 @@ def _decode_image(data: bytes, indices: bool) -> np.ndarray:
 
 
 def _decode_fast(data: bytes) -> np.ndarray | None:
-    """By OpenCV, where that gives what Pillow would; else None.
+    """Decode by OpenCV if the result equals Pillow's; else return None.
 
-    OpenCV reads JPEG three times as fast, but fills what is cut off with grey and says nothing, so
-    it only gets a file with an end mark. Of a broken PNG it gives nothing. It would turn a palette
-    into colours, and keep what Pillow leaves out, 16 bits of colour and transparency. Neither is
-    asked to rotate by EXIF: depth carries none.
+    OpenCV reads JPEG three times as fast, but fills the missing part of a truncated file with grey
+    without an error, so it only gets files with an end mark. It returns nothing for a broken PNG.
+    It would convert palettes to colours, and keep 16 bits of colour and transparency, which Pillow
+    drops. Neither rotates by EXIF, because depth has no EXIF.
     """
     whole_jpeg = data.startswith(JPEG_START) and data.endswith(JPEG_END)
     plain_png = data.startswith(PNG_START) and data[PNG_LAYOUT] in PNG_PLAIN
@@ -138,20 +141,20 @@ def _decode_fast(data: bytes) -> np.ndarray | None:
 
 
 def as_modality(raw: np.ndarray, info: ModalitySpec, path: str) -> np.ndarray:
-    """Check a decoded file against what its modality is, and bring it into a sample's form.
+    """Check that a decoded file fits its modality, and convert it to the form of a sample.
 
     Args:
-        raw: as stored.
-        info: what the modality is.
-        path: named in errors.
+        raw: Decoded values.
+        info: Description of the modality.
+        path: Name of the file in errors.
 
     Returns:
-        (H, W, C): colour uint8 RGB, grey in three equal channels, opacity left out; depth float32
-        in metres, C = 1, where 0 stands for not measured (stored as 0, NaN or infinity); a domain
-        in its physical units; raw uint8 or float32 as stored.
+        (H, W, C): colour uint8 RGB, grey as three equal channels, without opacity; depth float32 in
+        metres, C = 1, 0 for missing (stored as 0, NaN or infinity); a domain in physical units; raw
+        uint8 or float32 as stored.
 
     Raises:
-        ValueError: the file is of another type than its modality.
+        ValueError: If the type of the file does not fit its modality.
     """
     if not isinstance(raw, np.ndarray) or raw.size == 0:
         what = f'of shape {raw.shape}' if isinstance(raw, np.ndarray) else type(raw).__name__

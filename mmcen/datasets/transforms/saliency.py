@@ -1,4 +1,4 @@
-"""What a saliency sample has to be made of: relative depth, pseudo labels, masks."""
+"""Transforms for saliency samples: relative depth, pseudo labels, masks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mmengine.registry import TRANSFORMS
 from ...saliency import SURE, handmade_saliency, nearness
 from .reading import read_array
 
-BETWEEN = 0.05  # of a mask may be between black and white: edges, and noise of JPEG
+BETWEEN = 0.05  # share of a mask that may be grey: edges, and noise of JPEG
 
 
 def grey(array: np.ndarray, path: str) -> np.ndarray:
-    """One channel (H, W) of a picture that may be stored in three equal ones.
+    """Return one channel (H, W) of an image that may be stored in three equal channels.
 
     Raises:
-        ValueError: the channels differ.
+        ValueError: If the channels differ.
     """
     if array.ndim == 2:
         return array
@@ -31,17 +31,17 @@ def grey(array: np.ndarray, path: str) -> np.ndarray:
 
 @TRANSFORMS.register_module()
 class RelativeDepth(BaseTransform):
-    """Depth of any unit and direction to 0..1, 1 for the nearest pixel of the frame.
+    """Convert depth of any unit and direction to 0..1, 1 for the nearest pixel of the frame.
 
-    Right after loading: the whole frame sets the scale.
+    Put it right after loading, because the complete frame determines the scale.
 
     Args:
-        modality: its name.
-        near: which values are near, ``'low'`` or ``'high'``; None takes what the data set says.
-        missing: the value of pixels without depth; None if there are none.
+        modality: Name of the depth modality.
+        near: Which values are near, ``'low'`` or ``'high'``; None for those of the data set.
+        missing: The value of pixels without depth; None if there are none.
 
     Raises:
-        ValueError: neither says what is near, or the depth is a coloured picture.
+        ValueError: If it is unknown which values are near, or the depth is a colour image.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class RelativeDepth(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadPseudoLabel(BaseTransform):
-    """The label that training takes for true: its last update, else the file, else made here.
+    """Load a pseudo label: the last update, or else the file, or else a handcrafted map.
 
-    After RelativeDepth, before the geometry. :class:`PseudoLabelHook` sets ``updated``, the folder
-    of the last update. A label is stored in 8 bits, 0..255, at any size.
+    Put it after RelativeDepth and before the geometric transforms. :class:`PseudoLabelHook` sets
+    ``updated``, the folder of the last update. A label is stored in 8 bits, 0..255, at any size.
 
     Args:
-        key: ``'gt_seg_map'`` to train on it, (H, W) uint8 with 0..254 for 0..1 and 255 for void; or
-            another name, under which it is (H, W) float32 within 0..1, for comparison.
+        key: ``'gt_seg_map'`` for training, (H, W) uint8 with 0..254 for 0..1 and 255 for void; or
+            another key, for comparison, (H, W) float32 within 0..1.
     """
 
     def __init__(self, key: str = 'gt_seg_map') -> None:
@@ -102,20 +102,20 @@ class LoadPseudoLabel(BaseTransform):
 
 
 def label_file(folder: str, img_path: str) -> Path:
-    """Where the update of a frame's pseudo label is: frames of several sets keep apart."""
+    """Return the path of a frame's updated pseudo label, different for frames of several sets."""
     *parents, name = Path(img_path).with_suffix('').parts[-3:]
     return Path(folder, *parents, f'{name}.png')
 
 
 @TRANSFORMS.register_module()
 class LoadMask(BaseTransform):
-    """The mask of what is salient: adds ``gt_seg_map``, (H, W) uint8 of 0 and 1.
+    """Load the mask of salient objects as ``gt_seg_map``, (H, W) uint8 of 0 and 1.
 
-    For test, after the transforms that move pixels, as LoadLabel.
+    In test, put it after the transforms that move pixels, like LoadLabel.
 
     Raises:
-        FileNotFoundError: the file is missing.
-        ValueError: it is no mask, of another size than the colour, or the data set has none.
+        FileNotFoundError: If the file is missing.
+        ValueError: If it is not a mask, has another size than the colour, or the data set has none.
     """
 
     def transform(self, results: dict) -> dict:
@@ -132,8 +132,8 @@ class LoadMask(BaseTransform):
         between = np.mean((mask > 0.2 * white) & (mask < 0.8 * white))
         if between > BETWEEN:
             raise ValueError(
-                f'{path} is no mask: {between:.0%} of it is between black and white, it may be a '
-                'map of saliency: take the ground truth'
+                f'{path} is not a mask: {between:.0%} of it is between black and white, it may be '
+                'a map of saliency: take the ground truth'
             )
         results['gt_seg_map'] = (mask > 0.5 * white).astype(np.uint8)
         results.setdefault('seg_fields', []).append('gt_seg_map')

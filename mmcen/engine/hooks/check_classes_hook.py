@@ -1,4 +1,4 @@
-"""Checkpoints of other classes are rejected."""
+"""Reject checkpoints with other classes."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ from ...models.checkpoint_names import reject_other_classes
 class CheckClassesHook(Hook):
     """Compare the class names of a checkpoint with those of the data sets that it is loaded for.
 
-    mmengine warns of other classes when a training is resumed, and says nothing in a test. The
-    command line registers this hook in every run.
+    mmengine warns about other classes when it resumes a training, but not in a test. The command
+    line registers this hook in every run.
 
     Raises:
         CheckpointError: If the names or their order differ.

@@ -1,5 +1,4 @@
-"""Randomness that depends on seed, epoch and iteration alone, so that a resumed training equals one
-never stopped."""
+"""Randomness that depends on seed, epoch and iteration only, for exact resuming."""
 
 import random
 from typing import Any
@@ -14,26 +13,26 @@ from mmengine.runner import Runner
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
-    """Seed Python, NumPy and torch anew before every training epoch, and torch before every step.
+    """Seed Python, NumPy and torch before every training epoch, and torch before every step.
 
-    mmengine restores weights, optimizer and schedule, but no random state: dropout and augmentation
-    of a resumed training would differ. Use ``worker_init_fn=dict(type='seed_worker')`` and
-    ``persistent_workers=False`` in the dataloader; mmengine's own worker seeds are the same in
+    mmengine restores weights, optimizer and schedule, but no random state, so dropout and
+    augmentation of a resumed training would differ. Use ``worker_init_fn=dict(type='seed_worker')``
+    and ``persistent_workers=False`` in the dataloader; mmengine's own worker seeds are the same in
     every epoch.
     """
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Seed what the data loader draws from."""
+        """Seed the generators of the data loader."""
         _seed(_draw(runner.seed, runner.epoch, get_rank()))
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Seed what the network draws from: validations and resuming draw numbers, too."""
+        """Seed the generator of the network, because validation and resuming draw numbers, too."""
         torch.manual_seed(_draw(runner.seed, runner.iter, get_rank(), 1))
 
 
 @FUNCTIONS.register_module()
 def seed_worker(worker_id: int) -> None:
-    """Seed a dataloader worker from torch's own seed for it, which is new in every epoch."""
+    """Seed a dataloader worker by torch's seed for it, which is new in every epoch."""
     _seed(torch.initial_seed() % 2**32)
 
 

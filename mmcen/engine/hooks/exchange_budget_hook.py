@@ -14,10 +14,10 @@ from ...core.budget import ExchangeBudget
 class ExchangeBudgetHook(Hook):
     """Run an :class:`~mmcen.core.ExchangeBudget` in a training.
 
-    :class:`ExchangeMonitorHook` reports the share that is wanted and met, and the churn.
+    :class:`ExchangeMonitorHook` reports the wanted share, the exchanged share and the churn.
 
     Args:
-        kwargs: Of ExchangeBudget.
+        kwargs: Arguments of ExchangeBudget.
     """
 
     def __init__(self, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""How much is exchanged, where, and whether that is too little or too much."""
+"""Report how much is exchanged and where, and warn if it is too little or too much."""
 
 import logging
 from collections.abc import Sequence
@@ -30,21 +30,21 @@ MASKS = 'exchange_masks.npz'  # in the work directory
 
 @HOOKS.register_module()
 class ExchangeMonitorHook(Hook):
-    """Log what is exchanged and the ensemble's scores; warn when too little or too much is.
+    """Log exchanged shares and ensemble scores; warn if too little or too much is exchanged.
 
-    With every log line: the share of each stream over all exchanging norms (``exchanged/rgb``,
-    0..1 of all their channels) and the decision scores (``alpha/rgb``). Under a budget also the
-    share that is wanted and the one that is met (``budget/wanted``, ``budget/met``), and the share
-    of the exchanged channels that changed place in the last choice (``churn``).
+    Every log line has the exchanged share of each stream over all exchanging norms
+    (``exchanged/rgb``, 0..1 of all their channels) and the decision scores (``alpha/rgb``). Under a
+    budget it also has the wanted and the exchanged share (``budget/wanted``, ``budget/met``), and
+    the share of the exchanged channels that the last choice replaced (``churn``).
 
-    After every epoch: the shares of each layer as ``exchange/<layer>/<stream>``, and the mask of
-    each layer, ``(T*M, C)``, in the file ``exchange_masks.npz`` of the work directory. All backends
-    of the visualizer (JSON, TensorBoard) get the scalars.
+    After every epoch, the visualizer's backends (JSON, TensorBoard) get the share of each layer as
+    ``exchange/<layer>/<stream>``, and the mask of each layer, ``(T*M, C)``, is written to the file
+    ``exchange_masks.npz`` in the work directory.
 
     Args:
         interval: Iterations between measurements.
         patience: Share of the training, 0..1, after which to warn that nothing has been exchanged.
-        most: Warn if more than this share of the channels that may be exchanged are.
+        most: Warn if more than this share of the exchangeable channels is exchanged.
     """
 
     def __init__(self, interval: int = 50, patience: float = 0.25, most: float = 0.95) -> None:
@@ -82,7 +82,7 @@ class ExchangeMonitorHook(Hook):
             path = Path(runner.work_dir, MASKS)
             with whole_file(path) as part, part.open('wb') as file:
                 np.savez_compressed(file, **masks)
-        # how many a fixed or random choice exchanges is given, not learned
+        # the share of a fixed or random choice is given, not learned
         chosen = [n for n in norms.values() if isinstance(n.selection, (Budget, Threshold))]
         if chosen and not self._warned:
             message = self._warning(chosen, runner.iter + 1, runner.max_iters)
@@ -91,7 +91,7 @@ class ExchangeMonitorHook(Hook):
                 print_log(message, logger='current', level=logging.WARNING)
 
     def _warning(self, norms: Sequence[ExchangeNorm], iteration: int, total: int) -> str | None:
-        """What to warn of, if anything."""
+        """Return a warning, or None."""
         exchanged = sum(int(norm.exchange_mask().sum()) for norm in norms)
         possible = sum(int(norm.exchangeable.sum()) for norm in norms)
         thresholds = [n.selection.threshold for n in norms if isinstance(n.selection, Threshold)]
@@ -118,7 +118,7 @@ def _unwrap(model: nn.Module) -> nn.Module:
 
 
 def _names(model: nn.Module) -> list[str]:
-    """Names of the streams, or their places in the grid where the model does not name them."""
+    """Return the names of the streams, or their indices if the model does not name them."""
     streams: Any = getattr(model, 'streams', None)
     if streams is not None:
         return list(streams)
@@ -131,7 +131,7 @@ def _by_stream(what: str, model: nn.Module, values: Sequence[float]) -> dict[str
 
 
 def _of_budget(norms: Sequence[ExchangeNorm]) -> dict[str, float]:
-    """Shares of the norms that exchange under a budget, wanted and met, and their churn."""
+    """Return wanted share, exchanged share and churn of the norms under a budget."""
     pairs = [(n, n.selection) for n in norms if isinstance(n.selection, Budget)]
     channels = sum(norm.exchangeable.numel() for norm, _ in pairs)
     if not channels:

@@ -1,4 +1,4 @@
-"""A stop where a loss is not a number."""
+"""Stop a training whose loss is not finite."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mmengine.runner import Runner
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Stop a training whose loss is infinite or not a number, before such weights are saved.
+    """Stop a training whose loss is infinite or NaN, before its weights are saved.
 
     Raises:
-        ValueError: A loss is not finite; the text names it, the iteration and the frames.
+        ValueError: If a loss is not finite; the message names it, the iteration and the frames.
     """
 
     priority = 'VERY_HIGH'

@@ -1,4 +1,4 @@
-"""The last and the best validation, reported apart."""
+"""Report the last and the best validation separately."""
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -12,15 +12,14 @@ BETTER = {'greater': float.__gt__, 'less': float.__lt__}
 class LastAndBestHook(Hook):
     """Keep the metrics of the last and of the best validation, and log both when training ends.
 
-    A best epoch chosen on the test set flatters: whoever reads a log should see both, and which is
-        which.
+    The best epoch, chosen on the test set, is too optimistic. The log therefore has both.
 
     Args:
-        key: the metric that decides; None takes the first that the evaluator gives.
-        rule: what is better, ``'greater'`` or ``'less'``.
+        key: Metric to compare; None for the first metric of the evaluator.
+        rule: Which values are better, ``'greater'`` or ``'less'``.
 
     Raises:
-        ValueError: another rule.
+        ValueError: If the rule is unknown.
     """
 
     def __init__(self, key: str | None = 'mIoU', rule: str = 'greater') -> None:

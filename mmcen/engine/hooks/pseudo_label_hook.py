@@ -1,4 +1,4 @@
-"""Rounds of learning from pseudo labels and of making better ones (the paper's reference [82])."""
+"""Train in rounds on pseudo labels, and improve the labels (the paper's reference [82])."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from ...saliency import refine_saliency
 class PseudoLabelHook(Hook):
     """Update pseudo labels from the network's own predictions, refined by depth.
 
-    A round takes two intervals of epochs (3 and 3 in [82]): the first learns from all samples
-    alike, the second attentively, and at its end every frame's label becomes the refined prediction
-    of the ensemble, see :func:`~mmcen.saliency.refine_saliency`. The ensemble stands in for the
-    saliency network of [82]. Labels are written to ``<work_dir>/pseudo_labels/round_<n>/``, where a
-    resumed training finds them; nothing is updated after the last epoch. Several processes share
-    the frames, and must share the folder.
+    A round takes two intervals of epochs (3 and 3 in [82]): the first weights all samples equally,
+    the second uses attentive weights. At its end every frame's label becomes the refined prediction
+    of the ensemble, see :func:`~mmcen.saliency.refine_saliency`. The ensemble replaces the saliency
+    network of [82]. Labels are written to ``<work_dir>/pseudo_labels/round_<n>/``, where a resumed
+    training finds them. There is no update after the last epoch. Several processes share the
+    frames, and must share the folder.
 
     Args:
-        pipeline: how a frame is loaded to be predicted, without augmentation, up to PackModalities;
-            with RelativeDepth.
-        interval: epochs of each half of a round.
-        refine: arguments of ``refine_saliency``.
+        pipeline: Pipeline that loads a frame for prediction, without augmentation, with
+            RelativeDepth and up to PackModalities.
+        interval: Number of epochs of each half of a round.
+        refine: Arguments of ``refine_saliency``.
 
     Raises:
-        ValueError: no epoch in an interval. Later: nothing loads pseudo labels, a resumed training
-            does not find them, or workers outlive an epoch.
+        ValueError: If the interval is less than one epoch. Later, if no transform loads pseudo
+            labels, a resumed training does not find them, or workers are persistent.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class PseudoLabelHook(Hook):
         print_log(f'pseudo labels of round {rounds}: {folder}, changed by {change:.3f}', 'current')
 
     def _update(self, runner: Runner, folder: Path) -> float:
-        """Write all labels; gives their mean absolute difference from the network's prediction."""
+        """Write all labels, and return their mean absolute difference from the prediction."""
         runner.model.eval()
         changes = []
         for dataset in _parts(runner):
@@ -129,7 +129,7 @@ def _folder(runner: Runner, rounds: int) -> Path:
 
 
 def _parts(runner: Runner) -> list[Any]:
-    """The training's data sets, of which a ConcatDataset has several."""
+    """Return the training data sets; a ConcatDataset has several."""
     dataset = runner.train_dataloader.dataset
     return list(getattr(dataset, 'datasets', [dataset]))
 

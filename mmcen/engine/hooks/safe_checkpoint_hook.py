@@ -28,10 +28,10 @@ STOPPED = 'stopped.pth'
 
 @register_backend('WholeFileBackend')
 class WholeFileBackend(LocalBackend):
-    """Local files that are complete or not there, also after a kill or a power failure."""
+    """Local files that are complete or absent, also after a kill or a power failure."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write a file under another name, and rename it when the disk has it."""
+        """Write a file under another name, and rename it when it is on the disk."""
         with whole_file(filepath, durable=True) as part:
             part.write_bytes(obj)
 
@@ -40,19 +40,19 @@ class WholeFileBackend(LocalBackend):
 class SafeCheckpointHook(CheckpointHook):
     """Save checkpoints so that a training can be killed at any moment and resumed exactly.
 
-    A checkpoint is complete or not there, older ones are deleted after the new one is complete. A
-    checkpoint of another model is refused when resuming. After a checkpoint that was saved before
-    its validation, that validation is run first.
+    A checkpoint is complete or absent. Older ones are deleted after the new one is complete.
+    Resuming rejects a checkpoint of another model. If a checkpoint was saved before its validation,
+    resuming runs that validation first.
 
     SIGTERM and Ctrl-C save ``stopped.pth`` after the current step and end the program with the
     command that resumes it; a second signal ends it at once.
 
     Args:
-        kwargs: As for mmengine's ``CheckpointHook``.
+        kwargs: Arguments of mmengine's ``CheckpointHook``.
 
     Raises:
-        OSError: A checkpoint cannot be written; the last good one stays.
-        ValueError: The resumed checkpoint is of another model.
+        OSError: If a checkpoint cannot be written; the last good one stays.
+        ValueError: If the resumed checkpoint is of another model.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -67,7 +67,7 @@ class SafeCheckpointHook(CheckpointHook):
     # resuming
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Remember where a resumed checkpoint stands, and refuse one of another model."""
+        """Remember the progress of a resumed checkpoint, and reject one of another model."""
         if not runner._resume:
             return
         self._meta = dict(checkpoint['meta'])
@@ -78,7 +78,7 @@ class SafeCheckpointHook(CheckpointHook):
             raise ValueError(another_model(error)) from error
 
     def before_train(self, runner: Runner) -> None:
-        """Take up a resumed training where its checkpoint stands."""
+        """Continue a resumed training at the progress of its checkpoint."""
         super().before_train(runner)
         if is_main_process() and os.path.isdir(self.out_dir):
             remove_unfinished(self.out_dir)
@@ -115,7 +115,7 @@ class SafeCheckpointHook(CheckpointHook):
         with self._deleting_last(), self._in_a_sentence(runner):
             super()._save_checkpoint_with_step(runner, step, meta)
         stopped = os.path.join(self.out_dir, STOPPED)
-        if is_main_process() and os.path.isfile(stopped):  # the new one is further
+        if is_main_process() and os.path.isfile(stopped):  # the new checkpoint is later
             os.unlink(stopped)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
@@ -128,7 +128,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     @contextmanager
     def _deleting_last(self) -> Iterator[None]:
-        """Keep what the parent deletes until everything is written."""
+        """Delete old checkpoints only after everything is written."""
         backend = self.file_backend
         old: list[str] = []
         if 'remove' in vars(backend):  # already kept by the caller
@@ -157,7 +157,7 @@ class SafeCheckpointHook(CheckpointHook):
     # stopping
 
     def _listen(self) -> None:
-        """Note the first signal; the second one does what it did before."""
+        """Catch the first signal; the second one has its usual effect."""
         if threading.current_thread() is not threading.main_thread():
             return
 
@@ -184,12 +184,12 @@ class SafeCheckpointHook(CheckpointHook):
             self._stop(runner, dict(epoch=runner.epoch, iter=iterations, **done))
 
     def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Stop a validation if a signal came; it is run anew when resuming."""
+        """Stop a validation if a signal came; resuming runs it again."""
         if self._signal is not None and runner.iter:
             self._stop(runner, dict(epoch=runner.epoch, iter=runner.iter))
 
     def after_train(self, runner: Runner) -> None:
-        """Leave signals as they were."""
+        """Restore the handlers of signals."""
         self._ignore()
         super().after_train(runner)
 
@@ -210,7 +210,7 @@ class SafeCheckpointHook(CheckpointHook):
 
 
 def _batches_done(runner: Runner, iterations: int) -> dict[str, int]:
-    """How many batches of the running epoch are done, for training by epochs."""
+    """Return the number of finished batches of the current epoch, for training by epochs."""
     loop = runner.train_loop
     if not isinstance(loop, EpochBasedTrainLoop):
         return {}
@@ -218,7 +218,7 @@ def _batches_done(runner: Runner, iterations: int) -> dict[str, int]:
 
 
 def another_model(error: Exception) -> str:
-    """A sentence for what mmengine says about weights that do not fit."""
+    """Return a sentence about weights that do not fit, from mmengine's message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (
         f'the checkpoint is of another model ({" ".join(lines[1:])[:200]}): give the config that '
@@ -227,6 +227,6 @@ def another_model(error: Exception) -> str:
 
 
 def resume_command() -> str:
-    """The running command, made to resume."""
+    """Return the current command with ``--resume``."""
     args = sys.argv if '--resume' in sys.argv else [*sys.argv, '--resume']
     return shlex.join(['python', *args] if args[0].endswith('.py') else args)

@@ -17,17 +17,17 @@ from ...visualization import prediction_sheet
 class SheetHook(Hook):
     """Write the first frames of a validation or test as a sheet.
 
-    ``<work_dir>/sheets/epoch_<n>.png`` after a validation (``iter_<n>.png`` where training counts
-    iterations), ``sheets/test.png`` after a test, see :func:`prediction_sheet`. The main process
-    draws, of the frames that it has itself.
+    The file is ``<work_dir>/sheets/epoch_<n>.png`` after a validation (``iter_<n>.png`` if training
+    counts iterations) and ``sheets/test.png`` after a test, see :func:`prediction_sheet`. The main
+    process draws its own frames.
 
     Args:
-        frames: how many, the rows of the sheet.
-        by_epoch: name sheets by the epoch, or by the iteration.
+        frames: Number of frames, the rows of the sheet.
+        by_epoch: Whether to name sheets by the epoch instead of the iteration.
 
     Raises:
-        ValueError: no frame.
-        TypeError: later, inputs without names.
+        ValueError: If ``frames`` is less than 1.
+        TypeError: Later, if inputs have no names.
     """
 
     def __init__(self, frames: int = 4, by_epoch: bool = True) -> None:
@@ -79,7 +79,7 @@ class SheetHook(Hook):
         self._draw(runner, 'test')
 
     def _take_inputs(self, data_batch: dict) -> None:
-        """Before the model runs: data preprocessors put normalised inputs into the batch."""
+        """Keep the inputs before the data preprocessor normalises them in the batch."""
         missing = self.frames - len(self._inputs)
         if missing > 0 and is_main_process():
             inputs = data_batch['inputs']

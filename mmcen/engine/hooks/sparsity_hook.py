@@ -21,21 +21,19 @@ MODES = ('subgradient', 'proximal')
 class SparsityHook(Hook):
     """Penalise the scaling factors of all exchanging norms, once per real optimizer step.
 
-    Works on the optimizer, not on the loss: right before (or after) a step gradients are unscaled,
-        clipped,
-    accumulated and reduced, so that the penalty is neither scaled, clipped, averaged nor repeated
-    with them. It knows ExchangeNorms only and serves any model and any number of optimizers.
+    The penalty acts on the optimizer instead of the loss. Right before (or after) a step, gradients
+    are already unscaled, clipped, accumulated and reduced, so the penalty is not scaled, clipped,
+    averaged or repeated with them. Any model and any number of optimizers are supported.
 
     Args:
         coefficient: lambda, not negative. 5e-3 in the paper for segmentation, 1e-3 for translation.
-        mode: ``'subgradient'`` adds lambda * sign(gamma) to the gradients before the step (as the
-            official code);
-            ``'proximal'`` shrinks gamma by learning rate * lambda after it, which reaches exact
-            zeros.
+        mode: ``'subgradient'`` adds lambda * sign(gamma) to the gradients before the step (as in
+            the official code); ``'proximal'`` shrinks gamma by learning rate * lambda after it,
+            which reaches exact zeros.
 
     Raises:
-        ValueError: on an unknown mode or a negative coefficient, or if a penalised norm is in no
-            optimizer.
+        ValueError: If the mode is unknown, the coefficient is negative, or a penalised norm is in
+            no optimizer.
     """
 
     def __init__(self, coefficient: float = 5e-3, mode: str = 'subgradient') -> None:
@@ -57,8 +55,7 @@ class SparsityHook(Hook):
         self.detach()
 
     def attach(self, model: nn.Module, *optimizers: Optimizer) -> None:
-        """Penalise ``model`` in every step of ``optimizers``; for training loops without a
-        runner."""
+        """Penalise a model in every step of optimizers, for training loops without a runner."""
         self.detach()
         norms = {
             id(norm.weight): (name, norm)
@@ -80,15 +77,14 @@ class SparsityHook(Hook):
             )
 
     def detach(self) -> None:
-        """Penalise no more."""
+        """Stop penalising."""
         while self._handles:
             self._handles.pop().remove()
 
     def _register(self, optimizer: Optimizer, group: dict, norms: list[ExchangeNorm]) -> Any:
         @torch.no_grad()
         def add_subgradient(optimizer: Optimizer, *_: Any) -> None:
-            # a fused optimizer under AMP unscales inside its step: its gradients carry the scale
-            # here
+            # a fused optimizer under AMP unscales inside its step, so gradients are scaled here
             scale = getattr(optimizer, 'grad_scale', None)
             amount = self.coefficient if scale is None else self.coefficient * scale
             for norm in norms:
@@ -99,9 +95,8 @@ class SparsityHook(Hook):
         @torch.no_grad()
         def shrink(optimizer: Optimizer, *_: Any) -> None:
             amount = self.coefficient * group['lr']
-            skipped = getattr(
-                optimizer, 'found_inf', None
-            )  # a fused optimizer skips its step inside
+            # a fused optimizer skips its step internally
+            skipped = getattr(optimizer, 'found_inf', None)
             if skipped is not None:
                 amount = amount * (1 - skipped)
             for norm in norms:

@@ -27,7 +27,7 @@ class CENResNet(ResNet):
     Raises:
         ValueError: If ``zero_init_residual=True`` would start exchanging norms at gamma 0.
 
-    Example:
+    Examples:
         >>> import torch, mmcen
         >>> backbone = CENResNet(18)
         >>> rule = backbone.exchange_rule

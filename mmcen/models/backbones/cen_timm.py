@@ -1,4 +1,4 @@
-"""CENTIMMBackbone: a network of timm without blocks that nothing reads, with frozen statistics."""
+"""CENTIMMBackbone: a network of timm without unused blocks, with frozen statistics."""
 
 from typing import Any
 
@@ -10,26 +10,26 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class CENTIMMBackbone(TIMMBackbone):
-    """mmseg's TIMMBackbone with what CEN needs besides: the rule of exchange and ``norm_eval``.
+    """TIMMBackbone of mmseg with a rule of exchange and ``norm_eval``.
 
-    In an inverted residual block (EfficientNet, MobileNet) the depthwise convolution is the one
-    that looks around, as the 3x3 convolution of a ResNet block is, so the norm behind it is the one
-    that exchanges. Where a network has none, state ``exchange=dict(after=...)`` of the model.
+    In an inverted residual block (EfficientNet, MobileNet) the depthwise convolution is the spatial
+    one, like the 3x3 convolution of a ResNet block, so the norm behind it exchanges. For networks
+    without depthwise convolutions, set ``exchange=dict(after=...)`` of the model.
 
     Args:
         model_name: timm's name of a network.
         norm_eval: Keep the running statistics as loaded while training.
-        out_indices: Which features, by timm's count. Of an EfficientNet 1 to 4 are the strides 4,
-            8, 16, 32; a network that has these four alone counts from 0.
+        out_indices: Indices of the features in timm. Those of an EfficientNet, 1 to 4, have the
+            strides 4, 8, 16, 32; networks with only these four features count from 0.
         kwargs: Other arguments of :class:`mmseg.models.backbones.TIMMBackbone`, and of timm.
             ``init_cfg=dict(type='Pretrained', checkpoint='efficientnet-lite0://')`` loads weights
             of ``tf_efficientnet_lite0``, which pads as TensorFlow does.
 
     Raises:
         ImportError: If timm is missing.
-        ValueError: If the network has no such feature.
+        ValueError: If the network has no feature of an index.
 
-    Example:
+    Examples:
         >>> import torch, mmcen
         >>> backbone = CENTIMMBackbone('tf_efficientnet_lite0')
         >>> backbone = mmcen.convert(backbone, modalities=2, exchange=backbone.exchange_rule)
@@ -55,16 +55,16 @@ class CENTIMMBackbone(TIMMBackbone):
             super().__init__(model_name, **options)
         except IndexError as error:
             raise ValueError(
-                f'{model_name} has not all of the features {list(out_indices)}: set out_indices, '
+                f'{model_name} does not have all features {list(out_indices)}: set out_indices, '
                 'counted from 0, such as (0, 1, 2, 3)'
             ) from error
-        if hasattr(self.timm_model, 'blocks'):  # timm keeps those behind the last feature
+        if hasattr(self.timm_model, 'blocks'):  # timm keeps blocks behind the last feature
             end = max(self.timm_model.feature_info.get('stage'))
             self.timm_model.blocks = self.timm_model.blocks[:end]
         self.norm_eval = norm_eval
 
     def train(self, mode: bool = True) -> 'CENTIMMBackbone':
-        """Set the mode, but keep batch norms frozen where ``norm_eval`` says so."""
+        """Set the mode, but keep batch norms frozen with ``norm_eval``."""
         super().train(mode)
         if self.norm_eval:
             for module in self.modules():

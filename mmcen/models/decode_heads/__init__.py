@@ -1,3 +1,5 @@
+"""Decode heads."""
+
 from .refinenet_head import RefineNetHead
 
 __all__ = ['RefineNetHead']

@@ -1,11 +1,12 @@
-"""RefineNetHead: decoder of the paper's main experiments, numerically that of the official code.
+"""RefineNetHead: decoder of the paper's main experiments, numerically equal to the official code.
 
 RefineNet (Lin et al., CVPR 2017) goes from the coarsest feature to the finest; each stage adapts
 its feature, adds the upsampled result of the coarser stage, pools in a chain and refines. It has no
 norms, so folded streams run through it unchanged and share all its weights.
 
-The official code's ReLUs work in place. A residual unit therefore adds its *rectified* input, and a
-checkpoint depends on it. Here the rectified value has a name, and no caller's tensor changes.
+The official code's ReLUs work in place. A residual unit therefore adds its *rectified* input, and
+checkpoints depend on it. Here the rectified value is a separate tensor, so the input does not
+change.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 def conv(
     in_channels: int, out_channels: int, kernel_size: int = 3, bias: bool = False
 ) -> nn.Conv2d:
-    """Convolution that keeps height and width."""
+    """Return a convolution that keeps height and width."""
     return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
 
 
@@ -34,16 +35,17 @@ class ResidualBlock(nn.Module):
         self.conv2 = conv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return a tensor of the input's shape."""
         rectified = F.relu(x)
-        # in place on the conv's fresh output alone
+        # in place only on the new output of the convolution
         return rectified + self.conv2(F.relu(self.conv1(rectified), inplace=True))
 
 
 def max_pool(x: Tensor) -> Tensor:
-    """Largest of 5x5, stride 1: (B, C, H, W) to same.
+    """Max pooling of 5x5, stride 1: (B, C, H, W) to same.
 
-    On a CPU through channels_last, where torch's kernel is vectorised: four to eight times as fast
-    there, copies included, and the same numbers.
+    On a CPU it uses channels_last, for which torch's kernel is vectorised: four to eight times as
+    fast with the copies, and equal.
     """
     if x.device.type != 'cpu' or not x.is_contiguous():  # channels_last is not contiguous
         return F.max_pool2d(x, 5, stride=1, padding=2)
@@ -52,13 +54,14 @@ def max_pool(x: Tensor) -> Tensor:
 
 
 class ChainedPooling(nn.Module):
-    """Input plus every link of a chain of (max pool 5, conv): (B, C, H, W) to same."""
+    """Input plus all results of a chain of (max pool 5, conv): (B, C, H, W) to same."""
 
     def __init__(self, channels: int, kernel_size: int, length: int = 4) -> None:
         super().__init__()
         self.convs = nn.ModuleList(conv(channels, channels, kernel_size) for _ in range(length))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return a tensor of the input's shape."""
         link = x
         for layer in self.convs:
             link = layer(max_pool(link))
@@ -70,11 +73,11 @@ class RefineStage(nn.Module):
     """One level of the decoder.
 
     Args:
-        in_channels: C_i of the encoder's feature.
-        width: channels inside the stage.
-        out_channels: channels handed to the finer stage; None in the finest.
-        has_coarser: whether a coarser stage's result is added.
-        light_weight: 1x1 convs and no residual units.
+        in_channels: Channels C_i of the encoder's feature.
+        width: Channels inside the stage.
+        out_channels: Channels for the finer stage; None in the finest.
+        has_coarser: Whether the result of a coarser stage is added.
+        light_weight: Whether to use 1x1 convolutions and no residual units.
     """
 
     def __init__(
@@ -111,12 +114,12 @@ class RefineNetHead(BaseDecodeHead):
     """RefineNet decoder with a 3x3 classifier.
 
     Args:
-        in_channels: channels of the encoder's features, finest first.
-        channels: width of the decoder; the coarsest stage is twice as wide. None takes the finest
+        in_channels: Channels of the encoder's features, finest first.
+        channels: Width of the decoder; the coarsest stage is twice as wide. None takes the finest
             feature's channels: the official 256 on ResNet-50 and deeper, 64 on ResNet-18 and 34.
-        in_index: which features of the encoder, finest first.
-        dropout_ratio: of single values (not of whole maps), on the two coarsest features and before
-            the classifier.
+        in_index: Indices of the encoder's features, finest first.
+        dropout_ratio: Dropout of single values (not of whole maps), on the two coarsest features
+            and before the classifier.
         light_weight: Light-Weight RefineNet (Nekrasov et al., BMVC 2018): 1x1 instead of 3x3 convs
             and no residual units, whose removal cost its authors no accuracy. A twentieth of the
             parameters. The classifier remains 3x3.
@@ -126,8 +129,8 @@ class RefineNetHead(BaseDecodeHead):
     the finest feature. Convs start as PyTorch makes them, as in the official code.
 
     Raises:
-        ValueError: for fewer than two features, and for ``norm_cfg``, ``conv_cfg`` or ``act_cfg``,
-            which the decoder would have to ignore.
+        ValueError: If there are fewer than two features, or ``norm_cfg``, ``conv_cfg`` or
+            ``act_cfg`` is given, which the decoder does not use.
     """
 
     def __init__(
@@ -176,6 +179,7 @@ class RefineNetHead(BaseDecodeHead):
         self.dropout = nn.Dropout(dropout_ratio)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return logits of the finest feature's size."""
         result = None
         coarse_to_fine = zip(
             reversed(self.stages), reversed(self._transform_inputs(inputs)), strict=True

@@ -1,3 +1,5 @@
+"""Generators for image translation."""
+
 from .cen_unet import CENUNetGenerator
 
 __all__ = ['CENUNetGenerator']

@@ -16,13 +16,14 @@ FEW_PIXELS = 256
 
 
 class DownConv(nn.Conv2d):
-    """Convolution of 4x4, stride 2, padding 1; a plain matrix product where pixels are few.
+    """Convolution of 4x4, stride 2, padding 1; a matrix product for few pixels.
 
-    There, as in :class:`UpConv` back, almost all of the work is reading the weights. oneDNN would
-    reorder them, and take scratch memory of up to 64 MiB a frame for their gradients.
+    For few pixels, most of the time is spent on reading the weights. oneDNN would reorder them, and
+    use scratch memory of up to 64 MiB for each frame for their gradients.
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Halve height and width."""
         height, width = x.shape[-2:]
         if height * width > FEW_PIXELS:
             return super().forward(x)
@@ -32,11 +33,12 @@ class DownConv(nn.Conv2d):
 
 
 class UpConv(nn.ConvTranspose2d):
-    """Transposed convolution of 4x4, stride 2, padding 1; likewise."""
+    """Transposed convolution of 4x4, stride 2, padding 1; a matrix product for few pixels."""
 
     bias: Tensor
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Double height and width."""
         height, width = x.shape[-2:]
         if height * width > FEW_PIXELS:
             return super().forward(x, output_size)
@@ -51,22 +53,24 @@ class CENUNetGenerator(BaseModule):
 
     Every layer runs once on all streams, which live in the batch. The encoder exchanges channels
     along the modalities of a task, the decoder along the tasks of a modality (sections 3.2 to 3.5).
-    As in the official code the first and the last convolution of the encoder and the output carry
+    As in the official code, the first and the last convolution of the encoder and the output have
     no norm.
 
     Args:
-        inputs: The input of each stream, T rows of M numbers below D: ``[[0, 1]]`` is fusion of
+        inputs: Input of each stream, T rows of M numbers below D: ``[[0, 1]]`` is the fusion of
             two, ``[[0], [0]]`` two tasks from one input, ``[[0, 1], [2, 0], [1, 2]]`` a cycle.
-        in_channels: C of every input.
-        out_channels: Channels of the output, for all tasks or for each.
-        downs: N, number of stride-2 convolutions; inputs are multiples of 2**N. 8 for 256 x 256.
+        in_channels: Channels C of every input.
+        out_channels: Channels of the output, one number for all tasks or one for each.
+        downs: Number N of stride-2 convolutions; input sizes are multiples of 2**N. 8 for 256 x
+            256.
         base_channels: Channels after the first convolution; doubled after each, up to 8 times.
-        dropout_ratio: Of the first three decoder layers, as in pix2pix.
-        encoder: ``groups``, which weights the tasks use: ``'shared'``, ``'task'`` (one copy each)
-            or a copy's number per task; and ``exchange`` (bool). Default: shared, with exchange.
-        decoder: Likewise; by default shared for one task, else one copy per task.
-        norm_cfg: Config of a norm, which becomes private to each stream. A CEN norm states options
-            of the exchange as well; ``threshold`` is theta of Eq. 4.
+        dropout_ratio: Dropout of the first three decoder layers, as in pix2pix.
+        encoder: Dict of ``groups``, the weights that tasks use: ``'shared'``, ``'task'`` (one copy
+            each) or the number of a copy for each task; and ``exchange`` (bool). Default: shared,
+            with exchange.
+        decoder: Dict as for the encoder; by default shared for one task, else one copy for each.
+        norm_cfg: Config of a norm, which becomes private to each stream. A CEN norm also takes
+            options of the exchange; ``threshold`` is theta of Eq. 4.
         kwargs: ``init_cfg``, as in mmengine; default normal(0, 0.02) for convolutions, as pix2pix.
 
     Input ``(B, D, C, H, W)``. Output: T tensors ``(B, M, C', H, W)``, before any activation.
@@ -128,7 +132,7 @@ class CENUNetGenerator(BaseModule):
             norm = self._norm(width, self.grid, 'modalities', part) if with_norm else nn.Identity()
             self.down_norms.append(norm)
             channels = width
-        # streams that have the same input are one up to the first private norm, after two convs
+        # streams with the same input are equal up to the first private norm, after two convs
         self.common = max(groups) == 0 and self.domains < self.grid.size
 
     def _make_decoder(self, widths: list[int], part: Mapping[str, Any], dropout: float) -> None:
@@ -156,7 +160,7 @@ class CENUNetGenerator(BaseModule):
         return convert_norm(stock, grid, axis, options)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Inputs ``(B, D, C, H, W)`` to T outputs ``(B, M, C', H, W)``."""
+        """Compute T outputs ``(B, M, C', H, W)`` of inputs ``(B, D, C, H, W)``."""
         self._check(x)
         if not self.grid.is_whole:
             x = torch.stack([x[:, i] for i in self._domains_present()], 1)
@@ -164,7 +168,7 @@ class CENUNetGenerator(BaseModule):
         return tuple(self.output.by_task(self._decode(self._encode(y, self.common))))
 
     def _decode(self, skips: list[Tensor]) -> Tensor:
-        """Features of the encoder, finest first, to what the output takes."""
+        """Decode features of the encoder, finest first, to the input of the output layer."""
         y = skips.pop()
         for conv, norm, dropout in zip(self.up_convs, self.up_norms, self.dropouts, strict=True):
             y = dropout(norm(conv(y.relu_())))
@@ -172,8 +176,12 @@ class CENUNetGenerator(BaseModule):
         return y.relu_()
 
     def _encode(self, y: Tensor, common: bool = False) -> list[Tensor]:
-        """Streams, or with ``common`` the domains that they share at first, to features of all
-        stages, ``(T*M*B, C', h, w)`` each, finest first."""
+        """Encode streams to features of all stages, ``(T*M*B, C', h, w)`` each, finest first.
+
+        Args:
+            y: Streams; with ``common``, the domains that they share at first.
+            common: Whether streams with the same input are computed once at first.
+        """
         features: list[Tensor] = []
         for i, (conv, norm) in enumerate(zip(self.down_convs, self.down_norms, strict=True)):
             y = conv(y)
@@ -186,19 +194,18 @@ class CENUNetGenerator(BaseModule):
         return features
 
     def _part(self, y: Tensor) -> Tensor:
-        """Features of the inputs, ``(B*D, ...)``, to those of the streams, ``(T*M*B, ...)``."""
+        """Select features of streams, ``(T*M*B, ...)``, from those of inputs, ``(B*D, ...)``."""
         return self._to_streams(y.unflatten(0, (-1, len(self._domains_present()))))
 
     def _to_streams(self, x: Tensor) -> Tensor:
-        """Give every stream its input: ``(B, D, ...)``, the domains that are present, to
-        ``(T*M*B, ...)``."""
+        """Give every stream its input, ``(T*M*B, ...)``, of the D present ones, ``(B, D, ...)``."""
         domains = self._domains_present()
         numbers = [domains.index(self.inputs[s]) for s in self.grid.streams]
         streams = torch.stack([x[:, i] for i in numbers], 1)  # (B, T*M, ...)
         return self.grid.fold(streams.unflatten(1, self.grid.shape))
 
     def _domains_present(self) -> list[int]:
-        """Numbers of the domains that the streams present take, ascending."""
+        """Return the indices of the inputs of the present streams, ascending."""
         if self.grid.is_whole:
             return list(range(self.domains))
         return sorted({self.inputs[s] for s in self.grid.streams})

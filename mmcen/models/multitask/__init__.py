@@ -1,3 +1,5 @@
+"""Several tasks on one stream grid."""
+
 from .cen_multitask import CENMultiTask
 from .dense_network import CENDenseNetwork
 from .heads import ClassHead, ImageHead

@@ -1,5 +1,4 @@
-"""Any tasks from any modalities on one stream grid, each with its own head (sections 3.2 to
-3.5)."""
+"""Any tasks from any modalities on one stream grid, each with a head (sections 3.2 to 3.5)."""
 
 from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
@@ -26,35 +25,35 @@ Outputs = dict[str, dict[str, Tensor]]
 class CENMultiTask(BaseModel):
     """Dense prediction of T tasks from M modalities each, by one network over the stream grid.
 
-    Losses: each task's head on every stream and on the ensemble of the task, whose streams are
-    detached, so that it trains the decision scores alone.
+    Losses are those of each task's head, on every stream and on the ensemble of the task. The
+    streams of the ensemble are detached, so its loss trains the decision scores only.
 
     Args:
         tasks: List of tasks, in the order of the streams: dicts with ``name``, ``inputs`` (names
-            of the data set's modalities) and perhaps ``head``, an :class:`ImageHead` or
-            :class:`ClassHead`. The setting of the paper follows from it, see
+            of the data set's modalities) and optionally ``head``, an :class:`ImageHead`
+            or :class:`ClassHead`. They define the setting of the paper, see
             :class:`~mmcen.models.multitask.plan.Plan`.
-        network: config of the network over the grid, :class:`CENUNetGenerator` or
-            :class:`CENDenseNetwork`; ``inputs`` and ``out_channels`` are filled in.
-        head: config of the head of tasks that state none, by default an ImageHead.
-        data_preprocessor: what makes batches of the dataset's modalities; by default
-            CENDataPreprocessor, values 0..255 to -1..1. mmagic's DataPreprocessor serves as well.
+        network: Config of the network over the grid, :class:`CENUNetGenerator` or
+            :class:`CENDenseNetwork`, without ``inputs`` and ``out_channels``.
+        head: Config of the head of tasks that state none, by default an ImageHead.
+        data_preprocessor: Config of the preprocessor; by default a CENDataPreprocessor that scales
+            0..255 to -1..1. mmagic's DataPreprocessor can be used, too.
         test_cfg: ``streams`` (default True): predict each stream's output besides the ensemble's;
-            ``dropout`` (default False): leave dropout on, as pix2pix and the official code test;
+            ``dropout`` (default False): keep dropout on, as pix2pix and the official code do;
             ``present`` (default None, all): names of the inputs to predict from, the others are
             treated as absent.
-        modality_dropout: arguments ``p`` and ``keep_at_least`` of
-            :class:`~mmcen.models.modality_dropout.ModalityDropout`: in each training step a drawn
-            subset of the inputs is present. By default all are.
-        init_cfg: as in mmengine.
+        modality_dropout: Arguments ``p`` and ``keep_at_least`` of
+            :class:`~mmcen.models.modality_dropout.ModalityDropout`, which draws the inputs that are
+            present in each training step. By default all are.
+        init_cfg: As in mmengine.
 
-    Predictions need no more than one of the inputs. Streams of absent inputs are not computed, and
-    tasks without any input are left out.
+    One input is enough for a prediction. Streams of absent inputs are not computed, and tasks
+    without any input are left out.
 
-    Predictions: ``sample.outputs`` and ``sample.targets``, see :mod:`mmcen.outputs`.
+    Predictions are in ``sample.outputs`` and ``sample.targets``, see :mod:`mmcen.outputs`.
 
     Raises:
-        ValueError: tasks that are no grid, a domain that the batch lacks.
+        ValueError: If tasks form no grid, or a domain is missing in the batch.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class CENMultiTask(BaseModel):
         )
         self.heads: Any = nn.ModuleDict(built)
         self.network = self._build_network(network)
-        # of fewer streams than there are inputs, where a fusion merges them
+        # a fusion that merges streams leaves fewer of them than inputs
         grid = getattr(self.network, 'grid', self.plan.grid)
         out_grid = getattr(self.network, 'out_grid', grid)
         self.merged = out_grid.modalities < self.plan.grid.modalities
@@ -107,13 +106,12 @@ class CENMultiTask(BaseModel):
         mode: str = 'tensor',
         present: Sequence[str] | None = None,
     ) -> Any:
-        """As in mmengine: ``'tensor'`` gives outputs by task and name, ``'loss'`` losses,
-        ``'predict'`` samples.
+        """Return outputs, losses or predictions, as models of mmengine do.
 
         Args:
-            inputs: domains by name, ``(B, 3, H, W)`` in -1..1, or all of them in the channels.
-            data_samples: B samples.
-            mode: one of the three.
+            inputs: Domains by name, ``(B, 3, H, W)`` in -1..1, or all of them in the channels.
+            data_samples: List of B samples.
+            mode: ``'tensor'`` for outputs by task and name, ``'loss'`` or ``'predict'``.
             present: Names of the domains in the channels of ``inputs``; None for all.
         """
         domains = self._by_name(inputs, present)
@@ -125,10 +123,10 @@ class CENMultiTask(BaseModel):
         return self.loss(self.outputs(self.drawn(domains)), targets)
 
     def drawn(self, domains: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Domains of a training step without the inputs that modality dropout leaves out.
+        """Return the domains of a training step without the inputs that modality dropout removes.
 
         Raises:
-            ValueError: the batch lacks an input.
+            ValueError: If an input is missing in the batch.
         """
         missing = [name for name in self.plan.domains if name not in domains]
         if missing:
@@ -142,18 +140,18 @@ class CENMultiTask(BaseModel):
         return {self.plan.domains[i]: domains[self.plan.domains[i]] for i in places}
 
     def outputs(self, domains: dict[str, Tensor]) -> Outputs:
-        """Activated outputs by task: ``(B, C', H, W)`` of the ensemble and of each stream.
+        """Return activated outputs by task: ``(B, C', H, W)`` of the ensemble and each stream.
 
         Args:
-            domains: Those that are present, by name, ``(B, C, H, W)`` each.
+            domains: Domains that are present, by name, ``(B, C, H, W)`` each.
 
         Raises:
-            ValueError: no input is present.
+            ValueError: If no input is present.
         """
         present = [name for name in self.plan.domains if name in domains]
         if not present:
             raise ValueError(
-                f'none of the inputs {list(self.plan.domains)} is there, the batch has '
+                f'none of the inputs {list(self.plan.domains)} is present, the batch has '
                 f"{list(domains)}: add one to the dataset's modalities"
             )
         absent = torch.zeros_like(domains[present[0]])
@@ -170,7 +168,7 @@ class CENMultiTask(BaseModel):
         return {task: found[task] for task in self.plan.tasks if task in found}
 
     def _outputs(self, x: Tensor, tasks: list[str], modalities: Sequence[int] | None) -> Outputs:
-        """Outputs of the tasks and modalities that are present."""
+        """Return the outputs of the tasks and modalities that are present."""
         results = self.network(x)  # T of (B, M, C', H, W)
         activated = [
             self.heads[task].activate(y.float()) for task, y in zip(tasks, results, strict=True)
@@ -183,17 +181,17 @@ class CENMultiTask(BaseModel):
         return found
 
     def names_of(self, task: str) -> tuple[str, ...]:
-        """The streams of a task by name: its inputs, or what they are fused to."""
+        """Return the names of a task's streams: its inputs, or the fused stream."""
         return (FUSED,) if self.merged else tuple(self.plan.tasks[task])
 
     def targets(
         self, domains: dict[str, Tensor], data_samples: list[SegDataSample] | None
     ) -> dict[str, Tensor]:
-        """What each task is to give, as its head defines it."""
+        """Return the target of each task, as its head defines it."""
         return {t: head.target(t, domains, data_samples) for t, head in self.heads.items()}
 
     def loss(self, outputs: Outputs, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses of the heads, named ``<task>.<stream or ensemble>.<loss>``."""
+        """Return the losses of the heads, named ``<task>.<stream or ensemble>.<loss>``."""
         return {
             f'{task}.{name}.{key}': value
             for task, by_stream in outputs.items()
@@ -204,7 +202,7 @@ class CENMultiTask(BaseModel):
     def predict(
         self, domains: dict[str, Tensor], data_samples: list[SegDataSample] | None
     ) -> list[SegDataSample]:
-        """Samples with ``outputs``, and with the ``targets`` that the batch has."""
+        """Return samples with ``outputs``, and with those ``targets`` that the batch has."""
         with _Dropout(self.network, self.test_cfg['dropout']):
             outputs = self.outputs(self._to_predict_from(domains))
         batch = next(iter(domains.values())).shape[0]
@@ -230,7 +228,7 @@ class CENMultiTask(BaseModel):
     def _predictions(
         self, task: str, outputs: dict[str, Tensor], i: int
     ) -> dict[str, BaseDataElement]:
-        """Of one sample, by name."""
+        """Return the predictions of one sample, by name."""
         names = list(outputs) if self.test_cfg['streams'] else [ENSEMBLE]
         return {name: self.heads[task].predict(outputs[name][i]) for name in names}
 
@@ -245,7 +243,7 @@ class CENMultiTask(BaseModel):
 
 
 class _Dropout:
-    """Dropout as in training, for a while, if asked for."""
+    """Context in which dropout works as in training, if ``on``."""
 
     def __init__(self, module: nn.Module, on: bool) -> None:
         self.layers = [m for m in module.modules() if isinstance(m, nn.Dropout)] if on else []

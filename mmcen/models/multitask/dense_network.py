@@ -1,4 +1,4 @@
-"""mmseg's backbones and decode heads over a stream grid, the heads of all tasks in lock step."""
+"""mmseg's backbones and decode heads over a stream grid, with the heads in lock step."""
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -19,18 +19,19 @@ from ..multi_stream import make_multi_stream
 class CENDenseNetwork(BaseModule):
     """A backbone of mmseg, shared by all streams, and a decode head of mmseg for each task.
 
-    Heads of one kind run in lock step: one head in which every convolution is a :class:`PerTask`
-    of the tasks' own, so that its norms exchange between tasks after every layer. Heads of
-    different kinds run one after the other and do not exchange.
+    Heads of one kind run in lock step: they become one head in which every convolution is a
+    :class:`PerTask` layer with a copy for each task, so that norms exchange between tasks after
+    every layer. Heads of different kinds run one after the other and do not exchange.
 
     Args:
-        inputs: The input of each stream, as for :class:`CENUNetGenerator`.
+        inputs: Input of each stream, as for :class:`CENUNetGenerator`.
         out_channels: Channels of each task's output.
-        backbone, neck: Configs of mmseg parts, unchanged.
+        backbone: Config of any mmseg backbone, unchanged.
         decode_head: Config of one head for all tasks, or one for each; without ``num_classes``.
             The head's own loss is not used.
+        neck: Config of any mmseg neck, unchanged.
         exchange: Arguments of :func:`mmcen.convert` for the backbone, which exchanges along the
-            modalities, as those of :class:`CENEncoderDecoder`.
+            modalities; see :class:`CENEncoderDecoder`.
         decoder: Arguments of :func:`mmcen.convert` for heads in lock step, which exchange along the
             tasks; ``after`` is ``'every'`` by default, None for no exchange.
         init_cfg: As in mmengine.
@@ -38,7 +39,7 @@ class CENDenseNetwork(BaseModule):
     Input ``(B, D, C, H, W)``. Output: T tensors ``(B, M, C', H, W)``, resized to the input.
 
     Raises:
-        ValueError: If heads that cannot exchange are told to.
+        ValueError: If heads of different kinds should exchange.
     """
 
     def __init__(
@@ -95,13 +96,13 @@ class CENDenseNetwork(BaseModule):
         self.classifiers = PerTask(classifiers.__next__, self.grid)
 
     def init_weights(self) -> None:
-        """As mmseg's heads, whose classifiers are apart here."""
+        """Initialise as mmseg does, including the separate classifiers."""
         super().init_weights()
         for conv in self.classifiers.copies if self.lock_step else ():
             normal_init(conv, std=0.01)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Inputs ``(B, D, C, H, W)`` to T outputs ``(B, M, C', H, W)``."""
+        """Compute T outputs ``(B, M, C', H, W)`` of inputs ``(B, D, C, H, W)``."""
         size = x.shape[-2:]
         numbers = [self.inputs[s] for s in self.grid.streams]
         streams = torch.stack([x[:, i] for i in numbers], 1).unflatten(1, self.grid.shape)

@@ -1,4 +1,4 @@
-"""What a task makes of its outputs: activation, loss and prediction, by task name."""
+"""Heads of tasks: activation, loss and prediction."""
 
 from typing import Any
 
@@ -14,13 +14,14 @@ from ..losses import loss_of_classes
 
 @MODELS.register_module()
 class ImageHead(nn.Module):
-    """A domain of images as the target, also a class map painted in its palette's colours.
+    """Head of a task whose target is an image, or a class map in the colours of its palette.
 
     Args:
-        loss: config of the pixel loss, on values in -1..1: mmagic's L1Loss, ``torch.nn.L1Loss``...
-        channels: C' of the target.
+        loss: Config of the pixel loss on values in -1..1, such as mmagic's L1Loss or
+            ``torch.nn.L1Loss``.
+        channels: Channels C' of the target.
 
-    Targets are domains of the batch, ``(B, C', H, W)`` in -1..1; predictions 0..255.
+    Targets are domains of the batch, ``(B, C', H, W)`` in -1..1. Predictions are in 0..255.
     """
 
     of_images = True  # the target is a domain of the batch, and a discriminator may judge it
@@ -31,11 +32,11 @@ class ImageHead(nn.Module):
         self.criterion = MODELS.build(loss or dict(type='torch.nn.L1Loss'))
 
     def activate(self, x: Tensor) -> Tensor:
-        """Network output to image, -1..1."""
+        """Convert a network output to an image in -1..1."""
         return torch.tanh(x)
 
     def target(self, task: str, domains: dict[str, Tensor], samples: Any) -> Tensor:
-        """The domain of the task's name."""
+        """Return the domain with the name of the task."""
         if task not in domains:
             raise ValueError(
                 f"target '{task}' is missing, the batch has {list(domains)}: add it to the "
@@ -44,6 +45,7 @@ class ImageHead(nn.Module):
         return domains[task]
 
     def loss(self, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the pixel loss."""
         if x.shape != target.shape:
             raise ValueError(
                 f'output {tuple(x.shape)} and target {tuple(target.shape)} differ in shape: '
@@ -52,20 +54,20 @@ class ImageHead(nn.Module):
         return {'loss_pixel': self.criterion(x, target)}
 
     def predict(self, x: Tensor) -> BaseDataElement:
-        """One image ``(C', H, W)`` in -1..1 to ``pred`` in 0..255."""
+        """Convert one image ``(C', H, W)`` in -1..1 to ``pred`` in 0..255."""
         return BaseDataElement(pred=to_image(x))
 
 
 @MODELS.register_module()
 class ClassHead(nn.Module):
-    """Semantic classes as the target, by a loss of mmseg on logits.
+    """Head of a task whose targets are semantic classes, with a loss of mmseg on logits.
 
     Args:
-        num_classes: K.
-        loss: config of the loss, with ``ignore_index`` as an argument of its forward.
-        ignore_index: label without loss.
+        num_classes: Number of classes K.
+        loss: Config of the loss, with ``ignore_index`` as an argument of its forward.
+        ignore_index: Label without loss.
 
-    Targets are the samples' ``gt_sem_seg``; predictions ``pred_sem_seg``.
+    Targets are ``gt_sem_seg`` of the samples; predictions are ``pred_sem_seg``.
     """
 
     of_images = False
@@ -78,11 +80,11 @@ class ClassHead(nn.Module):
         self.criterion = MODELS.build(loss)
 
     def activate(self, x: Tensor) -> Tensor:
-        """Logits stay as they are."""
+        """Return the logits unchanged."""
         return x
 
     def target(self, task: str, domains: Any, samples: list[SegDataSample] | None) -> Tensor:
-        """Labels ``(B, H, W)``."""
+        """Return labels ``(B, H, W)``."""
         if not samples or not all('gt_sem_seg' in sample for sample in samples):
             raise ValueError(
                 f"task '{task}' has no labels: a ClassHead needs gt_seg_map, from LoadLabel or a "
@@ -91,15 +93,16 @@ class ClassHead(nn.Module):
         return torch.cat([sample.gt_sem_seg.data for sample in samples])
 
     def loss(self, x: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the loss of the classes."""
         return {'loss_ce': loss_of_classes(self.criterion, x, target, self.ignore_index)}
 
     def predict(self, x: Tensor) -> BaseDataElement:
-        """Logits ``(K, H, W)`` of one sample to ``pred_sem_seg``."""
+        """Convert logits ``(K, H, W)`` of one sample to ``pred_sem_seg``."""
         height, width = x.shape[1:]
         labels = label_map(x, (height, width))
         return BaseDataElement(pred_sem_seg=PixelData(data=labels[None]))
 
 
 def to_image(x: Tensor) -> Tensor:
-    """-1..1 to 0..255, as EncodeDomains writes images."""
+    """Scale -1..1 to 0..255, as EncodeDomains writes images."""
     return (x.float() + 1) * 127.5

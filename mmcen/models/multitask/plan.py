@@ -1,4 +1,4 @@
-"""From a config's ``tasks`` to a stream grid: which input each stream has."""
+"""Read the ``tasks`` of a config: the stream grid, and the input of each stream."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -10,14 +10,14 @@ KEYS = ('name', 'inputs', 'head')
 
 
 class Plan:
-    """Tasks and their inputs by name; the one place where a setting of the paper is stated.
+    """Tasks and their inputs by name; they define the setting of the paper.
 
     Args:
         tasks: List of tasks, in the order of the streams, each a dict of its ``name`` (the target
-            domain), its M ``inputs`` (domains, in the order of the streams) and perhaps the config
-            of its ``head``. One target is multimodal fusion (section 3.2); targets that are each
-            other's inputs a cycle (3.3); several targets of one input multitask (3.4), of several
-            inputs multimodal multitask learning (3.5).
+            domain), its M ``inputs`` (domains, in the order of the streams) and optionally the
+            config of its ``head``. One target is multimodal fusion (section 3.2); targets that are
+            inputs of each other are a cycle (3.3); several targets of one input are multitask
+            learning (3.4), of several inputs multimodal multitask learning (3.5).
 
     Attributes:
         tasks: Inputs of each task, by its name.
@@ -26,9 +26,9 @@ class Plan:
     Raises:
         TypeError: If ``tasks`` is not a list of dicts.
         ValueError: If there is no task, a task has no inputs, an unknown key, an input twice or its
-            own target among them, or tasks have different numbers of inputs.
+            own target among them, or if tasks have different numbers of inputs.
 
-    Example:
+    Examples:
         >>> plan = Plan([dict(name='rgb', inputs=['normal', 'depth']),
         ...              dict(name='depth', inputs=['normal', 'rgb'])])
         >>> plan.grid
@@ -48,8 +48,8 @@ class Plan:
         counts = {task: len(inputs) for task, inputs in self.tasks.items()}
         if len(set(counts.values())) > 1:
             raise ValueError(
-                f'the tasks have different numbers of inputs, {counts}: a stream grid needs as '
-                'many for each'
+                f'the tasks have different numbers of inputs, {counts}: a stream grid needs the '
+                'same number for each'
             )
         for name, inputs in self.tasks.items():
             if name in inputs:
@@ -59,7 +59,7 @@ class Plan:
 
     @property
     def grid(self) -> StreamGrid:
-        """T tasks of M inputs each."""
+        """Stream grid of T tasks with M inputs each."""
         return StreamGrid(len(self.tasks), len(next(iter(self.tasks.values()))))
 
     @property

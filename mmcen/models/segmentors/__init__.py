@@ -1,3 +1,5 @@
+"""Segmentors with several streams."""
+
 from .cen_encoder_decoder import CENEncoderDecoder
 from .cen_saliency import CENSaliency
 from .cen_tta import CENSegTTAModel

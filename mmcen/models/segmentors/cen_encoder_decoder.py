@@ -57,8 +57,11 @@ class CENEncoderDecoder(EncoderDecoder):
         :class:`SparsityHook`'s).
 
     Args:
-        backbone, decode_head, neck, auxiliary_head: Configs of mmseg parts, unchanged.
+        backbone: Config of any mmseg backbone, unchanged.
+        decode_head: Config of any mmseg decode head, unchanged.
         data_preprocessor: Config of a :class:`CENDataPreprocessor` with ``modalities``, a list.
+        neck: Config of any mmseg neck, unchanged.
+        auxiliary_head: Configs of mmseg auxiliary heads, unchanged.
         test_cfg: As in mmseg, and two options. ``streams`` (default True): predict each stream's
             own output besides the ensemble's, see :mod:`mmcen.outputs`.
             ``logits`` (default False): keep ``seg_logits`` of K > 1 classes at the original size,
@@ -73,13 +76,13 @@ class CENEncoderDecoder(EncoderDecoder):
             contiguous features; networks with strided 1x1 convolutions of fewer than 8 channels
             never use it.
         modality_dropout: Arguments ``p`` and ``keep_at_least`` of
-            :class:`~mmcen.models.modality_dropout.ModalityDropout`: in each training step a drawn
-            subset of the modalities is present. Default: all are present.
+            :class:`~mmcen.models.modality_dropout.ModalityDropout`, which draws the modalities that
+            are present in each training step. By default all are.
         kwargs: Further arguments of ``EncoderDecoder``.
 
-    Input: ``(B, M*C, H, W)``, modality-major. Where ``present`` names some of the modalities, the
-    input has those alone, and so have the outputs: absent streams are not computed, exchange takes
-    place among the others, and the ensemble's scores sum to 1 over them.
+    Input: ``(B, M*C, H, W)``, modality-major. If ``present`` names some of the modalities, input
+    and outputs contain only these: absent streams are not computed, the others exchange with each
+    other, and the ensemble's scores sum to 1 over them.
 
     Raises:
         ValueError: If a part has a norm that cannot be converted, or an input has no multiple of M
@@ -134,11 +137,12 @@ class CENEncoderDecoder(EncoderDecoder):
         mode: str = 'tensor',
         present: Sequence[str] | None = None,
     ) -> Any:
-        """As in mmseg, on the modalities that are present.
+        """Return outputs, losses or predictions of the modalities that are present.
 
         Args:
             inputs: ``(B, P*C, H, W)`` of the P modalities that are present.
-            data_samples, mode: As in mmseg.
+            data_samples: As in mmseg.
+            mode: As in mmseg.
             present: Names of those modalities, in the order of the streams; None for all.
 
         Raises:
@@ -170,7 +174,7 @@ class CENEncoderDecoder(EncoderDecoder):
                 self.out_channels = before
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
-        """Losses by name; under modality dropout those of the modalities that are drawn."""
+        """Return losses by name; with modality dropout those of the drawn modalities."""
         if self.modality_dropout is None or not self.training:
             return super().loss(inputs, data_samples)
         places = self.modality_dropout.draw()
@@ -203,8 +207,10 @@ class CENEncoderDecoder(EncoderDecoder):
         return torch.cat(list(self._outputs(logits, self.predict_streams).values()), 1)
 
     def _outputs(self, logits: Any, streams: bool = True) -> dict[str, Any]:
-        """Folded logits by name: the ensemble first, then, if asked for, the streams; each (B, K,
-        h, w), or in the lists that a head with several outputs returns."""
+        """Return logits by name: the ensemble first, then the streams if ``streams``.
+
+        Each is ``(B, K, h, w)``, or in the lists that a head with several outputs returns.
+        """
         outputs = {ENSEMBLE: map_tensors(self._ensemble_of, logits)}
         for m, name in enumerate(self.present_streams if streams else ()):
             outputs[name] = map_tensors(partial(self._stream_of, m), logits)
@@ -258,8 +264,10 @@ class CENEncoderDecoder(EncoderDecoder):
     def _resized(
         self, outputs: dict[str, Tensor], data_samples: list[SegDataSample]
     ) -> Iterator[tuple[str, Tensor]]:
-        """Logits at the size of the input, one output at a time; on the CPU classes come last in
-        memory, as :func:`label_map` takes them."""
+        """Yield logits at the size of the input, one output at a time.
+
+        On the CPU they are channels-last, the layout that :func:`label_map` needs.
+        """
         metas = [sample.metainfo for sample in data_samples]
         for name, logits in outputs.items():
             if logits.device.type == 'cpu':
@@ -269,8 +277,10 @@ class CENEncoderDecoder(EncoderDecoder):
     def postprocess_result(
         self, seg_logits: Tensor, data_samples: list[SegDataSample] | None = None
     ) -> list[SegDataSample]:
-        """Logits ``(B, (1+M)*K, H, W)`` to samples: the ensemble's in the usual fields, the
-        streams' below."""
+        """Convert logits ``(B, (1+M)*K, H, W)`` to samples.
+
+        The ensemble's predictions are in mmseg's own fields, those of all outputs in ``outputs``.
+        """
         logits = seg_logits.split(self.decode_head.out_channels, dim=1)
         names = (ENSEMBLE, *self.present_streams) if self.predict_streams else (ENSEMBLE,)
         return self._to_samples(zip(names, logits, strict=True), data_samples)

@@ -88,7 +88,7 @@ def attention(losses: Tensor) -> Tensor:
     Args:
         losses: (B,).
 
-    Example:
+    Examples:
         >>> attention(torch.tensor([0.5, 0.5]))
         tensor([1., 1.])
     """

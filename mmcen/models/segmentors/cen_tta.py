@@ -12,8 +12,7 @@ from ...outputs import ENSEMBLE, SEGMENTATION, fields_of, outputs_of
 
 @MODELS.register_module()
 class CENSegTTAModel(SegTTAModel):
-    """mmseg's merging (mean of softmax over scales and flips), applied to the ensemble and to every
-    stream.
+    """Merge predictions of scales and flips as mmseg does, for the ensemble and every stream.
 
     Merging needs all logits: ``test_cfg.logits`` of the module is set to True.
     """
@@ -23,6 +22,7 @@ class CENSegTTAModel(SegTTAModel):
         self.module.test_cfg = ConfigDict({**(self.module.test_cfg or {}), 'logits': True})
 
     def merge_preds(self, data_samples_list: list[list[SegDataSample]]) -> list[SegDataSample]:
+        """Return one merged sample for each frame."""
         names = data_samples_list[0][0].outputs.get(SEGMENTATION).keys()
         merged = {
             name: super(CENSegTTAModel, self).merge_preds(

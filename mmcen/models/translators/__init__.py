@@ -1,3 +1,5 @@
+"""Image translation with discriminators."""
+
 from .cen_translator import CENTranslator
 
 __all__ = ['CENTranslator']

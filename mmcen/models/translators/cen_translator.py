@@ -21,8 +21,9 @@ FLOWS = ('all', 'random')
 
 
 class TaskDiscriminators(nn.Module):
-    """One discriminator per task; a module of its own, so that a distributed wrapper sees it
-    called.
+    """One discriminator for each task.
+
+    It is a separate module because a distributed wrapper has to see its calls.
 
     Input: task to ``(N, 6, H, W)``, condition and image. Output: task to logits.
     """
@@ -33,6 +34,7 @@ class TaskDiscriminators(nn.Module):
         save_multiplications(self.by_task)
 
     def forward(self, pairs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the logits of each task."""
         return {task: self.by_task[task](pair) for task, pair in pairs.items()}
 
 
@@ -40,22 +42,23 @@ class TaskDiscriminators(nn.Module):
 class CENTranslator(CENMultiTask):
     """:class:`CENMultiTask` with a conditional discriminator per task that judges its streams.
 
-    One pass of the network a step: the discriminators learn from its outputs, then it learns from
-    the discriminators (GAN loss) and the heads (L1), then the ensemble's scores from their L1. Each
-    of the three has its optimizer, ``network``, ``discriminators`` and ``ensemble`` of an
-    ``OptimWrapperDict``, as mmagic's ``MultiOptimWrapperConstructor`` makes them. As in the
-    official code the streams are judged, the ensemble is not.
+    Each step runs the network once. First the discriminators are updated by its outputs, then the
+    network by the discriminators (GAN loss) and the heads (L1), then the scores of the ensemble by
+    its L1 loss. Each of the three has an optimizer, ``network``, ``discriminators`` and
+    ``ensemble`` of an ``OptimWrapperDict``, as mmagic's ``MultiOptimWrapperConstructor`` makes
+    them. As in the official code, the discriminators judge the streams, not the ensemble.
 
     Args:
-        discriminator: config of one, mmagic's PatchDiscriminator; tasks with a ClassHead have none.
-        gan_loss: config, mmagic's GANLoss on logits.
-        train_cfg: ``flow='all'`` trains all tasks in every step, ``'random'`` one drawn by the
+        discriminator: Config of a discriminator, such as mmagic's PatchDiscriminator. Tasks with a
+            ClassHead have none.
+        gan_loss: Config of a GAN loss on logits, such as mmagic's GANLoss.
+        train_cfg: ``flow='all'`` trains all tasks in every step; ``'random'`` draws one by the
             number of the step (CEN-random of Table 6), the same in all processes.
-        kwargs: of :class:`CENMultiTask`.
+        kwargs: Arguments of :class:`CENMultiTask`.
 
     Raises:
-        ImportError: mmagic is not installed.
-        ValueError: as CENMultiTask, or an unknown flow.
+        ImportError: If mmagic is not installed.
+        ValueError: As for CENMultiTask, or if the flow is unknown.
     """
 
     def __init__(
@@ -82,8 +85,11 @@ class CENTranslator(CENMultiTask):
             raise ValueError(f"flow must be one of {FLOWS}, got '{self.flow}'")
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As in torch, without the names of distributed wrappers: one process saves and loads what
-        several do. mmengine's loading looks through the wrappers, its saving does not."""
+        """Return the state dict without the names of distributed wrappers.
+
+        One process and several then save the same names. mmengine ignores the wrappers in loading,
+        but not in saving.
+        """
         state = super().state_dict(*args, **kwargs)
         wrapped = [name for name, child in self.named_children() if is_model_wrapper(child)]
         for prefix in (f'{name}.module.' for name in wrapped):
@@ -92,7 +98,7 @@ class CENTranslator(CENMultiTask):
         return state
 
     def train_step(self, data: dict, optim_wrapper: OptimWrapperDict) -> dict[str, Tensor]:
-        """One step of all optimizers on a batch; losses for the log."""
+        """Update all parts on a batch, and return losses for the log."""
         data = self.data_preprocessor(data, True)
         domains = self._by_name(data['inputs'])
         targets = self.targets(domains, data.get('data_samples'))
@@ -108,7 +114,7 @@ class CENTranslator(CENMultiTask):
         targets: dict[str, Tensor],
         optim_wrapper: OptimWrapperDict,
     ) -> dict[str, Tensor]:
-        """Update all parts from the outputs of one pass; losses for the log."""
+        """Update all parts by the outputs of one pass, and return losses for the log."""
         fakes = self._fakes(outputs)
         reals = {task: dict.fromkeys(images, targets[task]) for task, images in fakes.items()}
         log = self._train_discriminators(domains, fakes, reals, optim_wrapper)
@@ -126,7 +132,7 @@ class CENTranslator(CENMultiTask):
         optim_wrapper[name].update_params(loss)
 
     def _fakes(self, outputs: Outputs) -> Outputs:
-        """The streams' outputs that discriminators judge."""
+        """Select the outputs of streams that discriminators judge."""
         return {
             task: {name: y for name, y in outputs[task].items() if name != ENSEMBLE}
             for task in self.judged
@@ -134,7 +140,7 @@ class CENTranslator(CENMultiTask):
         }
 
     def _in_flow(self, outputs: Outputs) -> Outputs:
-        """The tasks that this step trains."""
+        """Select the tasks that this step trains."""
         if self.flow == 'all':
             return outputs
         task = random.Random(iteration()).choice(list(outputs))
@@ -151,7 +157,7 @@ class CENTranslator(CENMultiTask):
             return {}
         optimizer = optim_wrapper['discriminators']
         with optimizer.optim_context(self.discriminators):
-            # real and generated in one batch: instance norms keep them apart
+            # real and generated images in one batch: instance norms treat them separately
             pairs = {
                 task: torch.cat(
                     [
@@ -181,26 +187,28 @@ class CENTranslator(CENMultiTask):
             }
 
     def _pairs(self, domains: dict[str, Tensor], task: str, images: dict[str, Tensor]) -> Tensor:
-        """Input and image of each stream, ``(M*B, 6, H, W)``; a fused stream is the first's."""
+        """Join input and image of each stream, ``(M*B, 6, H, W)``; a fused one has the first."""
         inputs = list(self.plan.tasks[task])[:1] if self.merged else list(images)
         conditions = torch.cat([domains[name] for name in inputs])
         return torch.cat([conditions, torch.cat(list(images.values()))], 1)
 
     @property
     def tasks(self) -> Mapping[str, Sequence[str]]:
-        """Target to its inputs."""
+        """Inputs of each target."""
         return self.plan.tasks
 
 
 def iteration() -> int:
-    """Number of the training step."""
+    """Return the number of the training step."""
     return MessageHub.get_current_instance().get_info('iter', 0)
 
 
 @contextmanager
 def frozen(wrapped: nn.Module) -> Iterator[nn.Module]:
-    """A module whose parameters take no gradients for a while, without a distributed wrapper,
-    which would wait for them."""
+    """Yield a module without its distributed wrapper, whose parameters take no gradients.
+
+    The wrapper would wait for the gradients.
+    """
     module = wrapped.get_submodule('module') if is_model_wrapper(wrapped) else wrapped
     module.requires_grad_(False)
     try:
@@ -210,7 +218,7 @@ def frozen(wrapped: nn.Module) -> Iterator[nn.Module]:
 
 
 def import_mmagic() -> None:
-    """Register mmagic's parts; the translation part alone needs them.
+    """Register mmagic's parts, which only translation needs.
 
     Raises:
         ImportError: mmagic is not installed.

@@ -52,7 +52,7 @@ def worktree(commit: str) -> Iterator[Path]:
     signal to end.
 
     Raises:
-        RuntimeError: git cannot check it out.
+        RuntimeError: Git cannot check it out.
     """
     folder = Path(tempfile.mkdtemp(prefix='mmcen-against-')).resolve()
     tree = folder / 'tree'
@@ -83,10 +83,10 @@ def _git(*arguments: str) -> str | None:
 
 
 def config_in(tree: Path, config: Path, commit: str) -> Path:
-    """The config of the same name in another tree; one outside this tree serves both.
+    """Return the config of the same name in another tree; one outside this tree is used for both.
 
     Raises:
-        ValueError: The commit has no such config.
+        ValueError: If the commit has no such config.
     """
     config = config.resolve()
     if not config.is_relative_to(ROOT):
@@ -104,7 +104,7 @@ def setting(cfg: Config, args: Namespace) -> dict[str, Any]:
     """Batch size and input sizes by task: as asked for, else the config's.
 
     Raises:
-        ValueError: The config does not tell them.
+        ValueError: If the config does not state them.
     """
     train, val = cfg.get('train_dataloader') or {}, cfg.get('val_dataloader') or {}
     batch = args.batch or train.get('batch_size')
@@ -121,7 +121,7 @@ def setting(cfg: Config, args: Namespace) -> dict[str, Any]:
 def input_size(dataset: dict) -> tuple[int, int] | None:
     """Height and width that a dataset's last resizing, cropping or padding transform gives.
 
-    Example:
+    Examples:
         >>> input_size({'pipeline': [{'type': 'Resize', 'scale': (208, 160)}]})
         (160, 208)
     """
@@ -149,8 +149,8 @@ def compare(
     """Times and memory of both sides by task, and ours / theirs.
 
     Raises:
-        ValueError: The other commit has no such config.
-        RuntimeError: A process fails.
+        ValueError: If the other commit has no such config.
+        RuntimeError: If a process fails.
     """
     result: dict = {}
     with worktree(commit) as tree:
@@ -181,10 +181,10 @@ def _job(args: Namespace, sizes: dict[str, Any], task: str, device: str) -> dict
 
 
 def run_side(job: dict[str, Any], name: str) -> dict[str, Any]:
-    """Measure one side in a process of its own; it inherits the environment.
+    """Measure one side in a separate process, which inherits the environment.
 
     Raises:
-        RuntimeError: The process fails; the message ends with its last lines.
+        RuntimeError: If the process fails; the message ends with its last lines.
     """
     paths = [job['tree'], *filter(None, [os.environ.get('PYTHONPATH')])]
     done = subprocess.run(
@@ -206,7 +206,7 @@ def figures(measured: dict[str, list[dict]]) -> dict:
     Args:
         measured: Results of the processes by side.
 
-    Example:
+    Examples:
         >>> one, two = {'times': [1.0, 3.0, 9.0], 'memory': 2}, {'times': [4.0], 'memory': 4}
         >>> figures({'ours': [one], 'theirs': [two]})['ratio']['median']
         0.75

@@ -23,7 +23,7 @@ NAMES = ('onnx_runtime', 'apart', 'folded', 'list_of_streams')
 
 
 class Running:
-    """A network on frames of its own, with the interface of a variant."""
+    """A network on its own frames, with the interface of a variant."""
 
     def __init__(self, work: Workload, network: Any, frames: tuple[Tensor, ...]) -> None:
         self.work, self.network, self.frames = work, network, frames

@@ -105,12 +105,12 @@ class ListOfStreams(nn.Module):
     """The same network as a CENEncoderDecoder with a CENResNet, and the same weights (copied).
 
     Args:
-        model: what to mirror.
+        model: What to mirror.
 
     Input: ``(B, M*C, H, W)``, as the model's.
 
     Raises:
-        ValueError: if the model has a part that this class has no list version of.
+        ValueError: If the model has a part that this class has no list version of.
     """
 
     def __init__(self, model: CENEncoderDecoder) -> None:
@@ -189,7 +189,7 @@ def check_mirrors(model: nn.Module) -> None:
     """Complain about a model that :class:`ListOfStreams` cannot mirror.
 
     Raises:
-        ValueError: another segmentor or backbone, plugins, checkpointing, or private parts.
+        ValueError: If the model has another segmentor or backbone, plugins, or private parts.
     """
     reason = next(_reasons(model), None)
     if reason is not None:

@@ -31,12 +31,12 @@ class ListTranslator(nn.Module):
     picture.
 
     Args:
-        model: what to mirror.
-        detached: do not send the discriminator's loss back through the generator, where the
-            official code computes gradients that nobody uses.
+        model: What to mirror.
+        detached: Do not send the discriminator's loss back through the generator, where the
+            official code computes unused gradients.
 
     Raises:
-        ValueError: if the model has a part that this class has no list version of.
+        ValueError: If the model has a part that this class has no list version of.
     """
 
     def __init__(self, model: CENTranslator, detached: bool) -> None:
@@ -111,7 +111,7 @@ def check_mirrors(model: nn.Module) -> None:
     """Complain about a model that :class:`ListTranslator` cannot mirror.
 
     Raises:
-        ValueError: another model or generator, or several tasks.
+        ValueError: If the model has another generator or several tasks.
     """
     if type(model) is not CENTranslator or type(model.network) is not CENUNetGenerator:
         kinds = f'{type(model).__name__} of {type(getattr(model, "network", None)).__name__}'

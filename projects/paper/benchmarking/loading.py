@@ -40,9 +40,9 @@ class LoadingWorkload:
     """Everything that decides what is loaded.
 
     Args:
-        cfg: the config, with ``train_dataloader``.
+        cfg: The config, with ``train_dataloader``.
         batch: B, frames per run.
-        frames: how many different frames are loaded, at most.
+        frames: How many different frames are loaded, at most.
     """
 
     cfg: Config
@@ -66,7 +66,7 @@ class LoadingWorkload:
         """The training set with its pipeline.
 
         Raises:
-            FileNotFoundError: it is not there.
+            FileNotFoundError: If it does not exist.
         """
         return DATASETS.build({**deepcopy(self.cfg.train_dataloader.dataset), **options})
 
@@ -97,14 +97,14 @@ def plan(
     """The work, and the names of the variants to measure.
 
     Args:
-        cfg: the config.
-        batch: frames per run; None takes the config's.
-        runs: that many different ones.
-        compare: rivals; None takes those that suit.
+        cfg: The config.
+        batch: Frames per run; None takes the config's.
+        runs: That many different ones.
+        compare: Rivals; None takes those that suit.
 
     Raises:
-        ValueError: the config trains on nothing, or a rival is unknown or does not suit.
-        FileNotFoundError: the data set is not there.
+        ValueError: If the config has no training data, or a rival is unknown or does not fit.
+        FileNotFoundError: If the data set does not exist.
     """
     if 'train_dataloader' not in cfg:
         raise ValueError('the config has no train_dataloader: give one that trains')
@@ -233,10 +233,10 @@ def where_time_goes(
     """Seconds per sample by transform, without what the transforms inside it take.
 
     Args:
-        variant: not to be measured afterwards, its transforms are watched from now on.
-        runs: batches to load.
-        seconds: a stopwatch.
-        advance: called after each batch.
+        variant: Not to be measured afterwards, its transforms are watched from now on.
+        runs: Batches to load.
+        seconds: A stopwatch.
+        advance: Called after each batch.
     """
     watch = Watch(seconds)
     task = variant.work.tasks[-1]

@@ -34,15 +34,15 @@ def time_in_turn(
     """Seconds of each run of a task by variant; runs alternate, A B C A B C.
 
     Args:
-        variants: by name.
-        task: one of :data:`TASKS`.
-        runs: measured rounds.
-        warmup: rounds before them.
-        seconds: a stopwatch.
-        advance: called after each run.
+        variants: By name.
+        task: One of :data:`TASKS`.
+        runs: Measured rounds.
+        warmup: Rounds before them.
+        seconds: A stopwatch.
+        advance: Called after each run.
 
     Raises:
-        ValueError: a loss or the logits are not finite; the figures would be of no use.
+        ValueError: If a loss or the logits are not finite, because the figures would be useless.
     """
     times: dict[str, list[float]] = {name: [] for name in variants}
     for variant in variants.values():
@@ -76,7 +76,7 @@ def quartiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def ratios(ours: Sequence[float], others: Sequence[float]) -> dict[str, float]:
-    """Ours / other, of the two runs of each round: noise of minutes touches both alike."""
+    """Return ours / other of the two runs of each round, which have the same slow noise."""
     return quartiles([a / b for a, b in zip(ours, others, strict=True)])
 
 

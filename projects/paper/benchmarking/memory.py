@@ -1,4 +1,4 @@
-"""Peak memory: of each variant in a process of its own."""
+"""Measure the peak memory of each variant in a separate process."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from torch.profiler import ProfilerActivity, profile
 from .workload import TASKS, Variant, Workload, quiet
 
 METHOD = {
-    'cpu': 'each variant in a process of its own; tensors: what is alive before the task, plus the '
+    'cpu': 'each variant in a separate process; tensors: memory in use before the task, plus the '
     'peak of the allocations that torch.profiler records in it; process: highest resident set in '
     'two runs of the task, above that after building',
-    'cuda': 'each variant in a process of its own; tensors: torch.cuda.max_memory_allocated; '
+    'cuda': 'each variant in a separate process; tensors: torch.cuda.max_memory_allocated; '
     'process: torch.cuda.max_memory_reserved',
 }
 
@@ -29,7 +29,7 @@ def peak_memory(work: Workload, names: Sequence[str]) -> Iterator[tuple[str, dic
     """Memory by variant and task, in bytes; one fresh process after the other.
 
     Raises:
-        RuntimeError: such a process ended early, as when the machine has too little memory.
+        RuntimeError: Such a process ended early, as when the machine has too little memory.
     """
     os.environ['KINETO_LOG_LEVEL'] = '99'  # the profiler of the children announces itself otherwise
     # a server that has imported everything forks faster than a new process imports; CUDA forbids it
@@ -46,7 +46,7 @@ def peak_memory(work: Workload, names: Sequence[str]) -> Iterator[tuple[str, dic
             process.join()
             raise RuntimeError(
                 f'the process that measured the memory of {name} ended with {process.exitcode}: '
-                'if it was killed for want of memory, try a smaller --batch or --shape'
+                'if it was killed because memory ran out, try a smaller --batch or --shape'
             ) from None
         process.join()
         yield name, result

@@ -31,10 +31,10 @@ class OfficialData:
 
     Args:
         depth: What the depth files are.
-        crop: side of the square crop, in pixels.
-        side: least length of the shorter side after scaling, in pixels.
-        scales: smallest and largest scale.
-        zero_is_void: mask files hold 0 for void and 1..K, else 0..K-1 and 255 as the official ones.
+        crop: Side of the square crop, in pixels.
+        side: Least length of the shorter side after scaling, in pixels.
+        scales: Smallest and largest scale.
+        zero_is_void: Mask files hold 0 for void and 1..K, else 0..K-1 and 255 as the official ones.
     """
 
     depth: ModalitySpec

@@ -1,4 +1,4 @@
-"""What is told: the setting, tables for people, and the figures behind them as JSON."""
+"""Reports of measurements: settings, tables, and the figures as JSON."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Measure one commit of the repository: run by path, ``python side.py JOB``, JOB in JSON.
 
 :mod:`projects.paper.benchmarking.against` runs this file of its own clone for both commits, each in
-processes of its own. Therefore it uses only what all commits have: configs, registries,
+separate processes. Therefore it uses only parts that all commits have: configs, registries,
 ``train_step``, ``test_step`` and metrics; and ``attach`` of SparsityHook, where there is one. The
 last line of standard output is the result in JSON.
 

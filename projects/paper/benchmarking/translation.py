@@ -23,7 +23,7 @@ class TranslationWorkload(Workload):
     """As :class:`Workload`, of a config with a CENTranslator.
 
     Rivals: ``exchange_off``; ``list_of_streams``, the official code's step; ``list_detached``, the
-    same without the gradients that nobody uses. Grids: ``streams=N`` inputs to one target,
+    same without unused gradients. Grids: ``streams=N`` inputs to one target,
     ``tasks=N`` targets of one input, ``cycle=N`` flows of N - 1 inputs each.
     """
 
@@ -123,7 +123,7 @@ class TranslationVariant:
 def tasks_of(grid: str) -> list[dict]:
     """Tasks of ``streams=N``, ``tasks=N`` or ``cycle=N``.
 
-    Example:
+    Examples:
         >>> tasks_of('cycle=2')
         [{'name': 'x0', 'inputs': ['x1']}, {'name': 'x1', 'inputs': ['x0']}]
     """

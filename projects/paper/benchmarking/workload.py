@@ -35,16 +35,16 @@ SEED = 0
 
 @dataclass
 class Workload:
-    """Everything that decides what is run; small, so that other processes can be told.
+    """Settings of a measurement; they are small, so that they can be sent to other processes.
 
     Args:
-        cfg: the config, with ``model`` and ``optim_wrapper``.
-        shape: height and width in pixels.
+        cfg: The config, with ``model`` and ``optim_wrapper``.
+        shape: Height and width in pixels.
         batch: B, frames per step.
         device: 'cpu' or 'cuda'.
         precision: 'fp32', or 'bf16' for autocast to bfloat16.
-        channels_last: memory format of the convolutions' weights, hence of the features.
-        threads: of PyTorch on the CPU.
+        channels_last: Memory format of the convolutions' weights, hence of the features.
+        threads: Number of threads of PyTorch on the CPU.
     """
 
     cfg: Config
@@ -60,7 +60,7 @@ class Workload:
         """Complain before anything is measured.
 
         Raises:
-            ValueError: the config describes no model of streams, or a rival cannot mirror it.
+            ValueError: If the config has no model with streams, or a rival cannot be built for it.
         """
         for key in ('model', 'optim_wrapper'):
             if key not in self.cfg:
@@ -78,7 +78,7 @@ class Workload:
         """The config's model with random weights and channels to exchange.
 
         Args:
-            streams: that many modalities, all alike, instead of the config's own.
+            streams: Number of equal modalities instead of those of the config.
         """
         cfg = deepcopy(self.cfg)
         init_default_scope(cfg.get('default_scope', 'mmseg'))

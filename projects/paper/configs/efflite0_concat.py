@@ -1,5 +1,5 @@
-# Table 2, "concat", all stages, in the setting of CEN: every stream goes on.
-# It starts as the stream's own features: ImageNet's do not survive a random convolution.
+# Table 2, "concat", all stages, in the setting of CEN: all streams continue.
+# It starts as the identity, because a random convolution destroys ImageNet's features.
 _base_ = '../../../configs/cen/nyud_lwrefinenet_efflite0.py'
 custom_imports = dict(imports=['mmcen', 'projects.paper.rivals'])
 model = dict(

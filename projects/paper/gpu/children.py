@@ -21,7 +21,7 @@ class Children:
     Args:
         commands: By name.
         log: Takes their standard errors.
-        threads: Of the CPU, for each.
+        threads: Number of threads of the CPU, for each.
 
     Use as a context manager: on leaving it, all processes have ended.
     """

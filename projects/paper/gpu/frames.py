@@ -129,7 +129,7 @@ def epoch(
         frames: The training split.
         batch: B; the last frames that make no batch are left out.
         ratios: Smallest and largest scale, at least 1.
-        generator: Of the frames' device.
+        generator: Generator of the frames' device.
 
     Yields:
         Modalities, float ``(B, C, H, W)``, and labels, int64 ``(B, 1, H, W)``.

@@ -97,7 +97,7 @@ class Training:
         """Train; a training that is meant to end reports each epoch.
 
         Args:
-            epochs: Of the learning rate's schedule.
+            epochs: Epochs of the learning rate's schedule.
             stop: Steps after which to end, without a report; None trains all epochs.
         """
         self.model.train()

@@ -1,4 +1,4 @@
-"""What Tables 11 and 12 change of an exchanging norm."""
+"""Models with the exchanging norms of Tables 11 and 12."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +15,11 @@ from .stand_ins import make_stand_in
 
 @MODELS.register_module()
 class AblatedEncoderDecoder(CENEncoderDecoder):
-    """A segmentor whose replaced channels become something else than the mean of the others'.
+    """A segmentor with other values for replaced channels than the mean of the others.
 
     Args:
-        args, kwargs: Of :class:`~mmcen.models.CENEncoderDecoder`.
-        replace: A word of :class:`~projects.paper.rivals.stand_ins.StandIn`, or ``'mean'``.
+        args, kwargs: Arguments of :class:`~mmcen.models.CENEncoderDecoder`.
+        replace: Kind of :class:`~projects.paper.rivals.stand_ins.StandIn`, or ``'mean'``.
     """
 
     def __init__(self, *args: Any, replace: str = 'mean', **kwargs: Any) -> None:
@@ -34,10 +34,10 @@ class AblatedUNet(CENUNetGenerator):
     """A generator whose norms differ from the paper's.
 
     Args:
-        args, kwargs: Of :class:`~mmcen.models.CENUNetGenerator`.
-        replace: What a replaced channel becomes, a row of Table 12: ``'mean'`` of the others'
-            (Eq. 4), or another word of :class:`~projects.paper.rivals.stand_ins.StandIn`.
-        shared: What of the norm all streams share (Table 11): nothing (None), ``'affine'`` or
+        args, kwargs: Arguments of :class:`~mmcen.models.CENUNetGenerator`.
+        replace: Value of replaced channels, a row of Table 12: ``'mean'`` of the others (Eq. 4), or
+            a kind of :class:`~projects.paper.rivals.stand_ins.StandIn`.
+        shared: Part of the norm that all streams share (Table 11): none (None), ``'affine'`` or
             ``'statistics'``, see :class:`~projects.paper.rivals.partly_shared.PartlySharedNorm`.
     """
 
@@ -57,7 +57,7 @@ class AblatedUNet(CENUNetGenerator):
 
 
 def share_half(norm: ExchangeNorm, shared: str) -> ExchangeNorm:
-    """Return a fresh norm like a given one, of which the streams share one half.
+    """Return a new norm like a given one, of which the streams share one half.
 
     Raises:
         ValueError: If gamma would be shared by streams that exchange.

@@ -1,5 +1,4 @@
-"""Cross-task consistency (X-TC, Zamir et al., CVPR 2020), the rival of Table 7: predicted tasks
-should agree with each other."""
+"""Cross-task consistency (X-TC, Zamir et al., CVPR 2020), the rival of Table 7."""
 
 from collections.abc import Mapping, Sequence
 from itertools import permutations
@@ -13,21 +12,21 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class CrossTaskConsistency(BaseModule):
-    """One network for each ordered pair of tasks, ``F_ab`` from the image of a to that of b.
+    """Networks ``F_ab`` from the image of task a to that of b, for each ordered pair of tasks.
 
-    They learn from the targets, ``|F_ab(y_a) - y_b|``; frozen, they give the triangle loss of the
-    predictions, ``|F_ab(p_a) - y_b|``. X-TC writes the triangle as ``|F_ab(p_a) - F_ab(y_a)|`` too
-    (its perceptual form), with networks trained beforehand; here they learn along, so the target
-    itself is what holds from the first step.
+    They are trained on the targets by ``|F_ab(y_a) - y_b|``. Frozen, they give the triangle loss of
+    the predictions, ``|F_ab(p_a) - y_b|``. X-TC also has the form ``|F_ab(p_a) - F_ab(y_a)|``
+    (perceptual), with networks trained beforehand. Here they are trained at the same time, so the
+    target itself is used from the first step.
 
     Args:
-        tasks: names of the image tasks, at least two.
-        network: settings of the U-Nets, a CENUNetGenerator without exchange whose rows are the
+        tasks: Names of the image tasks, at least two.
+        network: Settings of the U-Nets, a CENUNetGenerator without exchange whose rows are the
             pairs: ``downs``, ``base_channels`` and so on.
-        weight: of the triangle loss.
+        weight: Weight of the triangle loss.
 
     Raises:
-        ValueError: fewer than two tasks.
+        ValueError: If there are fewer than two tasks.
     """
 
     def __init__(
@@ -48,11 +47,11 @@ class CrossTaskConsistency(BaseModule):
         self.criterion = nn.L1Loss()
 
     def forward(self, images: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> list[Tensor]:
-        """Mean absolute error of every pair: of the images of a, taken to b, against b's target.
+        """Return the mean absolute error of every pair: images of a, mapped to b, and b's target.
 
         Args:
-            images: by task, ``(N, 3, H, W)`` in -1..1.
-            targets: likewise.
+            images: Images by task, ``(N, 3, H, W)`` in -1..1.
+            targets: Targets by task, of the same form.
         """
         outputs = self.network(torch.stack([images[task] for task in self.tasks], 1))
         return [
@@ -61,5 +60,5 @@ class CrossTaskConsistency(BaseModule):
         ]
 
     def named(self, losses: Sequence[Tensor], kind: str) -> dict[str, Tensor]:
-        """Losses of the pairs under names for the log, ``a->b.loss_<kind>``."""
+        """Return losses of the pairs with names for the log, ``a->b.loss_<kind>``."""
         return {f'{a}->{b}.loss_{kind}': v for (a, b), v in zip(self.pairs, losses, strict=True)}

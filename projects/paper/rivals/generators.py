@@ -19,15 +19,15 @@ from .private_convs import unshare
 
 @MODELS.register_module()
 class UnsharedUNet(CENUNetGenerator):
-    """What streams share is changed: the versions of Table 10.
+    """Generator whose streams share other parts: the versions of Table 10.
 
     Args:
-        args, kwargs: Of :class:`~mmcen.models.CENUNetGenerator`, of one task.
-        norms: ``'private'``, or ``'shared'`` for stock norms that serve all streams.
-        convs: ``'shared'``, or ``'private'`` for a copy of all of them for each stream.
+        args, kwargs: Arguments of :class:`~mmcen.models.CENUNetGenerator`, of one task.
+        norms: ``'private'``, or ``'shared'`` for stock norms of all streams.
+        convs: ``'shared'``, or ``'private'`` for a copy of all convolutions for each stream.
 
     Raises:
-        ValueError: On another word, or private convolutions of several tasks.
+        ValueError: If a word is unknown, or convolutions are private with several tasks.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class UnsharedUNet(CENUNetGenerator):
 
 @MODELS.register_module()
 class FusionUNet(UnsharedUNet):
-    """Fusion layers behind layers of the encoder, in place of exchange (Table 4).
+    """Generator with fusion layers after layers of the encoder instead of exchange (Table 4).
 
     Args:
         fusion: Config of a :class:`~projects.paper.rivals.fusion.Fusion` with ``after``, the layers
-            that it follows, of 1 to N. With ``merge=True`` streams have convolutions of their own
-            up to the last of them, and one stream goes on; skip connections of earlier layers are
-            the first stream's.
-        args, kwargs: Of :class:`UnsharedUNet`; the encoder does not exchange.
+            that it follows, numbered 1 to N. With ``merge=True`` streams have private convolutions
+            up to the last of them, and one stream continues; skip connections of earlier layers
+            are those of the first stream.
+        args, kwargs: Arguments of :class:`UnsharedUNet`; the encoder does not exchange.
     """
 
     def __init__(
@@ -123,8 +123,8 @@ class AdaShareUNet(CENUNetGenerator):
     sparsity loss, on skips, has no place here. One norm serves all streams of an encoder layer.
 
     Args:
-        args, kwargs: Of :class:`~mmcen.models.CENUNetGenerator`.
-        copies: Of each layer of the encoder.
+        args, kwargs: Arguments of :class:`~mmcen.models.CENUNetGenerator`.
+        copies: Number of copies of each layer of the encoder.
         sharing: Weight of the sharing loss.
 
     Attributes:

@@ -1,7 +1,7 @@
-"""Which tasks to train together: Task Grouping (Standley et al., ICML 2020), a rival in Table 8.
+"""Choose tasks to train together: Task Grouping (Standley et al., ICML 2020), a rival in Table 8.
 
-Networks are trained for sets of tasks; of them those are chosen that serve all tasks best within a
-budget. In a config the choice is ``encoder=dict(groups=[...])`` of CENUNetGenerator.
+Networks are trained for sets of tasks; those with the best results for all tasks within a budget
+are chosen. In a config the choice is ``encoder=dict(groups=[...])`` of CENUNetGenerator.
 """
 
 import math
@@ -17,9 +17,9 @@ class Grouping:
     """Chosen networks, by the tasks that each was trained for.
 
     Attributes:
-        networks: the chosen sets of tasks.
-        serves: which of them serves each task.
-        total: sum of the tasks' losses.
+        networks: The chosen sets of tasks.
+        serves: Network that is used for each task.
+        total: Sum of the tasks' losses.
     """
 
     networks: tuple[Tasks, ...]
@@ -27,13 +27,13 @@ class Grouping:
     total: float
 
     def groups(self, tasks: Sequence[str]) -> list[int]:
-        """Number of the network of each of ``tasks``, in their order, counted as they come up."""
+        """Return the number of each task's network, in the order of ``tasks``."""
         numbers: dict[Tasks, int] = {}
         return [numbers.setdefault(self.serves[task], len(numbers)) for task in tasks]
 
     @property
     def helpers(self) -> dict[Tasks, list[str]]:
-        """Tasks that a network was trained for without serving them: for the others' good."""
+        """Tasks that a network was trained for, but is not used for; they help the others."""
         found = {
             network: [task for task in network if self.serves[task] != network]
             for network in self.networks
@@ -42,25 +42,26 @@ class Grouping:
 
 
 def best_grouping(losses: Mapping[Tasks, Mapping[str, float]], budget: int) -> Grouping:
-    """The networks of least total loss, each task served by the best of them that has it.
+    """Find the networks with the lowest total loss; each task uses the best network that has it.
 
-    Tries all choices of up to ``budget`` networks, so the result is exact: 36,456 choices of up to
-    4 networks where all 31 sets of 5 tasks were trained. The branch and bound of the paper finds
-    the same sooner, which pays for many tasks.
+    All choices of up to ``budget`` networks are tried, so the result is exact: 36,456 choices of up
+    to 4 networks for all 31 sets of 5 tasks. The branch and bound of the paper finds the same
+    result faster for many tasks.
 
     Args:
-        losses: a set of tasks that were trained together to the loss of each of them; smaller is
-            better, and on scales that may be added.
-        budget: number of networks (encoders) at most.
+        losses: Loss of each task, by set of tasks that were trained together. Smaller is better,
+            and the scales must be comparable.
+        budget: Largest number of networks (encoders).
 
     Returns:
-        The best; of equal ones that with the fewest networks, then the first in ``losses``.
+        The best choice; among equal ones that with the fewest networks, then the first in
+        ``losses``.
 
     Raises:
-        ValueError: no losses, a budget below 1, losses that do not fit their tasks, a set named
-            twice in different order, a task that no choice within the budget serves.
+        ValueError: If there are no losses, the budget is below 1, losses do not fit their tasks, a
+            set is given twice in different order, or no choice within the budget has all tasks.
 
-    Example:
+    Examples:
         >>> losses = {('a',): {'a': 3.0}, ('b',): {'b': 2.0}, ('a', 'b'): {'a': 1.0, 'b': 4.0}}
         >>> best = best_grouping(losses, budget=2)
         >>> best.serves, best.total
@@ -80,7 +81,7 @@ def best_grouping(losses: Mapping[Tasks, Mapping[str, float]], budget: int) -> G
 def _complete(
     losses: Mapping[Tasks, Mapping[str, float]], tasks: Tasks, budget: int
 ) -> Iterator[Grouping]:
-    """All choices that serve every task, the smallest first."""
+    """Yield all choices that have every task, the smallest first."""
     for count in range(1, min(budget, len(losses)) + 1):
         for chosen in combinations(losses, count):
             if all(any(task in network for network in chosen) for task in tasks):

@@ -1,15 +1,16 @@
-"""LearnedPerTask: which copy of a layer a task uses is learned, layer by layer.
+"""LearnedPerTask: learn which copy of a layer each task uses, layer by layer.
 
 After AdaShare (Sun et al., NeurIPS 2020), a rival in Table 8 of the paper. AdaShare decides for
 each task which residual blocks it runs and which it skips. A U-Net's layers change the resolution
 and cannot be skipped, so here a task chooses among copies of each layer; two tasks share a layer
-where they choose the same copy.
+if they choose the same copy.
 """
 
 from collections.abc import Callable
 from itertools import combinations
 
 import torch
+from mmengine.dist import broadcast
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -20,17 +21,17 @@ from mmcen.layers import PerTask
 class SharingPolicy(nn.Module):
     """The choices of all tasks in all layers: logits ``(L, T, copies)``, drawn once a step.
 
-    Calling it draws :attr:`choices`, one-hot ``(L, T, copies)``, which the layers read: in training
-    by Gumbel-softmax with straight-through gradients, in evaluation the likeliest. (AdaShare's
-    released configurations mix blocks by the soft values in this stage; hard ones train the network
-    that will be tested.) It is a module apart from the layers, which refer to it without owning it,
-    so that it may have its own optimizer and its own distributed wrapper.
+    A call draws :attr:`choices`, one-hot ``(L, T, copies)``, which the layers read: in training by
+    Gumbel-softmax with straight-through gradients, in evaluation the most likely ones. (AdaShare's
+    released configurations mix blocks by soft values in this stage; hard ones train the network
+    that is tested.) The policy is a separate module to which the layers refer without owning it, so
+    that it can have its own optimizer and distributed wrapper.
 
     Args:
         layers: L, from the first layer of the encoder to the innermost.
         tasks: T.
-        copies: of every layer, 2 up to T.
-        sharing: weight of :meth:`loss`; 0.05 in AdaShare's configurations of NYUv2, 0.005 of
+        copies: Number of copies of every layer, 2 up to T.
+        sharing: Weight of :meth:`loss`; 0.05 in AdaShare's configurations of NYUv2, 0.005 of
             Taskonomy, beside task losses of about 1: weigh it against yours.
 
     Raises:
@@ -50,11 +51,12 @@ class SharingPolicy(nn.Module):
         self.choices = self._hard(self.logits.detach())
 
     def forward(self) -> Tensor:
-        """Draw; returns the new :attr:`choices`."""
+        """Draw, the same in all processes; returns the new :attr:`choices`."""
         if not self.training:
             self.choices = self._hard(self.logits.detach())
             return self.choices
         noise = -torch.empty_like(self.logits).exponential_().log()  # Gumbel(0, 1)
+        broadcast(noise)  # random numbers differ between processes
         soft = ((self.logits + noise) / self.temperature).softmax(-1)
         # the difference is exactly zero: values of the hard choice, gradients of the soft one
         self.choices = self._hard(soft.detach()) + (soft - soft.detach())
@@ -106,13 +108,13 @@ class LearnedPerTask(PerTask):
     evaluation it is the PerTask of the likeliest groups.
 
     Args:
-        make: builds one copy of a layer that is linear in its parameters, such as a convolution.
-        grid: sizes T and M.
-        policy: the choices; the layer does not own it.
-        layer: the layer's place in ``policy``.
+        make: Builds one copy of a layer that is linear in its parameters, such as a convolution.
+        grid: Sizes T and M.
+        policy: The choices; the layer does not own it.
+        layer: The layer's place in ``policy``.
 
     Raises:
-        ValueError: as PerTask, and a policy for another number of tasks.
+        ValueError: As PerTask, and a policy for another number of tasks.
     """
 
     mixes_streams = True

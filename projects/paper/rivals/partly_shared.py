@@ -1,4 +1,4 @@
-"""A norm of which the streams share one half: Table 11."""
+"""Norms of which streams share one half: Table 11."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,20 +10,20 @@ SHARED = ('affine', 'statistics')
 
 
 class PartlySharedNorm(nn.Module):
-    """Private statistics with one gamma and beta for all streams, or the other way round.
+    """Private statistics with shared gamma and beta, or vice versa.
 
-    A norm for all streams of an :class:`~mmcen.core.ExchangeNorm`.
+    It is a norm for all streams of an :class:`~mmcen.core.ExchangeNorm`.
 
     Args:
-        norm_type: Stock norm, which normalises here and has no scale.
-        num_features: C.
+        norm_type: Class of the stock norm, used without scaling factors.
+        num_features: Number of channels C.
         shared: ``'affine'``: gamma and beta, C each, are shared; ``'statistics'``: mean and
-            variance are. Instance norms measure every frame of every stream by itself, in training
-            as well; what they can share is the running statistics.
-        kwargs: Of the stock norm.
+            variance are shared. Instance norms use the statistics of every frame and stream, also
+            in training; they can share running statistics only.
+        kwargs: Arguments of the stock norm.
 
     Raises:
-        ValueError: If ``shared`` is another word.
+        ValueError: If ``shared`` is unknown.
     """
 
     running_mean = None  # its statistics are those of ``statistics``
@@ -39,7 +39,7 @@ class PartlySharedNorm(nn.Module):
         self.widen(1)
 
     def widen(self, streams: int) -> None:
-        """Start with fresh values for this number of streams."""
+        """Initialise the values for a number of streams."""
         private, common = streams * self.num_features, self.num_features
         affine = self.shared == 'affine'
         measured, scaled = (private, common) if affine else (common, private)

@@ -1,4 +1,4 @@
-"""From chance to decision: the temperature of a policy, and what it has chosen."""
+"""Lower the temperature of a policy, and log its choices."""
 
 from typing import Any
 
@@ -14,19 +14,19 @@ from .learned_per_task import SharingPolicy, find_policy
 class PolicyHook(Hook):
     """Lower the temperature of a :class:`SharingPolicy` and log its choices.
 
-    The temperature is ``temperature * decay ** epoch``, which a resumed training finds again.
-    With the log goes the share of all choices, layers times tasks, that are on each copy
-    (``policy/copy0``...), of layers that all tasks share (``policy/shared``), and the temperature;
-    after every epoch the log lists the copies of each layer.
+    The temperature is ``temperature * decay ** epoch``, also in a resumed training. The log has the
+    share of all choices, layers times tasks, of each copy (``policy/copy0``...), the share of
+    layers that all tasks share (``policy/shared``), and the temperature. After every epoch it lists
+    the copies of each layer.
 
     Args:
-        temperature: of the first epoch; 5 as AdaShare.
-        decay: factor from epoch to epoch, 0 < decay <= 1; 0.965 is AdaShare's.
-        interval: iterations between measurements.
+        temperature: Temperature of the first epoch; 5 as in AdaShare.
+        decay: Factor from epoch to epoch, 0 < decay <= 1; 0.965 as in AdaShare.
+        interval: Iterations between measurements.
 
     Raises:
-        ValueError: a temperature that is not positive, a decay out of range. Later: the model has
-            no policy.
+        ValueError: If the temperature is not positive, or the decay is out of range. Later, if the
+            model has no policy.
     """
 
     def __init__(self, temperature: float = 5.0, decay: float = 0.965, interval: int = 50) -> None:

@@ -11,14 +11,14 @@ CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 def unshare(module: nn.Module, grid: StreamGrid, only: Container[nn.Module] | None = None) -> None:
-    """Give convolutions a copy for each stream, each with values of its own, in place.
+    """Give each stream its own copy of convolutions, with different initial values, in place.
 
-    What mixes streams keeps its convolutions, because it belongs to all of them.
+    Layers that mix streams keep their convolutions, because they belong to all streams.
 
     Args:
         module: A part of a network.
         grid: Sizes T and M.
-        only: The convolutions to replace; None for all.
+        only: Convolutions to replace; None for all.
     """
     for name, child in list(module.named_children()):
         if getattr(child, 'mixes_streams', False):

@@ -17,15 +17,15 @@ from .private_convs import unshare
 
 @MODELS.register_module()
 class UnsharedEncoderDecoder(CENEncoderDecoder):
-    """What streams share is changed: the versions of Table 1.
+    """Segmentor whose streams share other parts: the versions of Table 1.
 
     Args:
-        args, kwargs: Of :class:`~mmcen.models.CENEncoderDecoder`.
-        norms: ``'private'``, or ``'shared'`` for stock norms that serve all streams.
-        convs: ``'shared'``, or ``'private'`` for a copy of all of them for each stream.
+        args, kwargs: Arguments of :class:`~mmcen.models.CENEncoderDecoder`.
+        norms: ``'private'``, or ``'shared'`` for stock norms of all streams.
+        convs: ``'shared'``, or ``'private'`` for a copy of all convolutions for each stream.
 
     Raises:
-        ValueError: On another word.
+        ValueError: If a word is unknown.
     """
 
     def __init__(
@@ -50,18 +50,17 @@ class UnsharedEncoderDecoder(CENEncoderDecoder):
 
 @MODELS.register_module()
 class FusionEncoderDecoder(UnsharedEncoderDecoder):
-    """Fusion layers behind stages of the backbone, in place of exchange (Tables 2 and 3).
+    """Segmentor with fusion layers after stages of the backbone instead of exchange (Tables 2, 3).
 
     Args:
-        args, kwargs: Of :class:`UnsharedEncoderDecoder`, without ``exchange``.
+        args, kwargs: Arguments of :class:`UnsharedEncoderDecoder`, without ``exchange``.
         fusion: Config of a :class:`~projects.paper.rivals.fusion.Fusion` with ``after``, the names
             of the parts of the backbone that it follows, such as ``('layer1', 'layer4')``. With
-            ``merge=True`` streams have convolutions of their own up to the last of them, and one
-            stream goes on; features of earlier stages are the first stream's.
+            ``merge=True`` streams have private convolutions up to the last of them, and one
+            stream continues; features of earlier stages are those of the first stream.
 
     Raises:
-        ValueError: If the backbone has no such part, or streams that merge are told to have
-            convolutions of their own.
+        ValueError: If the backbone has no such part, or convolutions are private with ``merge``.
     """
 
     def __init__(self, *args: Any, fusion: Mapping[str, Any], **kwargs: Any) -> None:
@@ -71,7 +70,7 @@ class FusionEncoderDecoder(UnsharedEncoderDecoder):
 
     def _make_multi_stream(self, exchange: dict | None) -> None:
         if exchange:
-            raise ValueError(f'fusion stands in place of exchange={exchange}: leave that out')
+            raise ValueError(f'fusion replaces exchange={exchange}: leave exchange out')
         cfg = dict(self.fusion_cfg)
         channels, early = _first_run(self.backbone, _parts(self.backbone, cfg.pop('after', ())))
         places = list(channels)  # in the order in which they run
@@ -104,14 +103,14 @@ class FusionEncoderDecoder(UnsharedEncoderDecoder):
     def extract_feat(self, inputs: Tensor) -> list[Tensor]:
         features = super().extract_feat(inputs)
         batch = len(inputs) * self.grid.size
-        return [x[:batch] for x in features]  # the first stream's, where the others left later
+        return [x[:batch] for x in features]  # the first stream, where others ended later
 
     def loss(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         return super().loss(*args, **kwargs) | fusion_losses(self)
 
 
 def _parts(backbone: nn.Module, names: Sequence[str]) -> list[nn.Sequential]:
-    """Parts of a backbone that a layer may follow."""
+    """Return the parts of a backbone that a layer follows."""
     listed = list(names) if isinstance(names, (list, tuple)) else [names]
     parts = dict(backbone.named_modules())
     if not listed or not all(isinstance(parts.get(n), nn.Sequential) for n in listed):

@@ -1,4 +1,4 @@
-"""What stands in for a channel that is replaced, where it is not the mean of the others: Table 12.
+"""Values of replaced channels other than the mean of the others: Table 12.
 
 Streams along the axis of exchange are numbered 0..n-1. Each owns one of n sub-parts of the
 channels, see :func:`mmcen.core.sub_parts`; channel i has a *place* in its sub-part, and the
@@ -20,9 +20,9 @@ STAND_INS = (
 
 
 def spaced_channels(parts: int, channels: int) -> Tensor:
-    """For each channel those at its place in the other sub-parts, ``(n - 1, C)``.
+    """Return, for each channel, those at its place in the other sub-parts, ``(n - 1, C)``.
 
-    Example:
+    Examples:
         >>> spaced_channels(2, 6)
         tensor([[3, 4, 5, 0, 1, 2]])
     """
@@ -39,7 +39,7 @@ def spaced_channels(parts: int, channels: int) -> Tensor:
 
 
 class StandIn(nn.Module):
-    """Values for the channels that are replaced, after one of the rows of Table 12.
+    """Compute values of replaced channels by one of the rows of Table 12.
 
     Args:
         kind: ``'zero'``: nothing; ``'another'``: channel i of the next stream;
@@ -51,11 +51,11 @@ class StandIn(nn.Module):
             largest ``|gamma|``, without i; ``'weighted'``: weighted mean of the others' channels i,
             by a learned softmax for each stream; ``'concat'``: a 1x1 convolution over the others'
             channels i, for each i, which starts as their mean.
-        streams: n, along the axis of exchange.
+        streams: N, along the axis of exchange.
         channels: C.
 
-    Input: features ``(B, T, M, C, H, W)``, gamma ``(T, M, C)`` and the dimension of the axis among
-    the features'. Output: stand-ins of all channels, like the features.
+    Input: features ``(B, T, M, C, H, W)``, gamma ``(T, M, C)`` and the dimension along which
+    streams exchange. Output: values for all channels, in the shape of the features.
     """
 
     def __init__(self, kind: str, streams: int, channels: int) -> None:
@@ -144,7 +144,7 @@ def make_stand_in(kind: str, streams: int, channels: int) -> StandIn | None:
     channel: "Same with CEN" of Table 12.
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: If the kind is unknown.
     """
     if kind not in STAND_INS:
         raise ValueError(f"replace must be one of {STAND_INS}, got '{kind}'")

@@ -29,12 +29,12 @@ class FusionTranslator(CENTranslator):
 class AdaShareTranslator(CENTranslator):
     """:class:`~mmcen.models.CENTranslator` around an :class:`AdaShareUNet` (Table 8).
 
-    ``policy`` and ``network`` take turns, see :func:`update_in_turn`.
+    ``policy`` and ``network`` are updated alternately, see :func:`update_in_turn`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.policy: SharingPolicy = self.network.policy  # has an optimizer of its own
+        self.policy: SharingPolicy = self.network.policy  # has its own optimizer
         self.network.policy = None
 
     def outputs(self, domains: dict[str, Tensor]) -> Outputs:
@@ -54,15 +54,16 @@ class AdaShareTranslator(CENTranslator):
 
 @MODELS.register_module()
 class XTCTranslator(CENTranslator):
-    """:class:`~mmcen.models.CENTranslator` whose predicted tasks must agree: X-TC of Table 7.
+    """:class:`~mmcen.models.CENTranslator` with consistency of predicted tasks: X-TC of Table 7.
 
     Args:
-        args, kwargs: Of :class:`~mmcen.models.CENTranslator`, with all tasks in every step.
-        consistency: Config of a :class:`CrossTaskConsistency` without ``tasks``; it has an
-            optimizer of its own, ``consistency``.
+        args, kwargs: Arguments of :class:`~mmcen.models.CENTranslator`, with all tasks in every
+            step.
+        consistency: Config of a :class:`CrossTaskConsistency` without ``tasks``; it has its own
+            optimizer, ``consistency``.
 
     Raises:
-        ValueError: If steps train one task alone.
+        ValueError: If steps train a single task.
     """
 
     def __init__(self, *args: Any, consistency: Mapping[str, Any], **kwargs: Any) -> None:

@@ -1,23 +1,23 @@
-"""AdaShare's alternating optimisation: weights and policy learn from one loss, in turn."""
+"""AdaShare's alternating optimisation of weights and policy."""
 
 from mmengine.optim import OptimWrapperDict
 from torch import Tensor
 
 
 def update_in_turn(optim_wrapper: OptimWrapperDict, loss: Tensor, step: int) -> str:
-    """Step ``network`` on an even ``step``, ``policy`` on an odd one; the other's gradients go.
+    """Update ``network`` on an even ``step``, ``policy`` on an odd one; discard other gradients.
 
     AdaShare alternates between two parts of the training set, 400 batches for the weights and 100
-    for the policy in its configuration of Taskonomy, after a warm-up at which all tasks run
-    everything. Here every batch serves one or the other from the start, both draw from all of the
-    shuffled data, and each learns in half of the steps.
+    for the policy in its configuration of Taskonomy, after a warm-up in which all tasks use all
+    layers. Here both use all of the shuffled data from the start, and each is updated in half of
+    the steps.
 
     Returns:
-        Which of the two has learned.
+        Which of the two was updated.
 
     Raises:
-        ValueError: no optimizer for the policy, or accumulated gradients, which the turns would
-            throw away.
+        ValueError: If there is no optimizer for the policy, or gradients are accumulated, which
+            would be discarded.
     """
     if 'policy' not in optim_wrapper.optim_wrappers:
         raise ValueError(

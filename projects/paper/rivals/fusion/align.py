@@ -1,4 +1,4 @@
-"""Fusion by alignment: streams keep to themselves, and a loss draws their features together."""
+"""Fusion by alignment: streams stay separate, and a loss makes their features similar."""
 
 from itertools import combinations
 from typing import Any
@@ -14,20 +14,20 @@ KERNELS = 11
 
 @MODELS.register_module()
 class AlignFusion(Fusion):
-    """Two convolutions for each stream, and the multi-kernel MMD between what they give (Wang et
-    al., ECCV 2016), 11 Gaussian kernels.
+    """Two convolutions for each stream, and the multi-kernel MMD between their outputs.
 
-    The samples of the distributions are cells of a grid on the features, 4x4 in each frame. The
-    loss of a pass in training waits in ``loss`` for the model, see :func:`fusion_losses`.
+    See Wang et al., ECCV 2016; there are 11 Gaussian kernels. Samples of the distributions are
+    cells of a 4x4 grid on the features of each frame. The model reads the loss of a training pass
+    from ``loss``, see :func:`fusion_losses`.
 
     Args:
-        channels, grid: of :class:`Fusion`.
-        weight: of the loss.
-        kwargs: of :class:`Fusion`. There is nothing to merge: both networks stay. The commonly used
-            setting is ``convs='private'`` of the model.
+        channels, grid: Arguments of :class:`Fusion`.
+        weight: Weight of the loss.
+        kwargs: Arguments of :class:`Fusion`. Streams do not merge. The commonly used setting
+            is ``convs='private'`` of the model.
 
     Raises:
-        ValueError: with ``merge``.
+        ValueError: If ``merge`` is True.
     """
 
     def __init__(self, channels: int, *args: Any, weight: float = 1.0, **kwargs: Any) -> None:
@@ -35,7 +35,7 @@ class AlignFusion(Fusion):
         if self.merge:
             raise ValueError(
                 "AlignFusion keeps all streams: set merge=False, and convs='private' of the model "
-                'for two whole networks'
+                'for two complete networks'
             )
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 1)
@@ -60,8 +60,8 @@ def discrepancy(a: Tensor, b: Tensor, kernels: int = KERNELS) -> Tensor:
     """Squared maximum mean discrepancy, biased, with a mean of Gaussian kernels.
 
     Args:
-        a, b: samples, ``(N, C)`` each.
-        kernels: of the bandwidths 2**-5 to 2**5 times the mean squared distance.
+        a, b: Samples, ``(N, C)`` each.
+        kernels: Number of the bandwidths 2**-5 to 2**5 times the mean squared distance.
     """
     both = torch.cat([a, b])
     distance = (both[:, None] - both[None]).square().sum(-1)  # (2N, 2N)

@@ -1,4 +1,4 @@
-"""What the fusion baselines of Tables 2 and 4 have in common."""
+"""Shared parts of the fusion baselines of Tables 2 and 4."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,24 +10,24 @@ from mmcen.core import StreamGrid
 
 
 class Fusion(nn.Module):
-    """A layer that fuses the modalities of a task, with the interface of exchange: folded features
-    in and out.
+    """Fuse the modalities of a task; input and output are folded features.
 
-    In the paper's own setting ("same setting" of Table 2) every stream goes on, with what one
-    module of weights makes of its features and the others'. In the commonly used setting one stream
-    goes on: the first takes the fused features, the others stay as they are, and leave after the
-    last fusion of a network.
+    In the paper's setting ("same setting" of Table 2) every stream continues with the fusion of its
+    own features and those of the others, by the same weights. In the commonly used setting the
+    first stream gets the fused features, the others are unchanged, and end after the last fusion of
+    a network.
 
     Args:
-        channels: C.
-        grid: sizes T and M, at least two modalities.
-        merge: the commonly used setting.
-        last: of the fusions of a network; where streams merge, the others leave here.
+        channels: Number of channels C.
+        grid: Sizes T and M, at least two modalities.
+        merge: Whether to use the commonly used setting.
+        last: Whether this is the last fusion of a network, after which merged streams end.
 
-    Input ``(T*M*B, C, H, W)``. Output alike, or ``(T*B, C, H, W)`` after the last merge.
+    Input ``(T*M*B, C, H, W)``. Output of the same shape, or ``(T*B, C, H, W)`` after the last
+    merge.
 
     Raises:
-        ValueError: a single modality.
+        ValueError: If there is a single modality.
     """
 
     mixes_streams = True
@@ -46,8 +46,7 @@ class Fusion(nn.Module):
         self.merge, self.last = merge, last
 
     def fuse(self, group: Tensor) -> Tensor:
-        """A stream's features and the others' behind them, ``(N, M, C, H, W)``, to ``(N, C, H,
-        W)``."""
+        """Fuse own features, first, and others, ``(N, M, C, H, W)`` to ``(N, C, H, W)``."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,20 +64,20 @@ class Fusion(nn.Module):
 
 
 def first_modality(x: Tensor, grid: StreamGrid) -> Tensor:
-    """The first stream of each task, ``(T*M*B, ...)`` to ``(T*B, ...)``."""
+    """Select the first stream of each task, ``(T*M*B, ...)`` to ``(T*B, ...)``."""
     return StreamGrid(grid.tasks).fold(grid.unfold(x)[:, :, :1])
 
 
 def check_places(places: Sequence[int], count: int, what: str) -> list[int]:
-    """Where a network fuses or exchanges: numbers from 1, in order.
+    """Check the layers after which a network fuses or exchanges: numbers from 1, in order.
 
     Args:
-        places: as a user gives them.
-        count: how many there are.
-        what: is told with them when they are wrong, such as 'fusion after stage'.
+        places: Numbers as the user gives them.
+        count: Number of layers.
+        what: Description for the error, such as 'fusion after stage'.
 
     Raises:
-        ValueError: none, one that there is not, or no sequence of numbers.
+        ValueError: If empty, out of range, or not a sequence of integers.
     """
     listed = list(places) if isinstance(places, Sequence) else None
     if not listed or not all(isinstance(place, int) and 1 <= place <= count for place in listed):
@@ -88,14 +87,14 @@ def check_places(places: Sequence[int], count: int, what: str) -> list[int]:
 
 
 def check_merge(fusion: Mapping[str, Any], convs: str) -> None:
-    """Streams that merge have convolutions of their own already.
+    """Reject private convolutions with a fusion that merges, whose streams already have them.
 
     Args:
-        fusion: config of a fusion, empty without.
+        fusion: Config of a fusion; empty for none.
         convs: 'private' or 'shared'.
 
     Raises:
-        ValueError: private ones beside a fusion that merges.
+        ValueError: If convolutions are private and the fusion merges.
     """
     if fusion.get('merge') and convs == 'private':
         raise ValueError(

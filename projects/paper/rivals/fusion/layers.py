@@ -1,5 +1,4 @@
-"""Aggregation-based fusion: concatenation, average, self-attention, conditional norms (appendix
-A)."""
+"""Fusion by concatenation, average, self-attention and conditional norms (appendix A)."""
 
 from typing import Any
 
@@ -13,7 +12,7 @@ from .base import Fusion
 
 
 def _pass_first(conv: nn.Conv2d, scale: float = 1.0) -> None:
-    """Make a convolution give the first of its channels."""
+    """Make a convolution return its first channels."""
     nn.init.dirac_(conv.weight)
     nn.init.zeros_(conv.get_parameter('bias'))
     with torch.no_grad():
@@ -25,9 +24,10 @@ class ConcatFusion(Fusion):
     """1x1 convolution of the stacked channels, M*C to C.
 
     Args:
-        identity: start as the stream's own features, so that pretrained stages behind this layer
-            find what they were trained on; otherwise as PyTorch's convolutions do.
-        args, kwargs: of :class:`Fusion`.
+        identity: Whether to start as the identity on the stream's own features, so that pretrained
+            stages behind this layer get the features that they were trained on; otherwise
+            PyTorch's initialisation.
+        args, kwargs: Arguments of :class:`Fusion`.
     """
 
     def __init__(self, channels: int, *args: Any, identity: bool = False, **kwargs: Any) -> None:
@@ -37,7 +37,7 @@ class ConcatFusion(Fusion):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Called once more by mmengine, after an ``init_cfg`` for all convolutions."""
+        """Initialise again; mmengine calls it after an ``init_cfg`` for all convolutions."""
         if self.identity:
             _pass_first(self.conv)
 
@@ -59,9 +59,9 @@ class SelfAttentionFusion(Fusion):
     themselves, then reduced.
 
     Args:
-        ratio: channels of a stream to those of the bottleneck, eta.
-        identity: of :class:`ConcatFusion`.
-        args, kwargs: of :class:`Fusion`.
+        ratio: Channels of a stream to those of the bottleneck, eta.
+        identity: Identity of :class:`ConcatFusion`.
+        args, kwargs: Arguments of :class:`Fusion`.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class CBNFusion(Fusion):
     change gamma and beta of a norm of the stream's own.
 
     Args:
-        ratio: channels to those of the hidden layer.
-        args, kwargs: of :class:`Fusion`.
+        ratio: Channels to those of the hidden layer.
+        args, kwargs: Arguments of :class:`Fusion`.
     """
 
     def __init__(self, channels: int, *args: Any, ratio: int = 16, **kwargs: Any) -> None:
