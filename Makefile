@@ -1,18 +1,21 @@
 # Everything a clone needs, inside the clone: `make help` lists it.
-# The pinned sets under requirements/ are for Python 3.11 and 3.12; PYTHON=... chooses another one.
-SUPPORTED := import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))
-PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+# PYTHON=... chooses another one of 3.10 to 3.14 than the first found.
+SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3.10 python3; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
-COMMON := requirements/deploy.txt requirements/efficientnet.txt requirements/dev.txt
-UPSTREAM := requirements/openmmlab.txt requirements/translation.txt $(COMMON)
+COMMON := requirements/translation.txt requirements/deploy.txt requirements/efficientnet.txt requirements/dev.txt
+UPSTREAM := requirements/openmmlab.txt $(COMMON)
 ONEDL := requirements/onedl.txt $(COMMON)
+# Upstream's numpy has no wheels for Python 3.13 and later: the forks are the stack there.
+NEEDS_ONEDL := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print("yes" * (sys.version_info >= (3, 13)))'))
+STACK := $(if $(NEEDS_ONEDL),$(ONEDL),$(UPSTREAM))
 # An environment carries the hash of what it was made from in the name of its stamp.
-hash = $(shell cat $(1) setup.py mmcen/version.py | cksum | cut -d ' ' -f 1)
-STAMP := .venv/made-from-$(call hash,$(UPSTREAM))
+hash = $(shell { $(if $(PYTHON),$(PYTHON) --version;) cat $(1) setup.py mmcen/version.py; } | cksum | cut -d ' ' -f 1)
+STAMP := .venv/made-from-$(call hash,$(STACK))
 STAMP_ONEDL := .venv-onedl/made-from-$(call hash,$(ONEDL))
 
-PYTEST := -m pytest -q -n auto --dist loadfile --durations=10
+PYTEST := -m pytest -q -n auto --dist worksteal --durations=10
 # glibc hands large tensors back to the system after every operation, and the next one pays for the
 # same pages again; on a CPU keeping them, in huge pages, is up to several times as fast.
 MALLOC := glibc.malloc
@@ -26,7 +29,7 @@ TEST_ENV := $(MEMORY) OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-env: $(STAMP) ## make .venv from the pinned upstream set (demo and test do it by themselves)
+env: $(STAMP) ## make .venv from the pinned set for its Python (demo and test do it by themselves)
 
 demo: $(STAMP) ## train, evaluate and picture a small CEN on synthetic rooms
 	@$(MEMORY) .venv/bin/python -m mmcen demo
@@ -37,7 +40,8 @@ test: $(STAMP) lint ## lint, then the test suite; MMCEN_DATA=... adds the tests 
 test-long: $(STAMP) ## the test suite with the tests that take long, for a release
 	@$(TEST_ENV) .venv/bin/python $(PYTEST) --long $(ARGS)
 
-fuzz: $(STAMP) ## kill 200 trainings, see docs/reliability.md (some minutes)
+fuzz: $(STAMP) ## damage 5,000 inputs and kill 200 trainings, see docs/reliability.md
+	@$(TEST_ENV) .venv/bin/python -m tests.fuzz --cases 5000
 	@$(TEST_ENV) .venv/bin/python -m tests.fuzz.kills --kills 200
 
 lint: $(STAMP) ## ruff, mypy and codespell
@@ -60,17 +64,19 @@ clean: ## remove the environments, caches and what installing left
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find mmcen tools projects tests configs examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(STAMP): SET := $(UPSTREAM)
-$(STAMP): ALONE := mmagic==1.2.0  # declares much that it does not need here
+$(STAMP): SET := $(STACK)
 $(STAMP_ONEDL): SET := $(ONEDL)
+ALONE := mmagic==1.2.0  # declares much that it does not need here
+UV := $(shell command -v uv)
+PIP = $(if $(UV),VIRTUAL_ENV=$(CURDIR)/$(@D) $(UV) pip,$(@D)/bin/python -m pip)
 $(STAMP) $(STAMP_ONEDL):
-	@$(if $(PYTHON),,echo 'mmcen needs Python 3.11 or 3.12: install it, or name it with PYTHON=...' >&2; exit 1)
+	@$(if $(PYTHON),,echo 'mmcen needs Python 3.10 to 3.14: install one, or name it with PYTHON=...' >&2; exit 1)
 	@$(PYTHON) -c '$(SUPPORTED)' || { \
-		echo '$(PYTHON) is not Python 3.11 or 3.12, for which the pinned sets are made' >&2; exit 1; }
+		echo '$(PYTHON) is not Python 3.10 to 3.14, for which the pinned sets are made' >&2; exit 1; }
 	@rm -rf $(@D) && $(PYTHON) -m venv $(@D)
 	@echo 'Installing $(SET) into $(@D): some minutes, once. Progress: $(@D)/install.log'
-	@{ $(@D)/bin/python -m pip install $(patsubst %,-r %,$(SET)) && \
-		$(@D)/bin/python -m pip install --no-deps $(ALONE) -e . ; } > $(@D)/install.log 2>&1 || { \
+	@{ $(PIP) install $(patsubst %,-r %,$(SET)) && \
+		$(PIP) install --no-deps $(ALONE) -e . ; } > $(@D)/install.log 2>&1 || { \
 		tail -n 5 $(@D)/install.log; \
 		echo 'The installation failed, see $(@D)/install.log; run make again to retry.' >&2; exit 1; }
 	@touch $@

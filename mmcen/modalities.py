@@ -190,10 +190,10 @@ def read_specs(
         name = entry['name']
         described = len(entry) > 1 and ('dir' in entry or not declared)
         if declared is not None and name not in declared and not described:
+            choice = f'choose one of {list(declared)}, or ' if declared else ''
             raise ValueError(
-                f'modality {name!r} is unknown{_nearest(name, declared)}: choose one of '
-                f'{list(declared)}, or give a dict that says where its files are, '
-                f"dict(name='{name}', dir=...)"
+                f'modality {name!r} is unknown{nearest(name, declared)}: {choice}give a dict that '
+                f"says where its files are, dict(name='{name}', dir=...)"
             )
         stated = {**(declared or {}).get(name, {}), **entry}
         specs.append(ModalitySpec(**{key: stated[key] for key in stated if key in used}))
@@ -240,7 +240,7 @@ def check_keys(what: str, entry: Mapping[str, Any], known: Sequence[str]) -> Non
     for key in entry:
         if key not in known:
             raise ValueError(
-                f'{what} {entry["name"]!r} has an unknown key {key!r}{_nearest(key, known)}: the '
+                f'{what} {entry["name"]!r} has an unknown key {key!r}{nearest(key, known)}: the '
                 f'keys are {list(known)}'
             )
 
@@ -257,7 +257,8 @@ def check_names(names: Sequence[str], what: str) -> None:
             )
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a question about the most similar of the known names, or nothing."""
     found = get_close_matches(name, list(known), 1)
     return f' (did you mean {found[0]!r}?)' if found else ''
 

@@ -29,7 +29,7 @@ class Command:
         self.words = [str(word) for word in words]
         self._folder = tempfile.TemporaryDirectory()
         self._texts = [Path(self._folder.name, name) for name in ('stdout', 'stderr')]
-        args = (self.words, str(cwd), dict(env), *map(str, self._texts))
+        args = (self.words, str(Path(cwd).absolute()), dict(env), *map(str, self._texts))
         self.process = _SERVER.Process(target=_become, args=args)
         self.process.start()
         self.pid = self.process.pid
@@ -104,6 +104,7 @@ def run_together(number, *words, env=ENV, timeout=300, **place):
 
 def _become(words, folder, env, out, error):
     os.setsid()
+    multiprocessing.set_start_method(None, force=True)  # the default, as in any other process
     for number, path in ((1, out), (2, error)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(file, number)

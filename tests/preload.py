@@ -2,11 +2,13 @@
 
 import contextlib
 
-import mmseg.apis  # noqa: F401
 import torch.distributed  # noqa: F401
 
 import mmcen
+from mmcen.models.translators.cen_translator import import_mmagic
 
 mmcen.register()
+import mmseg.apis  # noqa: E402, F401  mmcen lets it import without compiled mmcv
+
 with contextlib.suppress(ImportError):
-    import mmagic.models  # noqa: F401
+    import_mmagic()

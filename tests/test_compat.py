@@ -20,10 +20,12 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import Runner
 
 from mmcen import compat
+from tests.optional import need_mmagic
 
 from .toy import CONFIG
 
 ROOT = Path(__file__).parents[1]
+NAMED = compat.DISTRIBUTION
 UPSTREAM = {
     'torch': '2.14.1+cpu',
     'torchvision': 'any',
@@ -41,6 +43,24 @@ ONEDL = {
 }
 
 
+def test_what_is_named_for_this_python():
+    forks = [name.startswith('onedl-') for name in compat.DISTRIBUTION.values()]
+    assert forks == [sys.version_info >= (3, 13)] * 3
+
+
+def test_mmagic_sees_its_numpy_and_mmcv_during_its_import_alone(monkeypatch):
+    import mmcv
+    import numpy as np
+
+    monkeypatch.setattr(mmcv, '__version__', '2.3.6')
+    before = hasattr(np, 'bool8')
+    with pytest.raises(RuntimeError, match='import'), compat.importable_mmagic():  # noqa: PT012
+        assert np.bool8 is np.bool_
+        assert mmcv.__version__ == '2.1.0'
+        raise RuntimeError('import')
+    assert (hasattr(np, 'bool8'), mmcv.__version__) == (before, '2.3.6')
+
+
 @pytest.mark.parametrize('found', [UPSTREAM, ONEDL, {**ONEDL, 'mmcv': '2.1.0'}])
 def test_supported_combinations(found):
     assert compat.find_problem(found) is None
@@ -52,24 +72,24 @@ def test_supported_combinations(found):
         ({'torch': None}, "mmcen needs torch, which is not installed: pip install 'torch'"),
         (
             {'mmengine': None},
-            "mmcen needs mmengine, which is not installed: pip install 'mmengine==0.10.7'",
+            f"mmcen needs mmengine, which is not installed: pip install '{NAMED['mmengine']}'",
         ),
         (
             {'mmcv': None},
-            "mmcen needs mmcv, which is not installed: pip install 'mmcv-lite==2.1.0'",
+            f"mmcen needs mmcv, which is not installed: pip install '{NAMED['mmcv']}'",
         ),
         (
             {'mmseg': None},
-            "mmcen needs mmseg, which is not installed: pip install 'mmsegmentation==1.2.2'",
+            f"mmcen needs mmseg, which is not installed: pip install '{NAMED['mmseg']}'",
         ),
         ({'torch': '1.13.1'}, "mmcen needs torch >= 2.6, found 1.13.1: pip install 'torch>=2.6'"),
         (
             {'mmcv': '1.7.2'},
-            "mmcen needs mmcv >= 2.0, found 1.7.2: pip install 'mmcv-lite==2.1.0'",
+            f"mmcen needs mmcv >= 2.0, found 1.7.2: pip install '{NAMED['mmcv']}'",
         ),
         (
             {'mmseg': '0.30.0'},
-            "mmcen needs mmseg >= 1.2, found 0.30.0: pip install 'mmsegmentation==1.2.2'",
+            f"mmcen needs mmseg >= 1.2, found 0.30.0: pip install '{NAMED['mmseg']}'",
         ),
         (
             {'mmcv': '2.2.0'},
@@ -107,7 +127,7 @@ def test_the_sentence_comes_before_any_error_of_mmseg(tmp_path):
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        "ImportError: mmcen needs mmcv >= 2.0, found 1.7.2: pip install 'mmcv-lite==2.1.0'"
+        f"ImportError: mmcen needs mmcv >= 2.0, found 1.7.2: pip install '{NAMED['mmcv']}'"
     )
 
 
@@ -151,8 +171,9 @@ def test_everything_of_segmentation_imports():
 
 
 def test_mmagic_imports():
-    pytest.importorskip('mmagic', reason='mmagic, for image translation only, is not installed')
-    importlib.import_module('mmagic.models')
+    need_mmagic()
+    with compat.importable_mmagic():
+        importlib.import_module('mmagic.models')
 
 
 def train(work_dir: Path, epochs: int, resume: bool = False) -> Runner:

@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapperDict, build_optim_wrapper
 from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, PARAM_SCHEDULERS
 
 from mmcen.core import exchange_norms
+from tests.optional import need_mmagic
 
 CONFIGS = sorted((Path(__file__).parents[1] / 'configs' / 'cen').glob('*.py'))
 # FACTS of the official models, in millions, for 40 classes; alpha adds one for each stream
@@ -83,7 +84,7 @@ def domains_of(words, depth):
 @pytest.mark.parametrize('path', TRANSLATION, ids=lambda path: path.stem)
 def test_translation_builds(path):
     """Also: the name says the domains, the data set has them, and counts are the paper's."""
-    pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    need_mmagic()
     cfg = Config.fromfile(path)
     model, datasets = build_training(cfg)
     for dataset in datasets:

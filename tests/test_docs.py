@@ -18,6 +18,8 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from mmcen import cli
+from tests.command import run_python
+from tests.optional import need_mmagic
 from tests.test_datasets import test_cityscapes_converter, test_sunrgbd_converter
 from tests.test_datasets.test_converter import write_archives
 from tests.training import ENV, ROOT
@@ -154,21 +156,16 @@ def desk(tmp_path_factory):
 
 def type_in(folder, line):
     words = [word if word != 'CONFIG' else 'CONFIG.py' for word in shortened(line)]
-    tool = {'python': [sys.executable], 'mmcen': [sys.executable, '-m', 'mmcen']}[words[0]]
-    run = subprocess.run(
-        [*tool, *words[1:]],
-        cwd=folder,
-        env={key: value for key, value in ENV.items() if key != 'MMCEN_DATA'},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, f'{line}\n{run.stdout[-2000:]}{run.stderr[-3000:]}'
+    tool = {'python': [], 'mmcen': ['-m', 'mmcen']}[words[0]]
+    env = {key: value for key, value in ENV.items() if key != 'MMCEN_DATA'}
+    done = run_python(*tool, *words[1:], cwd=folder, env=env, timeout=1200)
+    assert done.returncode == 0, f'{line}\n{done.stdout[-2000:]}{done.stderr[-3000:]}'
 
 
 @pytest.mark.long
 def test_bash_runs(desk):
     """Every line of every block, in the order of the pages."""
-    pytest.importorskip('mmagic')
+    need_mmagic()
     lines = [
         line
         for code in BASH.values()
@@ -237,11 +234,9 @@ def help_of(tool):
         with redirect_stdout(text), suppress(SystemExit):
             assert cli.main([*tool[2:], '--help']) in (None, 0)
         return text.getvalue()
-    run = subprocess.run(
-        [sys.executable, *tool, '--help'], cwd=ROOT, env=ENV, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout
+    done = run_python(*tool, '--help')
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize('line', OURS)

@@ -3,12 +3,18 @@
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import PathDistribution
 
 import pytest
 import yaml
 from mmengine.config import Config
+from packaging.requirements import Requirement
 
+from mmcen.version import __version__
 from tests.training import ENV, ROOT
+
+UPSTREAM = {'mmengine', 'mmcv-lite', 'mmsegmentation'}
+ONEDL = {'onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation'}
 
 
 @pytest.fixture(scope='module')
@@ -24,6 +30,30 @@ def installed(tmp_path_factory):
     (wheel,) = folder.glob('mmcen-*.whl')
     zipfile.ZipFile(wheel).extractall(folder / 'site')
     return folder / 'site' / 'mmcen'
+
+
+def test_the_package_is_whole_and_alone(installed):
+    place = ROOT / 'mmcen'
+    files = {path.relative_to(place) for path in place.rglob('*.py')}
+    own = {path.relative_to(installed) for path in installed.rglob('*.py')}
+    assert {path for path in own if path.parts[0] != '.mim'} == files
+    info = f'mmcen-{__version__}.dist-info'
+    assert {path.name for path in installed.parent.iterdir()} == {'mmcen', info}
+    (command,) = PathDistribution(installed.parent / info).entry_points
+    assert (command.name, command.value) == ('mmcen', 'mmcen.cli:main')
+
+
+@pytest.mark.parametrize(
+    'python, stack',
+    [('3.10', UPSTREAM), ('3.11', UPSTREAM), ('3.12', UPSTREAM), ('3.13', ONEDL), ('3.14', ONEDL)],
+)
+def test_all_brings_the_stack_that_has_wheels(installed, python, stack):
+    (info,) = installed.parent.glob('*.dist-info')
+    needed = map(Requirement, PathDistribution(info).requires)
+    here = {'extra': 'all', 'python_version': python}
+    names = {need.name for need in needed if need.marker is None or need.marker.evaluate(here)}
+    assert names & (UPSTREAM | ONEDL) == stack
+    assert {'torch', 'diffusers', 'timm', 'onnxruntime'} <= names
 
 
 def test_the_index_names_every_config(installed):

@@ -30,6 +30,7 @@ from mmcen.datasets.transforms import reading
 from mmcen.datasets.transforms.reading import read_array
 from mmcen.deploy import OnnxNetwork
 
+from .fuzz.world import small_graph
 from .test_cli.test_tools import config, run  # noqa: F401  fixtures
 
 onnx = pytest.importorskip('onnx')
@@ -90,6 +91,18 @@ def write_onnx(facts, inputs=('rgb',), outputs=('ensemble',)):
 def with_pipeline(*stages):
     dataset = {'modalities': {}, 'metainfo': {}, 'pipeline': list(stages)}
     return FACTS | {'config': {'test_dataloader': {'dataset': dataset}}}
+
+
+def test_a_damaged_onnx_file_is_refused():
+    """Its weights have no checksum of their own: a flipped bit gives other predictions."""
+    data = small_graph().SerializeToString()
+    Path('whole.onnx').write_bytes(data)
+    OnnxNetwork('whole.onnx')
+    place = data.index(np.float32(0.34558418).tobytes()) + 3
+    flipped = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    Path('flipped.onnx').write_bytes(flipped)
+    with pytest.raises(ValueError, match=r'flipped\.onnx is damaged, its checksum is wrong: copy'):
+        OnnxNetwork('flipped.onnx')
 
 
 def test_the_file_without_an_attack_predicts():

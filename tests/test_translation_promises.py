@@ -11,9 +11,10 @@ from mmengine.registry import MODELS
 
 from mmcen.core import exchange_norms
 from tests.command import run_python
+from tests.optional import need_mmagic
 from tests.training import KILLER, ROOT, load, train
 
-pytest.importorskip('mmagic', reason='image translation needs mmagic')
+need_mmagic()
 
 # Small, without chance: no flips, no dropout. A threshold of 1 lies where the scales start, so that
 # which channels are exchanged depends on every step.

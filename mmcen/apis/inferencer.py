@@ -112,6 +112,8 @@ class CENInferencer(BaseInferencer):
             raise ValueError(
                 f'depth_unit must be metres per stored unit, above 0, got {depth_unit}'
             )
+        if size is not None and min(size) < 1:
+            raise ValueError(f'size {tuple(size)} must be height and width in pixels, above 0')
         cfg: Any = str(model) if isinstance(model, Path) else model
         if str(cfg).endswith('.onnx'):
             if weights or apart:

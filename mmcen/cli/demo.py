@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from rich.console import Console
@@ -20,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..core import exchanged_shares
+from ..engine.options import Options, read_config
 from .common import shipped_config
 
 METRICS = {'mIoU': 'mean IoU', 'mAcc': 'mean accuracy', 'aAcc': 'pixel accuracy'}
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=Options,
         default={},
         help='entries of the config to override, as a.b=c',
     )
@@ -88,8 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_runner(args: argparse.Namespace) -> Runner:
-    cfg = Config.fromfile(shipped_config('rooms_lwrefinenet_r18.py'))
-    cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(str(shipped_config('rooms_lwrefinenet_r18.py')), args.cfg_options)
     cfg.work_dir = args.work_dir
     cfg.log_level = 'ERROR'
     cfg.default_hooks.checkpoint.update(interval=cfg.train_cfg.max_epochs, save_best=None)

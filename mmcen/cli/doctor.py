@@ -66,18 +66,17 @@ def report_config(args: argparse.Namespace) -> int:
         return 1
     environment.say('importing OpenMMLab')
     register()
-    from mmengine.config import DictAction
-
     from ..doctor.config import examine
+    from ..engine.options import Options
 
     options = argparse.Namespace()
     if args.cfg_options:
-        parser = argparse.ArgumentParser()
-        parser.add_argument('--o', nargs='+', action=DictAction)
-        options = parser.parse_args(['--o', *args.cfg_options])
+        parser = argparse.ArgumentParser(prog='mmcen doctor')
+        parser.add_argument('--cfg-options', nargs='+', action=Options)
+        options = parser.parse_args(['--cfg-options', *args.cfg_options])
     path = args.picture or Path('work_dirs', 'doctor', f'{Path(args.config).stem}.png')
     try:
-        report = examine(args.config, path, getattr(options, 'o', None))
+        report = examine(args.config, path, getattr(options, 'cfg_options', None))
     except (OSError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

@@ -199,7 +199,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         def pictures() -> tuple[str, str]:
             self._check('/predict')
-            files = json.loads(self._body())
+            body = self._body()
+            try:
+                files = json.loads(body)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f'the request is no JSON that can be read ({error})') from error
             self.timer.cancel()
             return 'application/json', json.dumps(self._predict(files))
 
@@ -292,6 +296,9 @@ def is_this_machine(host: str, bound: str) -> bool:
     """
     try:
         name = urlsplit(f'//{host}').hostname or ''
+    except ValueError:  # brackets without an address
+        return False
+    try:
         ip_address(name)
         return True
     except ValueError:

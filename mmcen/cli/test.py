@@ -71,11 +71,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         return
     if args.tta:
         launch.enable_tta(cfg, parser)
-    if args.out is not None:
-        launch.write_predictions(cfg, args.out)
-    if args.show or args.show_dir is not None:
-        launch.draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
     with launch.in_a_sentence(parser):
+        if args.out is not None:
+            launch.write_predictions(cfg, args.out)
+        if args.show or args.show_dir is not None:
+            launch.draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
         runner = launch.build_runner(cfg)
         launch.load_strictly(runner, args.checkpoint)
         runner.test()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
+from ..datasets.transforms.plausible import ImplausibleWarning
 from ..engine import launch
 
 
@@ -15,7 +17,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser.add_argument(
         '--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU'
     )
+    parser.add_argument(
+        '--strict',
+        action='store_true',
+        help='refuse depth that can hardly be metres, and grey files as colour, instead of warning',
+    )
     args = parser.parse_args(argv)
+    if args.strict:
+        warnings.simplefilter('error', ImplausibleWarning)
     cfg = launch.load_config(args, parser)
     if args.amp:
         launch.enable_amp(cfg, parser)

@@ -72,7 +72,7 @@ class Archive:
             if self.zip is not None:
                 return self.zip.read(self.prefix + file)
             return (self.place / file).read_bytes()
-        except (OSError, KeyError, BadZipFile, zlib.error) as error:
+        except (OSError, KeyError, RuntimeError, BadZipFile, zlib.error) as error:
             raise ValueError(
                 f'{self.place}: {file} cannot be read ({error}): download it again'
             ) from error

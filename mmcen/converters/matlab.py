@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,13 +28,18 @@ def read_mat(path: Path, keys: Sequence[str], data: bytes | None = None) -> dict
     if data is None and not path.is_file():
         raise ValueError(f'{path} is missing: put it there, or give its path (see --help)')
     try:
-        content = loadmat(path if data is None else io.BytesIO(data))
+        with ProcessPoolExecutor(1) as pool:  # some damaged files crash scipy's reader
+            content = pool.submit(_load, path, data).result()
     except Exception as error:  # scipy raises many types for damaged files
         raise ValueError(f'{path} cannot be read ({error}): fetch it again') from error
     for key in keys:
         if key not in content:
             raise ValueError(f'{path} has no {key}: it is another file, take the official one')
     return content
+
+
+def _load(path: Path, data: bytes | None) -> dict[str, np.ndarray]:
+    return loadmat(path if data is None else io.BytesIO(data))
 
 
 @contextmanager

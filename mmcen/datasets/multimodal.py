@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -163,8 +164,7 @@ class MultiModalSegDataset(BaseSegDataset):
             source = self.ann_file
             if not fileio.exists(source, backend_args=self.backend_args):
                 raise FileNotFoundError(f'there is no split file {source}: {self.HOW_TO_GET}')
-            lines = fileio.list_from_file(source, backend_args=self.backend_args)
-            frames = [line.strip() for line in lines if line.strip()]
+            frames = read_lines(fileio.get(source, backend_args=self.backend_args), source)
         if not frames:
             raise ValueError(f'{source} gives no frame: {self.HOW_TO_GET}')
         if len(set(frames)) < len(frames):
@@ -200,6 +200,28 @@ class MultiModalSegDataset(BaseSegDataset):
 
     def _check_rest(self, what: str, folder: str, suffixes: Iterable[str], rest: set[str]) -> None:
         """Check files that belong to no frame; subclasses may reject them."""
+
+
+def read_lines(data: bytes, source: str) -> list[str]:
+    """Read a list with one name a line; white space around names and empty lines are left out.
+
+    Args:
+        data: The file: UTF-8, or UTF-16 with its mark.
+        source: Name of the file, for errors.
+
+    Raises:
+        ValueError: It is in another encoding.
+    """
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode('utf-16' if marked else 'utf-8-sig')
+        if '\0' in text:
+            raise ValueError('it has zero bytes')
+    except ValueError as error:
+        raise ValueError(
+            f'{source} is no list in UTF-8, or UTF-16 with its mark ({error}): save it as UTF-8'
+        ) from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _glimpse(files: Iterable[str]) -> str:

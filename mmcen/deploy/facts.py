@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..modalities import read_specs
+
 # Transforms of a test pipeline with the arguments that they may have in a file.
 TRANSFORMS = {
     'ForEachModality': {'transforms', 'interpolation', 'pad_val', 'only', 'label'},
@@ -113,6 +115,8 @@ def _check_config(config: Any) -> dict[str, Any]:
     for key in ('modalities', 'metainfo'):
         if not isinstance(kept.get(key, {}), (Mapping, list)):
             raise ValueError(f'{key} {_short(kept[key])} is not what it should be')
+    if isinstance(kept.get('modalities'), list) and kept['modalities']:
+        read_specs(kept['modalities'])
     size = kept.get('size', [1, 1])
     if not isinstance(size, list) or len(size) != 2 or not all(_is_whole(n, 1) for n in size):
         raise ValueError(f'size must be height and width, got {_short(size)}')

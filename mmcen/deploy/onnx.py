@@ -12,10 +12,11 @@ from torch import nn
 from ..files import whole_file
 from ..version import __version__
 from .facts import check_facts
+from .fingerprint import fingerprint
 from .network import DeployedNetwork, as_it_is, deploy
 
 TOLERANCE = 1e-4  # of the largest output, or of 1
-METADATA = 'mmcen'
+METADATA, CHECKSUM = 'mmcen', 'mmcen_sha256'
 
 
 def export_onnx(
@@ -74,8 +75,11 @@ def export_onnx(
         'divisor': divisor,
         **(about or {}),
     }
-    check_facts(json.loads(json.dumps(facts)))
-    onnx.helper.set_model_props(proto, {METADATA: json.dumps(facts)})
+    text = json.dumps(facts)
+    check_facts(json.loads(text))
+    del proto.metadata_props[:]
+    checksum = fingerprint(proto.SerializeToString(), text)
+    onnx.helper.set_model_props(proto, {METADATA: text, CHECKSUM: checksum})
     with whole_file(path) as part:
         onnx.save(proto, part)
         half = (size[0] // 2 // divisor * divisor, size[1] // 2 // divisor * divisor)
@@ -137,14 +141,23 @@ class OnnxNetwork:
             raise ValueError(
                 f'{path} is no ONNX file that runs here ({error}): write it by mmcen export'
             ) from error
-        written = self._session.get_modelmeta().custom_metadata_map.get(METADATA)
+        try:
+            properties = self._session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError as error:
+            raise ValueError(f'{path} is damaged ({error}): copy it again') from error
+        written, checksum = properties.get(METADATA), properties.get(CHECKSUM)
         if written is None:
             raise ValueError(f'{path} does not say what it is: write it by mmcen export')
+        if checksum is not None and checksum != fingerprint(Path(path).read_bytes(), written):
+            raise ValueError(
+                f'{path} is damaged, its checksum is wrong: copy it again, or write it by mmcen '
+                'export'
+            )
         try:
             self.facts = check_facts(json.loads(written))
             self.inputs: dict[str, int] = self.facts['inputs']
             self._check_graph()
-        except (ValueError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(
                 f'the metadata of {path} do not hold ({error}): write it by mmcen export'
             ) from error

@@ -1,20 +1,27 @@
-"""Examine a config: streams, norms, parameters, data, and a picture of three samples."""
+"""Examine a config: build every part, and draw a picture of three samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import inspect
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, HOOKS, MODELS, init_default_scope
+from mmengine.model import BaseModel
+from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.runner import Runner
 
 from ..core import Budget, exchange_norms
+from ..engine.launch import protect, said
 from ..engine.options import read_config
 from ..layers import ExchangeNorm
 from ..models.backbones.efficientnet_lite import PREFIX, weights_file
@@ -39,12 +46,12 @@ class Report:
     sheet: Path | None = None
 
 
-def examine(path: str, picture_file: Path, options: dict | None = None) -> Report:
-    """Build all parts of a config except its runner, and examine them.
+def examine(path: str, picture_file: Path | None, options: dict | None = None) -> Report:
+    """Build everything of a config, as a training does, and compute a loss of two frames.
 
     Args:
         path: config file.
-        picture_file: where the samples are drawn.
+        picture_file: where the samples are drawn; None draws none.
         options: overrides of entries, as --cfg-options.
 
     Raises:
@@ -52,29 +59,140 @@ def examine(path: str, picture_file: Path, options: dict | None = None) -> Repor
         ValueError: it cannot be read, or describes no model.
     """
     cfg = read_config(path, options)
-    if 'model' not in cfg:
+    if not isinstance(cfg.get('model'), Mapping):
         raise ValueError(f'{path} has no model: give one that trains, such as of configs/cen/')
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
     report = Report()
-    looks: dict[str, Callable[[], None]] = {
-        'model': lambda: _model(cfg, report),
-        'schedule': lambda: _schedule(cfg, report),
-    }
-    for split in ('train', 'val', 'test'):
-        if cfg.get(f'{split}_dataloader'):  # mmengine writes None where there is none
-            looks[f'{split} data'] = partial(_data, cfg, split, report, picture_file)
-    for topic, look in looks.items():
-        say(topic)
-        try:
-            look()
-        except Exception as error:  # whatever it is, it would keep it from training
-            report.problems.append(f'{topic}: {_first_line(error)}')
+    with TemporaryDirectory() as folder:
+        parts = _Parts(cfg, report, folder)
+        looks: dict[str, Callable[[], None]] = {
+            'settings': parts.prepare,
+            'model': parts.build_model,
+            'hooks': parts.build_runner,
+        }
+        for split in ('train', 'val', 'test'):
+            if cfg.get(f'{split}_dataloader'):  # mmengine writes None where there is none
+                looks[f'{split} data'] = partial(parts.build_data, split, picture_file)
+        looks |= {'schedule': parts.build_schedule, 'a step': parts.try_step}
+        for topic, look in looks.items():
+            say(topic)
+            try:
+                look()
+            except Exception as error:  # whatever it is, it would keep it from training
+                report.problems.append(f'{topic}: {_first_line(error)}')
     return report
 
 
-def _model(cfg: Config, report: Report) -> None:
-    with torch.device('meta'):  # its sizes, no memory
-        model: Any = MODELS.build(deepcopy(cfg.model))
+class _Examined(Runner):
+    """A runner that does not look for compilers, and keeps the config to itself."""
+
+    def _log_env(self, env_cfg: dict) -> None:
+        pass
+
+    def dump_config(self) -> None:
+        pass
+
+
+@dataclass
+class _Parts:
+    """What a training is made of.
+
+    A part that needs another one, which could not be built, is left out.
+    """
+
+    cfg: Config
+    report: Report
+    folder: str
+    model: Any = None
+    runner: Any = None
+    loaders: dict[str, Any] = field(default_factory=dict)
+    samples: list[dict] = field(default_factory=list)
+
+    def prepare(self) -> None:
+        """Take the safe parts, as a training does."""
+        protect(self.cfg)
+        init_default_scope(self.cfg.default_scope)
+
+    def build_model(self) -> None:
+        self.model = MODELS.build(deepcopy(self.cfg.model))
+        _describe_model(self.cfg, self.model, self.report)
+
+    def build_runner(self) -> None:
+        """Hooks, visualizer and log, in a folder that is removed."""
+        if self.model is None:
+            return
+        names = list(inspect.signature(Runner.__init__).parameters)[1:]
+        given = {name: deepcopy(self.cfg[name]) for name in names if name in self.cfg}
+        given |= {'model': self.model, 'work_dir': self.folder, 'log_level': 'CRITICAL'}
+        given |= {'experiment_name': uuid4().hex, 'load_from': None, 'resume': False}
+        given |= {'launcher': 'none', 'cfg': self.cfg}
+        if isinstance(given.get('visualizer'), dict):  # the one of this name may be another run's
+            given['visualizer']['name'] = given['experiment_name']
+        self.runner = _Examined(**given)
+
+    def build_data(self, split: str, picture_file: Path | None) -> None:
+        given = self.cfg[f'{split}_dataloader']
+        loader = Runner.build_dataloader(deepcopy(given), seed=0)
+        dataset: Any = loader.dataset
+        if not isinstance(loader.num_workers, int):
+            raise ValueError(f'num_workers is {loader.num_workers}: give a whole number')
+        frames = len(dataset)
+        size = getattr(loader.batch_sampler, 'batch_size', None) or loader.batch_size
+        lines = [f'{given["dataset"]["type"]}: {frames} frames, batches of {size}']
+        self.report.facts[f'{split} data'] = lines
+        if not len(loader):
+            raise ValueError(f'{frames} frames give no batch of {size}: lower batch_size')
+        self.loaders[split] = loader
+        if split == 'train':
+            samples = [dataset[i * frames // SAMPLES] for i in range(min(SAMPLES, frames))]
+            lines += _describe(samples, dataset)
+            missing = [name for name in _wanted(self.cfg) if name not in samples[0]['inputs']]
+            if missing:
+                self.report.problems.append(
+                    f'the model wants {missing}, the samples have {list(samples[0]["inputs"])}: '
+                    'add them to the modalities of the data set'
+                )
+                return
+            self.samples = samples
+            self.report.sheet = picture_file and _draw(samples, dataset, picture_file)
+
+    def build_schedule(self) -> None:
+        """Optimizers, schedules and loops."""
+        _describe_schedule(self.cfg, self.report)
+        runner, loaders = self.runner, self.loaders
+        if runner is None or runner.optim_wrapper is None:
+            return
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        if 'train' not in loaders:
+            return
+        for split, loader in loaders.items():
+            setattr(runner, f'_{split}_dataloader', loader)
+        runner._train_loop = runner.build_train_loop(runner._train_loop)
+        if runner.param_schedulers is not None:
+            runner.param_schedulers = runner.build_param_scheduler(runner.param_schedulers)
+        for split, build in (('val', runner.build_val_loop), ('test', runner.build_test_loop)):
+            if split in loaders and getattr(runner, f'_{split}_loop') is not None:
+                build(getattr(runner, f'_{split}_loop'))
+
+    def try_step(self) -> None:
+        """A loss of two samples; weights change only where the loss cannot be had alone."""
+        if len(self.samples) < 2 or self.runner is None:
+            return
+        model = self.model
+        batch = self.loaders['train'].collate_fn(self.samples[:2])
+        if type(model).train_step is BaseModel.train_step:
+            with torch.no_grad():
+                found = model(**model.data_preprocessor(batch, True), mode='loss')
+            losses = model.parse_losses(found)[1]
+        elif isinstance(self.runner.optim_wrapper, dict):  # it could not be built
+            return
+        else:
+            losses = model.train_step(batch, self.runner.optim_wrapper)
+        for name, value in losses.items():
+            if not torch.isfinite(torch.as_tensor(value)).all():
+                raise ValueError(f'{name} is {float(value)} before the training: check the data')
+
+
+def _describe_model(cfg: Config, model: Any, report: Report) -> None:
     facts = report.facts
     network = getattr(model, 'network', model)
     grid = getattr(network, 'grid', None)
@@ -163,7 +281,7 @@ def _compact(names: Iterable[str]) -> str:
     return ', '.join(f'{place} ({count})' for place, count in counts.items())
 
 
-def _schedule(cfg: Config, report: Report) -> None:
+def _describe_schedule(cfg: Config, report: Report) -> None:
     train, wrapper = cfg.get('train_cfg') or {}, cfg.get('optim_wrapper') or {}
     length = train.get('max_epochs') or train.get('max_iters')
     unit = 'epochs' if 'max_epochs' in train else 'iterations'
@@ -173,28 +291,11 @@ def _schedule(cfg: Config, report: Report) -> None:
     for name, part in parts.items():
         if isinstance(part, dict) and 'optimizer' in part:
             optimizer = part['optimizer']
-            rate = f', lr {optimizer["lr"]:g}' if 'lr' in optimizer else ''
+            lr = optimizer.get('lr')
+            rate = f', lr {lr:g}' if isinstance(lr, (int, float)) else ''
             report.facts.setdefault('schedule', []).append(
                 f'{name + ": " if name else ""}{optimizer["type"]}{rate}'
             )
-
-
-def _data(cfg: Config, split: str, report: Report, picture_file: Path) -> None:
-    loader = cfg[f'{split}_dataloader']
-    dataset = DATASETS.build(deepcopy(loader.dataset))
-    frames = len(dataset)
-    lines = [f'{loader.dataset.type}: {frames} frames, batches of {loader.batch_size}']
-    report.facts[f'{split} data'] = lines
-    if split == 'train':
-        samples = [dataset[i * frames // SAMPLES] for i in range(min(SAMPLES, frames))]
-        lines += _describe(samples, dataset)
-        missing = [name for name in _wanted(cfg) if name not in samples[0]['inputs']]
-        if missing:
-            report.problems.append(
-                f'the model wants {missing}, the samples have {list(samples[0]["inputs"])}: add '
-                'them to the modalities of the data set'
-            )
-        report.sheet = _draw(samples, dataset, picture_file)
 
 
 def _wanted(cfg: Config) -> list[str]:
@@ -238,9 +339,18 @@ def _draw(samples: list[dict], dataset: Any, path: Path) -> Path:
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or ['']
-    return (
-        lines[0]
-        if isinstance(error, (ValueError, OSError))
-        else (f'{type(error).__name__}: {lines[0]}')
-    )
+    lines = said(error).strip().splitlines() or ['']
+    kind = '' if isinstance(error, (ValueError, OSError)) else f'{type(error).__name__}: '
+    if isinstance(error, KeyError) and len(lines[0].split()) < 3:
+        kind, lines = '', [f'the entry {lines[0]!r} is missing']
+    return f'{_built(error)}{kind}{lines[0]}'
+
+
+def _built(error: Exception) -> str:
+    """The type of the part that was being built, the innermost one."""
+    found = ''
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        given = frame.f_locals.get('cfg')
+        if frame.f_code.co_name == 'build_from_cfg' and isinstance(given, Mapping):
+            found = str(given.get('type', found))
+    return f'{found}: ' if found else ''

@@ -69,7 +69,7 @@ def stack() -> Finding:
         return Finding('stack', BROKEN, f'{type(error).__name__}: {error}', _reinstall())
     if problem is not None:
         sentence, _, command = problem.rpartition(': ')
-        alone = command.startswith('pip install ') and not _onedl()  # it names upstream's releases
+        alone = command.startswith('pip install ') and not _installed_onedl()
         return Finding('stack', BROKEN, sentence, command if alone else _reinstall())
     forks = {True: 'upstream OpenMMLab', False: 'the OneDL forks'}
     kinds = {forks[compat.is_upstream(found, name)] for name in compat.FIRST_ONEDL}
@@ -94,6 +94,11 @@ def _shown(path: Path) -> str:
 
 
 def _onedl() -> bool:
+    """Whether the OneDL forks are installed, or are the stack for this Python."""
+    return compat.NEEDS_ONEDL or _installed_onedl()
+
+
+def _installed_onedl() -> bool:
     return any(name.startswith('onedl-') for name in versions())
 
 
@@ -152,8 +157,6 @@ def compiled_operators() -> Finding:
 def translation() -> Finding:
     """Whether the parts of pix2pix are there."""
     fix = f'{_install("translation", "translation")} && pip install --no-deps mmagic==1.2.0'
-    if _onedl():
-        fix = f'the OneDL forks have no mmagic; in an environment with upstream OpenMMLab: {fix}'
     return _try('image translation', _translate, fix)
 
 

@@ -10,8 +10,9 @@ import errno
 import logging
 import os
 import sys
+import traceback
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -132,8 +133,17 @@ def protect(cfg: Config) -> None:
 
     Checkpoints are complete and resumed exactly (``SafeCheckpointHook``, ``ExactEpochLoop``,
     ``EpochSeedHook``), and a loss that is not finite stops the training (``FiniteLossHook``).
-    Parts of other types are kept.
+    Parts of other types are kept. The scope is mmseg, if none is stated.
     """
+    scope = cfg.get('default_scope') or 'mmseg'
+    if not isinstance(scope, str):
+        raise ValueError(f"default_scope is {scope!r}: give the name of a library, such as 'mmseg'")
+    cfg.default_scope = scope
+    for key in ('default_hooks', 'train_cfg', 'val_cfg', 'test_cfg', 'env_cfg', 'optim_wrapper'):
+        if not isinstance(cfg.get(key) or {}, Mapping):
+            raise ValueError(f'{key} is {cfg[key]!r}: give a dict, or None')
+    if not isinstance(cfg.get('custom_hooks') or [], list):
+        raise ValueError(f'custom_hooks is {cfg.custom_hooks!r}: give a list of dicts, or None')
     hooks = dict(cfg.get('default_hooks') or {})
     checkpoint = hooks.get('checkpoint', {'type': 'CheckpointHook', 'interval': 1})
     if checkpoint and checkpoint.get('type') == 'CheckpointHook':
@@ -168,6 +178,8 @@ def enable_amp(cfg: Config, parser: ArgumentParser) -> None:
 
     A config with several optimizers has a named wrapper for each.
     """
+    if not isinstance(cfg.get('optim_wrapper'), Mapping):
+        parser.error('--amp replaces optim_wrapper, which the config does not set: leave --amp out')
     several = 'constructor' in cfg.optim_wrapper and 'optimizer' not in cfg.optim_wrapper
     wrappers = [cfg.optim_wrapper]
     if several:
@@ -189,7 +201,7 @@ def enable_amp(cfg: Config, parser: ArgumentParser) -> None:
 
 def enable_tta(cfg: Config, parser: ArgumentParser) -> None:
     """Test with the config's ``tta_pipeline`` and ``tta_model``, as in mmseg."""
-    missing = [key for key in ('tta_pipeline', 'tta_model') if key not in cfg]
+    missing = [k for k in ('tta_pipeline', 'tta_model', 'test_dataloader', 'model') if k not in cfg]
     if missing:
         parser.error(f'--tta needs {" and ".join(missing)}, which the config does not set')
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
@@ -199,7 +211,9 @@ def enable_tta(cfg: Config, parser: ArgumentParser) -> None:
 
 def write_predictions(cfg: Config, folder: str) -> None:
     """Set the folder into which mmseg's metric, or the first of several, writes label maps."""
-    evaluator = cfg.test_evaluator
+    evaluator = cfg.get('test_evaluator')
+    if not evaluator:
+        raise ValueError('--out needs a test_evaluator, which the config does not set')
     (evaluator[0] if isinstance(evaluator, list) else evaluator).output_dir = folder
 
 
@@ -212,6 +226,7 @@ def draw_predictions(cfg: Config, show: bool, folder: str | None, wait_time: flo
         'visualization': {**hook, 'draw': True, 'show': show, 'wait_time': wait_time},
     }
     if folder is not None:
+        cfg.visualizer = {'type': 'SegLocalVisualizer', **(cfg.get('visualizer') or {})}
         cfg.visualizer.save_dir = folder
 
 
@@ -220,6 +235,8 @@ def build_runner(cfg: Config) -> Runner:
 
     Several processes also work on CPUs.
     """
+    if not cfg.get('model'):
+        raise ValueError('the config has no model: give one that trains, such as of configs/cen/')
     protect(cfg)
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         _distribute_on_cpu(cfg)
@@ -272,9 +289,28 @@ def in_a_sentence(parser: ArgumentParser) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
             parser.error(f'{error.strerror}: make room, and go on with {resume_command()}')
-        parser.error(error.strerror if error.filename is None and error.strerror else str(error))
+        parser.error(error.strerror if error.filename is None and error.strerror else said(error))
     except (ValueError, ImportError) as error:
-        parser.error(str(error))
+        parser.error(said(error))
+    except (TypeError, KeyError, AttributeError, AssertionError) as error:
+        if not is_of_config(error):
+            raise
+        parser.error(said(error))
+
+
+def is_of_config(error: BaseException) -> bool:
+    """Whether an error was raised where mmengine builds a part of a config: its arguments are
+    wrong."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename).name == 'build_functions.py' for frame in frames)
+
+
+def said(error: BaseException) -> str:
+    """What an error says, without the traceback that a data loader's worker puts into its text."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    if '\nOriginal Traceback' in text:
+        return text.strip().splitlines()[-1].partition(': ')[2]
+    return text
 
 
 @master_only

@@ -13,10 +13,15 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 # Entries that Runner, our command line and mmsegmentation read, whether a config has them or not.
+READ = [name for name in inspect.signature(Runner.__init__).parameters if name != 'self']
 KNOWN = {
-    *inspect.signature(Runner.__init__).parameters,
+    *READ,
     *('runner_type', 'tta_pipeline', 'find_unused_parameters', 'sync_bn', 'custom_imports'),
 }
+
+
+# Entries that hold one word, number or switch.
+PLAIN = ('resume', 'load_from', 'launcher', 'log_level', 'work_dir', 'experiment_name')
 
 
 class Options(DictAction):
@@ -51,6 +56,7 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         lines = str(error).strip().splitlines() or ['']
         kind = '' if isinstance(error, (ValueError, OSError)) else f'{type(error).__name__}: '
         raise ValueError(f'{path} cannot be read: {kind}{lines[0]}') from error
+    check_names(cfg, path)
     for key in options or {}:
         check_key(cfg, key)
     try:
@@ -61,6 +67,19 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
             f'({str(error).splitlines()[0][:200]}): look at what it has there'
         ) from error
     return cfg
+
+
+def check_names(cfg: Config, path: str) -> None:
+    """Refuse an entry of a config that looks like a slip in the name of one that a training reads.
+
+    Raises:
+        ValueError: It is close to a name that the config has not.
+    """
+    unused = [name for name in READ if name not in cfg]
+    for name in cfg:
+        near = [] if name in KNOWN else get_close_matches(name, unused, n=1, cutoff=0.85)
+        if near:
+            raise ValueError(f'{path} has {name!r}, which is not read: did you mean {near[0]!r}?')
 
 
 def check_key(cfg: Any, key: str) -> None:
@@ -78,8 +97,12 @@ def check_key(cfg: Any, key: str) -> None:
                 raise ValueError(_unknown(key, depth, map(str, range(len(place)))))
             place = place[int(part)]
             continue
-        if not isinstance(place, Mapping):  # a value in place of None or of a number
-            return
+        if not isinstance(place, Mapping):
+            if place is None and parts[depth - 1] not in PLAIN:
+                return
+            raise ValueError(
+                f'--cfg-options {key}: {".".join(parts[:depth])} is {place!r}, which has no entries'
+            )
         names = {*place, *(KNOWN if depth == 0 else ())}
         last = depth == len(parts) - 1
         slip = get_close_matches(part, names, cutoff=0.8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from mmengine.registry import MODELS
 from mmseg.models import SegDataPreProcessor
 from torch import Tensor
 
-from ..modalities import ModalitySpec, read_specs
+from ..modalities import ModalitySpec, nearest, read_specs
 
 # What a config may have inherited from a stock data preprocessor; each modality states its own.
 STOCK = {'mean', 'std', 'pad_val', 'bgr_to_rgb', 'rgb_to_bgr'}
@@ -68,9 +69,13 @@ class CENDataPreprocessor(SegDataPreProcessor):
         common_channels: int | None = None,
         **inherited: Any,
     ) -> None:
-        unknown = sorted(set(inherited) - STOCK)
-        if unknown:
-            raise TypeError(f'CENDataPreprocessor has no argument {unknown[0]}: leave it out')
+        for name in sorted(set(inherited) - STOCK):
+            arguments = inspect.signature(CENDataPreprocessor.__init__).parameters
+            known = [key for key in arguments if key not in ('self', 'inherited')]
+            raise TypeError(
+                f'CENDataPreprocessor has no argument {name!r}{nearest(name, known)}: the '
+                f'arguments are {known}'
+            )
         specs = read_specs(modalities, keys=('mean', 'std', 'pad'))
         if size is not None and size_divisor is not None:
             raise ValueError(f'both size {size} and size_divisor {size_divisor}: give one of them')

@@ -42,11 +42,13 @@ class RunLog:
         """All logged lines, of the first start and of resumed ones."""
         lines = []
         for path in sorted(self.work_dir.glob('*/vis_data/scalars.json')):
-            for line in path.read_text().splitlines():
+            for line in path.read_text(errors='replace').splitlines():
                 try:
-                    lines.append(json.loads(line))
-                except json.JSONDecodeError:  # a killed training leaves an incomplete line
+                    record = json.loads(line)
+                except (ValueError, RecursionError):  # a killed training leaves an incomplete line
                     continue
+                if isinstance(record, dict) and isinstance(record.get('step'), int):
+                    lines.append(record)
         return lines
 
     @cached_property
@@ -79,8 +81,11 @@ class RunLog:
         path = self.work_dir / 'exchange_masks.npz'
         if not path.is_file():
             return {}
-        with np.load(path) as file:
-            return dict(file)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return dict(file)
+        except Exception as error:  # a reader of archives may raise anything
+            raise ValueError(f'{path} is damaged ({error}): remove it') from error
 
     @cached_property
     def classes(self) -> dict[str, dict[str, list[float]]]:
@@ -126,7 +131,7 @@ def _series(records: list[dict], step: str, skip: tuple[str, ...]) -> dict[str, 
     found: dict[str, dict[float, float]] = {}
     for record in records:
         for name, value in record.items():
-            if name not in skip and isinstance(value, (int, float)):
+            if name not in skip and isinstance(value, (int, float)) and step in record:
                 found.setdefault(name, {})[record[step]] = value
     return {
         name: (np.array(sorted(points)), np.array([points[s] for s in sorted(points)]))

@@ -19,10 +19,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mmcen.engine.options import Options
 from mmcen.files import write
 from projects.paper.benchmarking import against, deployed, loading, measure, memory, report
 from projects.paper.benchmarking.translation import TranslationWorkload
@@ -34,7 +35,7 @@ def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
     add = parser.add_argument
     # fmt: off
     add('config', help='config file, for example one of configs/cen/')
-    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+    add('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
         help='override entries of the config, for example model.backbone.depth=18')
     add('--data', action='store_true',
         help='measure loading: samples per second and core of the training pipeline, by transform')

@@ -30,6 +30,7 @@ LIMIT = 55_000_000  # bytes
 FORKS = ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation')
 # What the forks need and the machine may lack, pure Python.
 PURE = ('addict', 'ftfy', 'platformdirs', 'prettytable', 'termcolor', 'wcwidth==0.6.0', 'yapf')
+TESTS = ('pytest', 'iniconfig', 'pluggy')  # and what pytest needs besides rich and matplotlib
 COMPILED = ('regex',)  # installed only where it is missing
 TARGET = ('--python-version', '3.12', '--implementation', 'cp', '--only-binary', ':all:',
           '--platform', 'manylinux_2_28_x86_64', '--platform', 'manylinux_2_17_x86_64',
@@ -89,18 +90,19 @@ def copy(names: list[str], to: Path) -> None:
 
 
 def pinned(name: str) -> str:
-    """Return a requirement as the OneDL set pins it, or unchanged if the set does not have it."""
-    lines = (ROOT / 'requirements' / 'onedl.txt').read_text().splitlines()
+    """Return a requirement as the OneDL set or the tools' set pins it, or unchanged."""
+    files = [ROOT / 'requirements' / f'{kind}.txt' for kind in ('onedl', 'dev')]
+    lines = [line for file in files for line in file.read_text().splitlines()]
     return next((line for line in lines if line.startswith(f'{name}==')), name)
 
 
 def make_wheels(folder: Path) -> None:
-    """Collect wheels of mmcen, the forks and their requirements."""
+    """Collect wheels of mmcen, the forks, pytest and their requirements."""
     with tempfile.TemporaryDirectory() as place:
         copy(tracked('.'), Path(place))  # a build folder in the clone may hold old files
         pip('wheel', '--no-deps', '-w', str(folder), place)
     os.environ['MMCV_WITH_OPS'] = '0'
-    pip('wheel', '--no-deps', '-w', str(folder), *map(pinned, (*FORKS, *PURE)))
+    pip('wheel', '--no-deps', '-w', str(folder), *map(pinned, (*FORKS, *PURE, *TESTS)))
     other = [path.name for path in folder.glob('*.whl') if not path.name.endswith('none-any.whl')]
     if other:
         raise RuntimeError(f'{other[0]} is not pure Python: it would not install there')

@@ -104,6 +104,7 @@ class RunPlan:
                 values = dict(result['metrics'])
                 if result['exchanged'] is not None:
                     values[EXCHANGED] = 100 * result['exchanged']
+                    line.exchanged.append(result['exchanged'])
                 for metric, value in values.items():
                     column = f'{part}/{metric}' if part else metric
                     if row.shows(column, metric) or metric in self.settings.metrics:

@@ -23,6 +23,7 @@ class Line:
         name: Name of the row.
         published: Figures of the paper by column, None if it has none.
         measured: A value for each finished seed by column; empty if nothing was run.
+        exchanged: Share of each seed's channels, if some could be exchanged.
         costs: Values by key of :data:`COSTS`.
         note: Missing parts, or the number of finished seeds.
         command: Command that runs this row.
@@ -31,6 +32,7 @@ class Line:
     name: str
     published: dict[str, float | None]
     measured: dict[str, list[float]] = field(default_factory=dict)
+    exchanged: list[float] = field(default_factory=list)
     costs: dict[str, float] = field(default_factory=dict)
     note: str = ''
     command: str = ''
@@ -80,6 +82,14 @@ def _rows(lines: Sequence[Line], plus_minus: str) -> tuple[list[str], list[list[
     return head, body
 
 
+def _warning(lines: Sequence[Line]) -> list[str]:
+    """Which rows could have exchanged channels, and exchanged none in any seed."""
+    idle = [line.name for line in lines if line.exchanged and not any(line.exchanged)]
+    if not idle:
+        return []
+    return [f'**Nothing was exchanged in {", ".join(idle)}**: the ensemble alone fuses there.', '']
+
+
 def markdown(title: str, lines: Sequence[Line]) -> str:
     head, body = _rows(lines, ' ± ')
     table = [head, ['---'] * len(head), *body]
@@ -88,6 +98,7 @@ def markdown(title: str, lines: Sequence[Line]) -> str:
         [
             f'# {title}',
             '',
+            *_warning(lines),
             'Measured mean ± deviation over seeds, and in brackets what the paper prints.',
             '',
             *('| ' + ' | '.join(row) + ' |' for row in table),

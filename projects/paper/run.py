@@ -21,12 +21,12 @@ from pathlib import Path
 # A clone runs without being installed, and runs its own package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmengine.config import DictAction
 from rich.console import Console
 from rich.table import Column
 from rich.table import Table as Grid
 
 from mmcen.cli.common import exit_status
+from mmcen.engine.options import Options
 from mmcen.files import write
 from projects.paper import report, running
 from projects.paper.experiments import DATASETS, load
@@ -50,7 +50,7 @@ def parse_args() -> argparse.Namespace:
         add('--epochs', type=int, help="default: the data set's own schedule")
         add('--seeds', nargs='+', type=int, default=[0], help='default: 0')
         add('--extractor', metavar='FILE', help='Inception weights, for FID and KID')
-        add('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
+        add('--cfg-options', nargs='+', action=Options, default={}, metavar='KEY=VALUE',
             help='settings of all rows to change')  # fmt: skip
         add('--metrics', nargs='+', default=[], metavar='NAME',
             help='more figures to show, such as mAcc rgb/mAcc')  # fmt: skip

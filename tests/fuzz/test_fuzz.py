@@ -1,6 +1,12 @@
 """Short runs of the harnesses."""
 
-from . import kills
+from collections import Counter
+
+import pytest
+
+from . import files, kills, programs
+from .__main__ import KINDS, kind_of, run, table
+from .outcomes import BAD, RIGHT
 
 
 def test_kills():
@@ -10,3 +16,22 @@ def test_kills():
     assert counts['left over'] == 0
     assert counts['same'] >= 3
     assert not [what for what in counts if what.startswith('lost')], counts
+
+
+def test_damage():
+    counts, faults = run([n for n in range(130) if kind_of(n) != 'config'][:100])
+    assert not faults, table(counts) + '\n'.join(faults)
+
+
+@pytest.mark.parametrize('kind', [kind for kind in KINDS if kind != 'command'])
+def test_what_is_not_damaged_is_read(kind, monkeypatch):
+    """The harness sees a right result as one."""
+    for module in (files, programs):
+        for name in ('damage', 'mutate'):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, lambda value, draw: (value, ''))
+    count = {'config': 2, 'checkpoint': 8}.get(kind, 30)
+    counts, faults = run([n for n in range(900) if kind_of(n) == kind][:count])
+    found = Counter({outcome: n for (k, outcome), n in counts.items() if k == kind})
+    assert found[RIGHT] > 0, faults
+    assert not any(found[outcome] for outcome in BAD)

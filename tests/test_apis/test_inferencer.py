@@ -142,6 +142,31 @@ def test_tasks_are_those_of_the_model(folder):
         assert difference.max() <= 0.51
 
 
+def test_pictures_and_tensors_are_arrays(folder):
+    rgb = np.asarray(Image.open('data/rgb/000000.png'))
+    depth = cv2.imread('data/depth/000000.png', cv2.IMREAD_UNCHANGED)
+    inferencer = infer()
+    (wanted,) = inferencer(dict(rgb=rgb, depth=depth))['predictions']
+    for given in (
+        dict(rgb=Image.fromarray(rgb), depth=Image.fromarray(depth)),
+        dict(
+            rgb=torch.from_numpy(rgb).permute(2, 0, 1),
+            depth=torch.from_numpy(depth)[None],
+        ),
+    ):
+        (found,) = inferencer(given)['predictions']
+        np.testing.assert_array_equal(found.outputs['ensemble'], wanted.outputs['ensemble'])
+        np.testing.assert_array_equal(found.inputs['depth'], wanted.inputs['depth'])
+    with pytest.raises(TypeError, match="modality 'rgb' is a list: give a file, a folder, an arr"):
+        inferencer(dict(rgb=rgb.tolist(), depth=depth))
+    with pytest.raises(TypeError, match='inputs are a NoneType: give a dict of files, folders or'):
+        inferencer(None)
+    with pytest.raises(
+        ValueError, match=r'size \(0, 0\) must be height and width in pixels, above'
+    ):
+        infer(size=(0, 0))
+
+
 def test_sizes_that_do_not_fit(folder):
     """A U-Net halves its input; frames are filled up and cut back."""
     inferencer = infer('tasks', depth_unit=0.001, size=(37, 50))

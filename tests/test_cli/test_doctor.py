@@ -11,6 +11,8 @@ from PIL import Image
 
 from mmcen.cli import doctor
 from mmcen.doctor import environment
+from tests.command import run_python
+from tests.optional import need_mmagic
 from tests.training import ENV, ROOT
 
 
@@ -40,10 +42,10 @@ def in_a_process(path, *args):
 
 
 def test_what_works_here(tmp_path):
-    run = in_a_process(tmp_path)
-    assert run.returncode == 0, run.stderr
-    assert 'works   segmentation: a small CEN was built and trained for a step' in run.stdout
-    assert re.search(r'mmcen \S+, python 3\.\S+, torch', run.stdout)
+    done = run_python('-m', 'mmcen', 'doctor', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'works   segmentation: a small CEN was built and trained for a step' in done.stdout
+    assert re.search(r'mmcen \S+, python 3\.\S+, torch', done.stdout)
 
 
 @pytest.mark.parametrize(
@@ -55,8 +57,10 @@ def test_what_works_here(tmp_path):
 )
 def test_broken_environments(tmp_path, package, version, sentence, command):
     """In which ``import mmcen`` raises."""
-    if package == 'mmcv' and environment.stack().detail != 'upstream OpenMMLab':
-        pytest.skip('the OneDL forks take it')
+    if environment.stack().detail == 'the OneDL forks':
+        if package == 'mmcv':
+            pytest.skip('the forks take it')
+        command = 'requirements/onedl.txt'  # one fork alone would not go with the rest
     fake = tmp_path / package
     fake.mkdir()
     (fake / '__init__.py').touch()
@@ -81,13 +85,13 @@ def test_requirements_decide_the_status(ask):
 
 def test_a_config_of_rooms(ask):
     config = ROOT / 'configs/cen/rooms_lwrefinenet_r18.py'
-    status, printed = ask(config, '--cfg-options', 'train_dataloader.dataset.length=6')
+    status, printed = ask(config, '--cfg-options', 'train_dataloader.dataset.length=8')
     assert status == 0, printed
     for line in (
         '  CENEncoderDecoder, 1 x 2 (tasks x modalities): multimodal fusion',
         '  rgb, depth',
         '  ExchangeNorm, along the modalities, Threshold(threshold=0.02, region=disjoint)',
-        '  SyntheticRooms: 6 frames, batches of 8',
+        '  SyntheticRooms: 8 frames, batches of 8',
         '  rgb: 3x96x128 uint8, ',
         '  depth: 1x96x128 float32, 0 to ',
         '  classes in 3 frames: wall, floor, ceiling',
@@ -108,7 +112,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize('name', SETTINGS)
 def test_settings_have_names(ask, name):
-    pytest.importorskip('mmagic')
+    need_mmagic()
     status, printed = ask(ROOT / f'configs/cen/{name}.py', '--picture', 'a.png')
     assert status == 0, printed
     assert SETTINGS[name] in printed
@@ -122,7 +126,10 @@ def test_what_is_missing(ask):
     assert status == 1
     assert '33 of 104 private norms exchange: backbone.layer1 (3), backbone.layer2 (4)' in printed
     assert '  together: 118.202 M' in printed
-    assert 'problem: train data: there is no split file data/nyudv2/splits/train.txt' in printed
+    assert (
+        'problem: train data: NYUv2Dataset: there is no split file data/nyudv2/splits/train.txt'
+        in printed
+    )
     assert 'mmcen train' not in printed
 
 
@@ -182,12 +189,13 @@ ROOMS = f"_base_ = '{ROOT}/configs/cen/rooms_lwrefinenet_r18.py'\n"
          ["ExchangeBudgetHook: {'ramp': 0.1}"]),
         ("model = dict(init_cfg=[dict(type='Pretrained', checkpoint='own.py')])",
          ['  starts from own.py']),
-        ("optim_wrapper = dict(optimizer=dict(_delete_=True, type='Adadelta'))", ['  Adadelta\n']),
+        ("optim_wrapper = dict(paramwise_cfg=None, optimizer=dict(_delete_=True, type='Adadelta'))",
+         ['  Adadelta\n']),
     ],
 )  # fmt: skip
 def test_what_mmengine_takes_is_no_problem(ask, text, sentences):
     Path('own.py').write_text(ROOMS + text)
-    status, printed = ask('own.py', '--cfg-options', 'train_dataloader.dataset.length=3')
+    status, printed = ask('own.py', '--cfg-options', 'train_dataloader.dataset.length=8')
     assert status == 0, printed
     for sentence in sentences:
         assert sentence in printed
@@ -202,9 +210,9 @@ def test_what_mmengine_takes_is_no_problem(ask, text, sentences):
         ('a = 1 / 0', 'error: own.py cannot be read: ZeroDivisionError: '),
         ('a = 1', 'error: own.py has no model: give one that trains, such as of configs/cen/'),
         (f"{ROOMS}custom_hooks = [dict(type='SparsityHook', coefficient=-1)]",
-         'problem: model: coefficient must not be negative, got -1'),
+         'problem: hooks: SparsityHook: coefficient must not be negative, got -1'),
         (f"{ROOMS}optim_wrapper = dict(optimizer=dict(_delete_=True, lr=1))",
-         "problem: schedule: KeyError: 'type'"),
+         "problem: schedule: the entry 'type' is missing"),
     ],
 )  # fmt: skip
 def test_configs_that_do_not_train(ask, text, sentence):
@@ -212,6 +220,31 @@ def test_configs_that_do_not_train(ask, text, sentence):
     status, printed = ask('own.py')
     assert status == 1
     assert sentence in printed
+
+
+@pytest.mark.parametrize(
+    'text, problem',
+    [
+        ("param_scheduler = [dict(type='LinearLR', end=0)]",
+         'schedule: LinearLR: end should be larger than begin'),
+        ("param_scheduler = [dict(type='LinearLR', strt_factor=0.1)]", 'schedule: LinearLR: '),
+        ("optim_wrapper = dict(clip_gradd=dict(max_norm=1))", 'schedule: OptimWrapper: '),
+        ("optim_wrapper = dict(optimizer=dict(lr='fast'))", 'schedule: AdamW: '),
+        ("train_cfg = dict(max_epoch=3)", 'schedule: ExactEpochLoop: '),
+        ("default_hooks = dict(logger=dict(intervall=3))", 'hooks: LoggerHook: '),
+        ("default_hooks = dict(checkpoint=dict(intervall=3))",
+         "hooks: SafeCheckpointHook: SafeCheckpointHook has no argument 'intervall' (did you mean"),
+        ("model = dict(decode_head=dict(num_classes=3))", 'a step: '),
+        ("train_dataloader = dict(sampler=dict(type='NoSampler'))", 'train data: '),
+        ("visualizer = dict(type='NoVisualizer')", 'hooks: '),
+        ("train_dataloader = dict(num_workers=0.5)", 'train data: '),
+    ],
+)  # fmt: skip
+def test_parts_that_do_not_train(ask, text, problem):
+    Path('own.py').write_text(ROOMS + text)
+    status, printed = ask('own.py', '--cfg-options', 'train_dataloader.dataset.length=8')
+    assert status == 1
+    assert f'problem: {problem}' in printed
 
 
 def test_no_config(ask):
@@ -233,6 +266,16 @@ def test_options_that_would_do_nothing(ask, capsys, args, sentence):
     with pytest.raises(SystemExit, match='2'):
         ask(*args)
     assert f'error: {sentence}\n' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('needs_onedl, pinned', [(True, 'onedl'), (False, 'openmmlab')])
+def test_the_stack_follows_python(monkeypatch, needs_onedl, pinned):
+    """Where nothing is installed yet."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr('mmcen.compat.NEEDS_ONEDL', needs_onedl)
+    monkeypatch.setattr(environment, 'versions', dict)
+    monkeypatch.setattr('torch.optim.SGD.step', lambda self: 1 / 0)
+    assert environment.segmentation().fix.endswith(f'pip install -r requirements/{pinned}.txt')
 
 
 def test_a_step_is_taken(monkeypatch):
@@ -271,13 +314,11 @@ FIXES = {  # from a clone and from a wheel, with each stack
     ],
     ('clone', 'onedl-mmengine'): [
         f'{REMOVE}pip install -r requirements/onedl.txt',
-        'the OneDL forks have no mmagic; in an environment with upstream OpenMMLab: '
         'pip install -r requirements/translation.txt && pip install --no-deps mmagic==1.2.0',
         'pip install -r requirements/deploy.txt',
     ],
     ('wheel', 'onedl-mmengine'): [
         f"{REMOVE}pip install 'mmcen[onedl]'",
-        'the OneDL forks have no mmagic; in an environment with upstream OpenMMLab: '
         "pip install 'mmcen[translation]' && pip install --no-deps mmagic==1.2.0",
         "pip install 'mmcen[onnx]'",
     ],
@@ -290,6 +331,7 @@ def test_commands_can_be_pasted(monkeypatch, tmp_path, place, engine):
     if place == 'wheel':
         monkeypatch.setattr(environment, 'CLONE', tmp_path)
     monkeypatch.setattr(environment, 'versions', lambda: {engine: '0.10.12'})
+    monkeypatch.setattr('mmcen.compat.NEEDS_ONEDL', False)
     monkeypatch.setattr(environment, 'find_spec', lambda name: None)
     monkeypatch.setattr('mmcen.compat.find_problem', lambda found: 'mixed: pip uninstall the one')
     checks = (environment.stack, environment.translation, environment.onnx)

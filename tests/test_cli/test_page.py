@@ -136,6 +136,7 @@ def raw(address, request, wait=5.0):
         (403, ['Host: evil.example']),  # a name that was pointed at this machine
         (403, ['Host: 127.0.0.1.evil.example']),
         (403, []),
+        (403, ['Host: [']),
         (403, ['Host: localhost', 'Origin: http://evil.example']),
         (403, ['Host: localhost', 'Origin: null']),
     ],

@@ -124,7 +124,7 @@ def test_real_frames(data_root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGKILL])
 def test_stopped_and_gone_on_with(tmp_path: Path, how: signal.Signals) -> None:
-    config = write_set(tmp_path, 60)
+    config = write_set(tmp_path, 30)
     rgb, out = tmp_path / 'out/rgb', tmp_path / 'out'
     with Command(*of_set(config)) as tool:
         while len(list(rgb.glob('*.png'))) < 3 and tool.poll() is None:
@@ -139,15 +139,15 @@ def test_stopped_and_gone_on_with(tmp_path: Path, how: signal.Signals) -> None:
     time.sleep(0.5)
     assert len(list(out.rglob('*.png'))) == len(last)  # a killed tool's workers leave, too
     whole = {path: path.stat().st_mtime_ns for path in last if cv2.imread(str(path)) is not None}
-    assert len(whole) == len(last) < 60 * 8
+    assert len(whole) == len(last) < 30 * 8
     assert not (out / 'splits/train.txt').exists()
     (rgb / '.point_9_view_0_domain_rgb.png.part').write_bytes(b'half')  # as a kill leaves it
     assert 'frames are finished already' in derive(of_set(config))
-    assert len(list(out.rglob('point_*.png'))) == 60 * 8
+    assert len(list(out.rglob('point_*.png'))) == 30 * 8
     assert not list(out.rglob('.*.part'))
     first = rgb / 'point_1_view_0_domain_rgb.png'
     assert first.stat().st_mtime_ns == whole[first]
-    assert len(read(out, ['rgb', 'normal'], 'train')) == 40
+    assert len(read(out, ['rgb', 'normal'], 'train')) == 20
 
 
 def fails(words: list[str], monkeypatch: pytest.MonkeyPatch, code: int = 1) -> None:

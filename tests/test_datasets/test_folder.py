@@ -60,6 +60,28 @@ def test_every_value_arrives(tmp_path, stored, ann_file, frames):
         np.testing.assert_array_equal(sample['gt_seg_map'], stored[frame]['labels'])
 
 
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_lists_in_unicode(tmp_path, stored, encoding):
+    frame = '\u00fcber/\u4e16'
+    for folder, suffix in (('rgb', '.jpg'), ('depth', '.png'), ('heat', '_t.npy')):
+        (tmp_path / folder / '\u00fcber').mkdir()
+        (tmp_path / folder / f'000{suffix}').rename(tmp_path / folder / f'{frame}{suffix}')
+    (tmp_path / 'list.txt').write_bytes(f'{frame}\n\n 001 \r\n'.encode(encoding))
+    dataset = build(tmp_path, ann_file='list.txt', labels=None)
+    assert [dataset[i]['modalities']['depth'][0, 0] * 1000 for i in range(2)] == pytest.approx(
+        [stored[name]['depth'][0, 0] for name in ('000', '001')]
+    )
+
+
+@pytest.mark.parametrize('encoding', ['latin-1', 'utf-16-le', 'utf-32'])
+def test_lists_in_other_encodings(tmp_path, stored, encoding):
+    (tmp_path / 'list.txt').write_bytes('\u00fcber\n'.encode(encoding))
+    with pytest.raises(
+        ValueError, match=r'list\.txt is no list in UTF-8, or UTF-16 .*: save it as'
+    ):
+        build(tmp_path, ann_file='list.txt')
+
+
 def test_labels_are_optional(tmp_path, stored):
     assert 'gt_seg_map' not in build(tmp_path, labels=None)[0]
 

@@ -5,7 +5,12 @@ import warnings
 import numpy as np
 import pytest
 
-from mmcen.datasets.transforms.plausible import ImplausibleWarning, check_colour, check_depth
+from mmcen.datasets.transforms.plausible import (
+    ImplausibleWarning,
+    check_bits,
+    check_colour,
+    check_depth,
+)
 
 ROOM = np.random.default_rng(0).uniform(1, 5, (48, 64)).astype(np.float32)
 
@@ -20,6 +25,8 @@ def sparse(share):
 def test_rooms_and_streets_pass(depth, recwarn, tmp_path):
     check_depth(depth, str(tmp_path / 'a.png'))
     check_colour(3, str(tmp_path / 'a.png'))
+    check_bits('uint16', 'mm', str(tmp_path / 'a.png'))
+    check_bits('uint8', {'uint8': 0.02}, str(tmp_path / 'a.png'))
     assert not recwarn
 
 
@@ -30,6 +37,7 @@ def test_rooms_and_streets_pass(depth, recwarn, tmp_path):
         (lambda path: check_depth(ROOM / 1000, path), 'has a median depth of '),
         (lambda path: check_depth(sparse(0.01), path), 'has no depth in '),
         (lambda path: check_depth(ROOM * 0, path), 'has no depth in 100% of its pixels'),
+        (lambda path: check_bits('uint8', 'mm', path), 'is depth of 8 bits'),
         (lambda path: check_colour(1, path), 'has one channel, but its modality is colour'),
     ],
 )

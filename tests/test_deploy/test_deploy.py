@@ -16,6 +16,7 @@ from mmcen.deploy.padding import KINDS, same_padding
 from mmcen.deploy.parts import fold_norm, plain_conv
 from mmcen.layers import ExchangeNorm
 from projects.paper import rivals  # noqa: F401  (registers)
+from tests.optional import need_mmagic
 from tests.specs import modality_list, task_list
 
 COLOUR = dict(mean=[124.0, 116.0, 104.0], std=[58.0, 57.0, 57.0])
@@ -344,7 +345,7 @@ def test_the_model_stays_as_it_is():
 
 
 def test_mmagics_preprocessor():
-    pytest.importorskip('mmagic')
+    need_mmagic()
     from mmengine.config import Config
 
     from tests.training import ROOT

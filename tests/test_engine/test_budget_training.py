@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import subprocess
 import sys
 
 import numpy as np
@@ -18,6 +17,7 @@ from mmcen.core import exchange_norms, exchanged_share
 from mmcen.deploy import deploy
 from mmcen.visualization.run_log import RunLog
 from projects.paper import figures
+from tests.command import run_python
 from tests.training import ENV, KILLER, ROOT, load, train
 
 # Nine steps of three epochs; the ramp begins after the first, and its last choice is the eighth.
@@ -105,13 +105,10 @@ def test_the_mask_is_in_the_checkpoint_and_fixed_at_test(folder, model):
     with torch.no_grad():
         model.test_step(frames(model))
     assert torch.equal(before, exchanged_share(model))
-    run = subprocess.run(
-        [sys.executable, ROOT / 'tools/test.py', 'small.py', 'run/epoch_3.pth',
-         '--work-dir', 'tested'],
-        cwd=folder, env={**ENV, 'PYTHONPATH': str(folder)}, capture_output=True, text=True,
-        timeout=300,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stderr[-4000:]
+    words = ('small.py', 'run/epoch_3.pth', '--work-dir', 'tested')
+    place = dict(cwd=folder, env={**ENV, 'PYTHONPATH': str(folder)})
+    done = run_python(ROOT / 'tools' / 'test.py', *words, **place)
+    assert done.returncode == 0, done.stderr[-4000:]
     (scores,) = (folder / 'tested').glob('*/*.json')
     validated = RunLog(folder / 'run').validation['mIoU'][1][-1]
     assert json.loads(scores.read_text())['mIoU'] == pytest.approx(validated)

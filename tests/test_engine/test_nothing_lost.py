@@ -20,6 +20,7 @@ from mmengine.registry import HOOKS
 from mmcen.checkpoints import find_checkpoint
 from mmcen.engine import launch
 from mmcen.files import whole_file
+from tests.command import ENV, run_python
 
 from ..test_cli.test_tools import config, run  # noqa: F401  fixtures
 from ..training import load
@@ -148,9 +149,8 @@ def test_a_full_disk(config):  # noqa: F811
     Path('filling.py').write_text(FILLING)
     text = Path(config).read_text().replace("'tests.toy'", "'tests.toy', 'filling'")
     Path(config).write_text(f"{text}custom_hooks = [dict(type='FillDisk')]\n")
-    command = [sys.executable, str(ROOT / 'tools/train.py'), config, *EPOCHS]
-    environment = {**os.environ, 'PYTHONPATH': f'{ROOT}:.', 'OMP_NUM_THREADS': '1'}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    environment = {**ENV, 'PYTHONPATH': f'{ROOT}:.'}
+    done = run_python(ROOT / 'tools' / 'train.py', config, *EPOCHS, cwd='.', env=environment)
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] < 0
     assert done.returncode == 2, done.stderr
     said = done.stderr.splitlines()[-1]

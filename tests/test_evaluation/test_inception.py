@@ -12,7 +12,7 @@ from mmcen.evaluation import TranslationMetric
 from mmcen.evaluation.inception import Inception
 
 fidelity = pytest.importorskip(
-    'torch_fidelity.feature_extractor_inceptionv3', reason='the OneDL stack has no translation part'
+    'torch_fidelity.feature_extractor_inceptionv3', reason='FID and KID need torch-fidelity'
 )
 
 

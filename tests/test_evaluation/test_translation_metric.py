@@ -21,7 +21,7 @@ from mmcen.evaluation import TranslationMetric
 from mmcen.evaluation.distances import pixel_errors
 from mmcen.outputs import outputs_of
 
-pytest.importorskip('torchmetrics', reason='the OneDL stack has no translation part')
+pytest.importorskip('torchmetrics', reason='TranslationMetric needs torchmetrics')
 
 NAMES = ('reshading', 'edge_texture')
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from mmcen.layers import winograd
 from mmcen.layers.winograd import WinogradConv2d, save_multiplications, winograd_conv
+from tests.optional import need_mmagic
 
 
 @pytest.mark.parametrize('size', [(4, 4), (5, 7), (9, 10), (31, 16)])
@@ -73,7 +74,7 @@ def test_is_a_plain_convolution_where_that_is_faster(monkeypatch):
 
 
 def test_the_discriminators_of_a_translator_have_one():
-    pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    need_mmagic()
     from mmcen.models.translators.cen_translator import TaskDiscriminators, import_mmagic
 
     import_mmagic()

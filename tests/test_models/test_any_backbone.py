@@ -8,6 +8,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmcen.core import ExchangeNorm
+from mmcen.deploy.onnx import export_onnx
 
 HEADER = """
 _base_ = 'mmseg::{config}'
@@ -122,3 +123,14 @@ def test_two_steps_and_a_prediction(name, tmp_path):
         sample = model.test_step(batch(1, size))[0]
     assert sample.pred_sem_seg.data.shape == (1, size, size)
     assert sample.outputs.semseg.rgb.pred_sem_seg.data.shape == (1, size, size)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('name', ['SegFormer', 'Swin UPerNet'])
+def test_networks_with_layer_norms_are_exported(name, tmp_path):
+    """ONNX Runtime agrees with PyTorch at two sizes and two batches, or export_onnx raises."""
+    pytest.importorskip('onnxruntime')
+    torch.manual_seed(0)
+    model = build(tmp_path, *NAMES[name]).eval()
+    path = tmp_path / 'cen.onnx'
+    assert export_onnx(model, path, ['ensemble'], (64, 64), whole=True) < 1e-4

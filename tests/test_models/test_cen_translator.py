@@ -13,10 +13,11 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mmcen.models.translators import cen_translator
+from tests.optional import need_mmagic
 from tests.oracle_unet import ListUNet
 from tests.specs import task_list
 
-pytest.importorskip('mmagic', reason='image translation needs mmagic, which OneDL has no fork of')
+need_mmagic()
 
 SETTINGS = {
     'fusion': dict(rgb=['normal', 'depth']),

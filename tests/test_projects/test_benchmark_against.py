@@ -11,6 +11,7 @@ from mmengine.config import Config
 from projects.paper import benchmark
 from projects.paper.benchmarking import against
 from tests.command import run_python
+from tests.optional import need_mmagic
 from tests.test_projects.test_benchmark import CONFIG, ROOT
 
 EVALUATOR = """
@@ -35,6 +36,7 @@ def head():
         pytest.skip(str(error))
 
 
+@pytest.mark.long
 def test_command_line(config, head, tmp_path):
     """One run against HEAD: a table, all figures, and no worktree at the end."""
     out = tmp_path / 'result.json'
@@ -60,9 +62,10 @@ def test_command_line(config, head, tmp_path):
     assert not list(tmp_path.glob('mmcen-against-*'))
 
 
+@pytest.mark.long
 def test_translation():
     """A side measures a translator too, without the FID that needs weights."""
-    pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    need_mmagic()
     options = {
         'model.network.downs': 4,
         'model.network.base_channels': 6,
@@ -120,6 +123,7 @@ def test_the_same_config_in_another_tree(tmp_path):
     assert against.config_in(tmp_path, ours, 'abc') == theirs
 
 
+@pytest.mark.long
 def test_a_process_that_fails_is_reported(tmp_path):
     job = dict(tree=str(tmp_path), task='train_step')
     with pytest.raises(RuntimeError, match='train_step of theirs ended with 1:'):

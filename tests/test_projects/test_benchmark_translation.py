@@ -10,11 +10,11 @@ from mmcen.layers import ExchangeNorm
 from projects.paper.benchmarking.list_of_streams import StreamNorms
 from projects.paper.benchmarking.translation import TranslationWorkload, tasks_of
 from projects.paper.benchmarking.workload import quiet
-
-pytest.importorskip('mmagic', reason='image translation needs mmagic')
-
 from tests.command import run_python
+from tests.optional import need_mmagic
 from tests.training import ROOT
+
+need_mmagic()
 
 TOOL = ROOT / 'projects' / 'paper' / 'benchmark.py'
 
@@ -84,6 +84,7 @@ def test_grids():
     assert tasks_of('tasks=2') == [dict(name=name, inputs=['y']) for name in ('x0', 'x1')]
 
 
+@pytest.mark.long
 def test_the_tool(config, tmp_path):
     command = [
         TOOL, config, '--shape', '32', '32',

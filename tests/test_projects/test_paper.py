@@ -19,8 +19,10 @@ from mmcen.core import exchange_norms
 from projects.paper import run as paper
 from projects.paper import running
 from projects.paper.experiments import OWN, TRANSLATION, config_of, load
+from projects.paper.report import Line, markdown
 from projects.paper.rows import TABLES
 from tests.command import Command, run_python
+from tests.optional import need_mmagic
 
 ROOT = Path(__file__).parents[2]
 ROWS = [(name, key) for name, table in TABLES.items() for key in table.rows]
@@ -35,7 +37,7 @@ def test_every_row_builds_or_says_why_not(table, key):
     row = TABLES[table].rows[key]
     assert row.runs or row.why
     if any(run.kind == TRANSLATION for run in row.runs.values()):
-        pytest.importorskip('mmagic', reason='image translation needs mmagic')
+        need_mmagic()
     for dataset in row.datasets():
         for run in row.runs_on(dataset).values():
             with torch.device('meta'):
@@ -68,7 +70,7 @@ TRANSLATED = [
 @pytest.mark.parametrize(('table', 'key'), TRANSLATED)
 def test_translated_rows(table, key):
     """Tasks are in the data, sizes are the paper's, and what exchanges is what the name says."""
-    pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    need_mmagic()
     cfg = config_of(TABLES[table].rows[key].runs[''])
     with torch.device('meta'):
         model = MODELS.build(cfg.model)
@@ -91,7 +93,7 @@ def test_translated_rows(table, key):
 
 
 def test_a_row_is_dumped_and_read_again(monkeypatch, capsys, tmp_path):
-    pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    need_mmagic()
     row = 'depth-normal-shade+random'
     assert call(monkeypatch, 'dump', 'table6', row, '--out', str(tmp_path)) == 0
     path = tmp_path / f'table6_{row}.py'
@@ -171,7 +173,7 @@ def test_rivals_take_the_settings_found_for_their_fusion(fusion):
 
 
 def test_sweeps_of_figure_9():
-    pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    need_mmagic()
     rows = TABLES['figure9'].rows
     assert len(rows) == 36
     for kind in ('segmentation', 'translation'):
@@ -264,6 +266,7 @@ def read(folder, name):
         return {row['row']: row for row in csv.DictReader(file)}
 
 
+@pytest.mark.long
 def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
     rows = ('--rows', 'fixed', 'cen', '--seeds', '0', '1', '--jobs', '2')
     # a share that the row 'fixed' alone looks at
@@ -339,6 +342,7 @@ def test_how_a_run_ends_is_told(monkeypatch, capsys, tmp_path, ends, text):
     assert capsys.readouterr().out.count(text) == 4  # of two runs: when it ends, and at the end
 
 
+@pytest.mark.long
 def test_killed_and_taken_up_again(tmp_path, monkeypatch, capsys):
     words = ('run', 'table1', '--rows', 'cen', *TINY, 'train_dataloader.dataset.length=48')
     with Command(*command(tmp_path, *words)) as process:
@@ -369,11 +373,19 @@ def test_a_part_of_a_row_is_left_out(tmp_path):
     assert row['command'].endswith('--without common')
 
 
+@pytest.mark.long
 def test_a_translated_row_shows_what_can_be_measured(tmp_path):
-    pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    need_mmagic()
     words = ('run', 'table5', '--rows', 'depth-normal', *TINY, 'model.network.base_channels=8')
     assert run_python(*command(tmp_path, *words)).returncode == 0
     row = read(tmp_path, 'table5')['depth-normal']
     assert float(row['rgb/RMSE mean']) > float(row['rgb/MAE mean']) > 0
     assert row['rgb/FID mean'] == ''  # no weights were named
     assert float(row['rgb/FID published']) == 84.33
+
+
+def test_a_table_says_where_nothing_was_exchanged():
+    lines = [Line('concat', {}), Line('idle', {}, exchanged=[0.0, 0.0]), Line('cen', {})]
+    lines[2].exchanged = [0.0, 0.2]
+    assert markdown('T', lines).splitlines()[2].startswith('**Nothing was exchanged in idle**: ')
+    assert 'Nothing' not in markdown('T', [lines[0], lines[2]])

@@ -8,9 +8,10 @@ from mmengine.registry import MODELS
 
 from mmcen.core import exchange_norms
 from projects.paper import rivals  # noqa: F401  (registers)
+from tests.optional import need_mmagic
 from tests.test_models.test_cen_translator import batch, build
 
-pytest.importorskip('mmagic', reason='image translation needs mmagic')
+need_mmagic()
 
 TASKS = dict(depth=['rgb', 'edge'], normal=['rgb', 'edge'], shade=['rgb', 'edge'])
 CROSS = dict(

@@ -12,6 +12,7 @@ from torch import nn
 
 from mmcen.core import PrivateCopies, exchange_norms
 from projects.paper.rivals.fusion import fusion_losses
+from tests.optional import need_mmagic
 from tests.training import ROOT
 
 STAGES = ('layer1', 'layer2', 'layer3', 'layer4')
@@ -171,7 +172,7 @@ def test_places_come_in_the_order_in_which_they_run():
 
 
 def translator(fusion=None, tasks=None, **network):
-    pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    need_mmagic()
     settings = dict(downs=4, base_channels=8, dropout_ratio=0.5, **network)
     kind = dict(type='FusionUNet', fusion=fusion) if fusion else dict(type='UnsharedUNet')
     return dict(

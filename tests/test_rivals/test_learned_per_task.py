@@ -21,6 +21,7 @@ from mmcen.models.generators.cen_unet import UpConv
 from projects.paper.rivals import PolicyHook
 from projects.paper.rivals.learned_per_task import LearnedPerTask, SharingPolicy, find_policy
 from projects.paper.rivals.turns import update_in_turn
+from tests.optional import need_mmagic
 from tests.specs import task_list
 
 LEARNED = dict(type='AdaShareUNet', copies=2, norm_cfg=dict(type='CENIN', threshold=1e-2))
@@ -290,7 +291,7 @@ TASKS = dict(a=['rgb'], b=['rgb'], c=['rgb'])
 
 
 def translator(kind='AdaShareTranslator', network=None):
-    pytest.importorskip('mmagic', reason='image translation needs mmagic')
+    need_mmagic()
     return MODELS.build(
         dict(
             type=kind,

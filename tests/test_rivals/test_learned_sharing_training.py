@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
+from tests.optional import need_mmagic
 from tests.training import ROOT, load, train
 
-pytest.importorskip('mmagic', reason='image translation needs mmagic')
+need_mmagic()
 
 # No chance but the draws of the policy, whose seed is the same in all processes.
 CONFIG = f"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -43,6 +44,23 @@ def check_depth(depth: np.ndarray, path: str) -> None:
             'unit',
             f'{path} has a median depth of {median:.4g} m, not within {NEAREST:g} to '
             f'{FARTHEST:g}: correct the unit of the modality, or predict with --depth-unit',
+        )
+
+
+def check_bits(dtype: str, unit: object, path: str) -> None:
+    """Warn once for each folder if depth has 8 bits, and its unit is not stated for them.
+
+    Args:
+        dtype: Type of the stored numbers.
+        unit: Unit of the modality; a dict states one for each type.
+        path: File, for the text.
+    """
+    if dtype == 'uint8' and not isinstance(unit, Mapping):
+        _doubt(
+            os.path.dirname(path),
+            'bits',
+            f'{path} is depth of 8 bits, of which there are 256 values: store 16 bits, or state '
+            f'unit=dict(uint8={unit!r})',
         )
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ...modalities import ModalitySpec
 from ..encodings import from_file
-from .plausible import check_colour, check_depth
+from .plausible import check_bits, check_colour, check_depth
 
 JPEG_START, JPEG_END = b'\xff\xd8\xff', b'\xff\xd9'
 PNG_START = b'\x89PNG\r\n\x1a\n'
@@ -84,10 +84,16 @@ def _check_size(data: bytes) -> None:
     """
     if data.startswith(PNG_START):
         _verify_png(data)
-        width, height = struct.unpack('>II', data[16:24])
+        _limit(*struct.unpack('>II', data[16:24]))
     else:
         with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
+            _limit(*image.size)
+            if image.format == 'JPEG':  # read at an eighth of its size: OpenCV hides what is wrong
+                image.draft(image.mode, (1, 1))
+                image.load()
+
+
+def _limit(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise ValueError(
             f'it claims {width}x{height} pixels, more than {MAX_PIXELS}: set the environment '
@@ -192,6 +198,7 @@ def _as_depth(raw: np.ndarray, info: ModalitySpec, path: str) -> np.ndarray:
             f'{info.unit}: add {raw.dtype}=<metres per stored number> to its unit, or predict with '
             '--depth-unit <metres per stored number>'
         )
+    check_bits(raw.dtype.name, info.unit, path)
     depth = np.multiply(raw, np.float32(metres), dtype=np.float32)
     if raw.dtype.kind == 'f':
         depth[~np.isfinite(depth)] = 0

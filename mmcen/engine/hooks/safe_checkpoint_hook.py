@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
 import signal
@@ -21,6 +22,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 
 from ...files import remove_unfinished, whole_file
+from ...modalities import nearest
 from ..loops import ExactEpochLoop
 
 STOPPED = 'stopped.pth'
@@ -52,10 +54,11 @@ class SafeCheckpointHook(CheckpointHook):
 
     Raises:
         OSError: If a checkpoint cannot be written; the last good one stays.
-        ValueError: If the resumed checkpoint is of another model.
+        ValueError: If the resumed checkpoint is of another model, or an argument is impossible.
     """
 
     def __init__(self, **kwargs: Any) -> None:
+        _check_arguments(kwargs)
         if kwargs.get('backend_args') is None and kwargs.get('file_client_args') is None:
             kwargs['backend_args'] = dict(backend='WholeFileBackend')
         super().__init__(**kwargs)
@@ -230,3 +233,19 @@ def resume_command() -> str:
     """Return the current command with ``--resume``."""
     args = sys.argv if '--resume' in sys.argv else [*sys.argv, '--resume']
     return shlex.join(['python', *args] if args[0].endswith('.py') else args)
+
+
+def _check_arguments(given: dict[str, Any]) -> None:
+    """Refuse what would end the training at its first checkpoint."""
+    both = (CheckpointHook.__init__, Runner.save_checkpoint)
+    known = [name for one in both for name in inspect.signature(one).parameters if name != 'self']
+    for name in given:
+        if name not in known:
+            raise ValueError(
+                f'SafeCheckpointHook has no argument {name!r}{nearest(name, known)}: the arguments '
+                f'are {known}'
+            )
+    for name in ('interval', 'max_keep_ckpts', 'save_begin'):
+        value = given.get(name, 1)
+        if not isinstance(value, int):
+            raise ValueError(f'{name} of SafeCheckpointHook is {value!r}: give a whole number')

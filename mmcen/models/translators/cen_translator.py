@@ -13,6 +13,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ...compat import importable_mmagic
 from ...layers.winograd import save_multiplications
 from ...outputs import ENSEMBLE
 from ..multitask.cen_multitask import CENMultiTask, Outputs
@@ -228,5 +229,6 @@ def import_mmagic() -> None:
             'image translation needs mmagic, which is not installed: pip install -e '
             "'.[translation]' and then pip install --no-deps mmagic==1.2.0"
         )
-    import mmagic.engine
-    import mmagic.models  # noqa: F401
+    with importable_mmagic():
+        import mmagic.engine
+        import mmagic.models  # noqa: F401

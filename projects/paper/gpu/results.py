@@ -9,6 +9,16 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+HEADINGS = {  # of the figures of speed
+    'peak': 'FLOP/s of matrix products',
+    'time': 'Training step and inference',
+    'waits': 'What waits for the device in one training step, and how often',
+    'fps': 'Frames per second, one at a time',
+    'streams': 'Training step by number of streams',
+    'official_step': "Training step of image translation against the official code's",
+    'compiled': 'Training step with torch.compile',
+    'failed': 'Failed',
+}
 
 
 class Results:
@@ -73,7 +83,7 @@ def _speed(rows: list[Row]) -> str:
     for kind in kinds:
         own = [{k: v for k, v in row.items() if k not in ('part', 'at', 'figure')}
                for row in rows if row.get('figure') == kind]  # fmt: skip
-        tables.append(f'### {kind}\n\n{table(own)}')
+        tables.append(f'### {HEADINGS[kind]}\n\n{table(own)}')
     words = '\n'.join(_words(rows))
     return '\n\n'.join(part for part in ('## Speed', *tables, words) if part) if rows else ''
 
@@ -88,7 +98,8 @@ def _training(rows: list[Row]) -> str:
     keys = ('method', 'epochs', 'epoch', 'seconds', 'loss', 'exchanged', 'mIoU', 'mAcc', 'aAcc',
             'rgb/mIoU', 'depth/mIoU')  # fmt: skip
     shown = [{key: row[key] for key in keys if key in row} for row in last.values()]
-    return '\n'.join(['## Training', '', table(shown), *_words(rows)])
+    tables = [table(shown)] if shown else []
+    return '\n'.join(['## Training', '', *tables, *_words(rows)])
 
 
 def _words(rows: list[Row]) -> list[str]:
