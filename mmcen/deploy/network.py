@@ -133,7 +133,7 @@ def _plan_of(
 
 
 def _chosen(known: Sequence[str], present: Sequence[str] | None) -> list[str]:
-    """The modalities present, in the order of the streams."""
+    """Return the present modalities in the order of the streams."""
     if present is None:
         return list(known)
     unknown = [name for name in present if name not in known]

@@ -1,4 +1,4 @@
-"""Modality dropout: each training step sees a drawn subset of the modalities."""
+"""Modality dropout: each training step uses a random subset of the modalities."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class ModalityDropout(nn.Module):
     modalities and ``keep_at_least=1``, both are present in ``(1 - p)**2`` of the steps, and each is
     alone in half of the others.
 
-    The draws depend on a seed and on the number of draws so far. Both are a buffer: processes of a
-    distributed training draw alike, and a resumed training goes on with the same draws.
+    A draw depends on a seed and on the number of earlier draws. Both are in a buffer, which
+    checkpoints contain and DistributedDataParallel copies from the first process to the others. So
+    all processes draw the same subset, and a resumed training continues the sequence of draws.
 
     Args:
         count: Number of modalities M.

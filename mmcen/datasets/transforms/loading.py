@@ -25,10 +25,10 @@ class LoadModalities(BaseTransform):
 
     Args:
         backend_args: mmengine's file backend.
-        empty: what becomes of a modality that says nothing in a frame, because all of its values
-            are equal or not finite: ``'use'`` it as it is, or treat it as ``'absent'`` unless all
-            modalities of the frame say nothing. A warning names the first file of a folder in
-            either case.
+        empty: How to handle a modality of a frame without information, in which all values are
+            equal or not finite: ``'use'`` it unchanged, or treat it as ``'absent'`` unless this
+            holds for all modalities of the frame. In both cases a warning names the first such file
+            of a folder.
 
     Raises:
         FileNotFoundError: If a file is missing.

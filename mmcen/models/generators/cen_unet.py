@@ -205,7 +205,7 @@ class CENUNetGenerator(BaseModule):
         return self.grid.fold(streams.unflatten(1, self.grid.shape))
 
     def _domains_present(self) -> list[int]:
-        """Numbers of the domains that the streams present take, ascending."""
+        """Return the indices of the inputs of the present streams, ascending."""
         if self.grid.is_whole:
             return list(range(self.domains))
         return sorted({self.inputs[s] for s in self.grid.streams})

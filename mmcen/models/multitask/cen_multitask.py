@@ -140,18 +140,18 @@ class CENMultiTask(BaseModel):
         return {self.plan.domains[i]: domains[self.plan.domains[i]] for i in places}
 
     def outputs(self, domains: dict[str, Tensor]) -> Outputs:
-        """Activated outputs by task: ``(B, C', H, W)`` of the ensemble and of each stream.
+        """Return activated outputs by task: ``(B, C', H, W)`` of the ensemble and each stream.
 
         Args:
-            domains: Those that are present, by name, ``(B, C, H, W)`` each.
+            domains: Domains that are present, by name, ``(B, C, H, W)`` each.
 
         Raises:
-            ValueError: no input is present.
+            ValueError: If no input is present.
         """
         present = [name for name in self.plan.domains if name in domains]
         if not present:
             raise ValueError(
-                f'none of the inputs {list(self.plan.domains)} is there, the batch has '
+                f'none of the inputs {list(self.plan.domains)} is present, the batch has '
                 f"{list(domains)}: add one to the dataset's modalities"
             )
         absent = torch.zeros_like(domains[present[0]])
@@ -169,7 +169,7 @@ class CENMultiTask(BaseModel):
         return {task: found[task] for task in self.plan.tasks if task in found}
 
     def _outputs(self, x: Tensor, tasks: list[str], modalities: Sequence[int] | None) -> Outputs:
-        """Outputs of the tasks and modalities that are present."""
+        """Return the outputs of the tasks and modalities that are present."""
         results = self.network(x)  # T of (B, M, C', H, W)
         activated = [
             self.heads[task].activate(y.float()) for task, y in zip(tasks, results, strict=True)

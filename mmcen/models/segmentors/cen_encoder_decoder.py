@@ -76,13 +76,13 @@ class CENEncoderDecoder(EncoderDecoder):
             contiguous features; networks with strided 1x1 convolutions of fewer than 8 channels
             never use it.
         modality_dropout: Arguments ``p`` and ``keep_at_least`` of
-            :class:`~mmcen.models.modality_dropout.ModalityDropout`: in each training step a drawn
-            subset of the modalities is present. Default: all are present.
+            :class:`~mmcen.models.modality_dropout.ModalityDropout`, which draws the modalities that
+            are present in each training step. By default all are.
         kwargs: Further arguments of ``EncoderDecoder``.
 
-    Input: ``(B, M*C, H, W)``, modality-major. Where ``present`` names some of the modalities, the
-    input has those alone, and so have the outputs: absent streams are not computed, exchange takes
-    place among the others, and the ensemble's scores sum to 1 over them.
+    Input: ``(B, M*C, H, W)``, modality-major. If ``present`` names some of the modalities, input
+    and outputs contain only these: absent streams are not computed, the others exchange with each
+    other, and the ensemble's scores sum to 1 over them.
 
     Raises:
         ValueError: If a part has a norm that cannot be converted, or an input has no multiple of M
@@ -139,7 +139,7 @@ class CENEncoderDecoder(EncoderDecoder):
         mode: str = 'tensor',
         present: Sequence[str] | None = None,
     ) -> Any:
-        """As in mmseg, on the modalities that are present.
+        """Return outputs, losses or predictions of the modalities that are present.
 
         Args:
             inputs: ``(B, P*C, H, W)`` of the P modalities that are present.
@@ -176,7 +176,7 @@ class CENEncoderDecoder(EncoderDecoder):
                 self.out_channels = before
 
     def loss(self, inputs: Tensor, data_samples: list[SegDataSample]) -> dict[str, Tensor]:
-        """Losses by name; under modality dropout those of the modalities that are drawn."""
+        """Return losses by name; with modality dropout those of the drawn modalities."""
         if self.modality_dropout is None or not self.training:
             return super().loss(inputs, data_samples)
         places = self.modality_dropout.draw()
