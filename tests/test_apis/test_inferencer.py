@@ -519,20 +519,6 @@ def test_export(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
 
     status, printed = export(
-        'tasks.py', 'tasks.pth', '--outputs', 'normal/rgb', '--out', 'out/normal.onnx',
-        '--size', '64', '64', '--whole',
-    )  # fmt: skip
-    assert status == 0, printed
-    given = dict(rgb='data/rgb', depth_zbuffer='data/depth')
-    (first, *_) = CENInferencer('out/normal.onnx', depth_unit=0.001, show_progress=False)(given)[
-        'predictions'
-    ]
-    (own, *_) = infer('tasks', streams=True, depth_unit=0.001)(given)['predictions']
-    assert set(first.outputs) == {'normal/rgb'}
-    apart = np.abs(first.outputs['normal/rgb'].astype(int) - own.outputs['normal/rgb'])
-    assert apart.max() <= 1
-
-    status, printed = export(
         'seg.py', 'seg.pth', '--size', '64', '64', '--out', 'rgb.onnx', '--present', 'rgb'
     )
     assert status == 0, printed
@@ -542,10 +528,9 @@ def test_export(folder, monkeypatch, capsys):
     (other,) = infer()(dict(rgb=files()['rgb']))['predictions']
     assert np.mean(one.outputs['ensemble'] == other.outputs['ensemble']) > 0.999
 
-    status, printed = export('seg.py', 'seg.pth', '--size', '64', '64', '--out', 'alone.onnx')
-    assert status == 0, printed
-    status, printed = predict(monkeypatch, capsys, 'alone.onnx', *GIVEN, '--streams')
-    assert 'error: alone.onnx has no stream: export it with --streams' in printed
+    given = ('--input', f'rgb={files()["rgb"]}', '--streams')
+    status, printed = predict(monkeypatch, capsys, 'rgb.onnx', *given)
+    assert 'error: rgb.onnx has no stream: export it with --streams' in printed
     diverged = torch.load('seg.pth', weights_only=True)
     diverged['state_dict']['backbone.conv1.weight'][0] = float('nan')
     torch.save(diverged, 'nan.pth')
@@ -562,6 +547,24 @@ def test_export(folder, monkeypatch, capsys):
         status, printed = export(*args)
         assert (status, message in printed) == (1, True), printed
     assert not list(Path().rglob('*.part'))
+
+
+@pytest.mark.long
+def test_export_of_a_task_of_a_whole_model(folder):
+    pytest.importorskip('onnxruntime')
+    status = command(
+        'export', 'tasks.py', 'tasks.pth', '--outputs', 'normal/rgb', '--out', 'out/normal.onnx',
+        '--size', '64', '64', '--whole',
+    )  # fmt: skip
+    assert status == 0
+    given = dict(rgb='data/rgb', depth_zbuffer='data/depth')
+    (first, *_) = CENInferencer('out/normal.onnx', depth_unit=0.001, show_progress=False)(given)[
+        'predictions'
+    ]
+    (own, *_) = infer('tasks', streams=True, depth_unit=0.001)(given)['predictions']
+    assert set(first.outputs) == {'normal/rgb'}
+    apart = np.abs(first.outputs['normal/rgb'].astype(int) - own.outputs['normal/rgb'])
+    assert apart.max() <= 1
 
 
 def test_a_missing_extra_is_named(folder, monkeypatch, capsys):

@@ -229,7 +229,7 @@ def test_configs_that_do_not_train(ask, text, sentence):
          'schedule: LinearLR: end should be larger than begin'),
         ("param_scheduler = [dict(type='LinearLR', strt_factor=0.1)]", 'schedule: LinearLR: '),
         ("optim_wrapper = dict(clip_gradd=dict(max_norm=1))", 'schedule: OptimWrapper: '),
-        ("optim_wrapper = dict(optimizer=dict(lr='fast'))", 'schedule: AdamW: '),
+        ("optim_wrapper = dict(optimizer=dict(lr='fast'))", 'schedule: TypeError: '),
         ("train_cfg = dict(max_epoch=3)", 'schedule: ExactEpochLoop: '),
         ("default_hooks = dict(logger=dict(intervall=3))", 'hooks: LoggerHook: '),
         ("default_hooks = dict(checkpoint=dict(intervall=3))",

@@ -82,11 +82,16 @@ def unet(options):
 
 CASES = [
     (efficientnet, 'budget'),
-    (cen_resnet, 'threshold'),
-    (head, None),
-    (converted_resnet, 'budget'),
-    (converted_convnext, 'threshold'),
     (unet, 'threshold'),
+    *(
+        pytest.param(*case, marks=pytest.mark.long)
+        for case in (
+            (cen_resnet, 'threshold'),
+            (head, None),
+            (converted_resnet, 'budget'),
+            (converted_convnext, 'threshold'),
+        )
+    ),
 ]
 
 
