@@ -22,9 +22,8 @@ class Frame:
 
     Args:
         name: Name of its predictions.
-        files: Path or array of each modality that is present, in the order of the model's
-            modalities. Arrays are as they would be stored: colour (H, W, 3) uint8 RGB, depth
-            (H, W).
+        files: Path or array of each modality that is present, in the order of the model. Arrays are
+            as they would be stored: colour (H, W, 3) uint8 RGB, depth (H, W).
     """
 
     name: str
@@ -39,11 +38,11 @@ def find_frames(
     """Find the frames in a user's inputs.
 
     Args:
-        inputs: A file, an array or a folder for each modality; or a list of frames of files or
-            arrays. A picture of Pillow, or a tensor (C, H, W) or (H, W), serves as an array. Files
-            of folders are matched by name, without suffix and without the name of the modality:
-            ``rgb/001.jpg`` and ``depth/001.png``, ``a_rgb.png`` and ``a_depth.png``. A frame has
-            the modalities for which there is a file, at least one.
+        inputs: A file, an array or a folder for each modality that is present; or a list of frames
+            of files or arrays. A picture of Pillow, or a tensor (C, H, W) or (H, W), serves as an
+            array. Files of folders are matched by name, without suffix and without the name of the
+            modality: ``rgb/001.jpg`` and ``depth/001.png``, ``a_rgb.png`` and ``a_depth.png``. A
+            frame has the modalities for which there is a file, at least one.
         modalities: Modalities that the model takes; others are rejected.
         skip_incomplete: Whether to skip frames for which a folder has no file.
 

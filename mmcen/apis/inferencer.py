@@ -147,7 +147,7 @@ class CENInferencer(BaseInferencer):
         self.device = device
         if isinstance(self._given, OnnxNetwork):
             self.network: Any = self._given
-            self._networks = {tuple(self.network.inputs): self.network}
+            self._networks: dict[tuple[str, ...], Any] = {tuple(self.network.inputs): self.network}
             self.meta = dict(self._given.facts)
             self.outputs = self._wanted(self.network)
             return None
@@ -311,7 +311,7 @@ class CENInferencer(BaseInferencer):
         return {'predictions': predictions, 'skipped': [frame.name for frame in done]}
 
     def predict(self, frames: Sequence[Frame]) -> Iterator[Prediction]:
-        """Yield predictions; frames of one size with the same modalities are computed together."""
+        """Predict frames, together where they have the same size and the same modalities."""
         packed = [self.pipeline(self._sample(frame)) for frame in frames]
         for frame, one in zip(frames, packed, strict=True):
             self._check(frame, one['inputs'])

@@ -28,9 +28,9 @@ class Loading:
     Attributes:
         modalities: Modalities to read, in the order of the model's inputs.
         info: Description of each modality.
-        pipeline: Transforms from a sample with file names to packed inputs. They accept any
-            subset of the modalities.
-        sources: The modality from which each of the model's inputs is made.
+        pipeline: Transforms from a sample with file names to packed inputs. It works on any of the
+            modalities.
+        sources: Modality that each of the model's inputs is made of.
     """
 
     modalities: list[str]
@@ -84,7 +84,7 @@ def find_loading(
         inputs: Modalities that the network takes.
         depth_unit: Metres per stored unit of depth files; None for the unit of the test set.
         size: (height, width) that the model gets; None for the size of the test.
-        empty: As for :class:`~mmcen.datasets.transforms.LoadModalities`.
+        empty: As in :class:`~mmcen.datasets.transforms.LoadModalities`.
     """
     stages = [
         t

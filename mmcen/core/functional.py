@@ -166,7 +166,8 @@ class DisjointExchange(torch.autograd.Function):
     Arguments of ``apply``: features ``(T*M*B, ...)`` with C channels in dimension ``channel_dim``,
     the mask ``(T, M, C)`` of all streams, the grid, the axis, ``channel_dim``, and None or a
     :data:`Watch`. In the backward pass it receives the first-order effect on the loss of replacing
-    each channel, a tensor ``(T, M, C)`` of the present streams that is 0 outside the sub-parts.
+    each channel, a tensor ``(T, M, C)`` of the streams that are present, which is 0 outside the
+    sub-parts.
     """
 
     @staticmethod

@@ -214,7 +214,7 @@ class Budget(Fixed):
             return None
         if self.grid.is_whole:
             return self._take_in
-        # the grid may be whole again when the backward pass runs
+        # in the backward pass all streams may be present again
         there = torch.zeros(self.exchangeable.shape[:2], dtype=torch.bool)
         there.view(-1)[self.grid.streams] = True
         return partial(self._take_in_part, there[..., None].to(self.effects.device))
@@ -226,7 +226,7 @@ class Budget(Fixed):
 
     @torch.no_grad()
     def _take_in_part(self, there: Tensor, effects: Tensor) -> None:
-        """Update the running means of the streams that were present; the others keep theirs.
+        """Update the running means of the streams that were present.
 
         Args:
             there: Which streams were present, boolean ``(T, M, 1)``.
@@ -237,7 +237,7 @@ class Budget(Fixed):
         self._average(whole, there / (self.memory or 1), self.exchangeable & there)
 
     def _average(self, effects: Tensor, weight: Tensor | float, region: Tensor) -> None:
-        """Update the running means by effects ``(T, M, C)`` inside a region."""
+        """Update the running means inside a region by effects ``(T, M, C)``."""
         effects = effects.to(self.effects.dtype).where(region, 0.0)
         # a step that overflows, which a gradient scaler skips, counts as zero effect
         effects = effects.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)

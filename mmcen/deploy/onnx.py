@@ -38,7 +38,7 @@ def export_onnx(
             on two frames of half that size.
         whole: leave the model folded, for parts that :func:`deploy` does not support.
         about: further metadata of the file (JSON), such as the config and the classes.
-        present: Modalities that the file takes, as for :func:`deploy`.
+        present: modalities that the file takes, as for :func:`deploy`.
 
     Returns:
         The largest difference from the model as it is, relative to the largest output, or to 1 if

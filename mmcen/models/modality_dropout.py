@@ -61,7 +61,7 @@ class ModalityDropout(nn.Module):
         return [i for i in range(self.count) if numbers[i] >= self.p or i in highest]
 
     def extra_repr(self) -> str:
-        """Return the settings for ``repr``."""
+        """Return the arguments."""
         return f'{self.count}, p={self.p}, keep_at_least={self.keep_at_least}'
 
 

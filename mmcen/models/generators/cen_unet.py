@@ -198,7 +198,7 @@ class CENUNetGenerator(BaseModule):
         return self._to_streams(y.unflatten(0, (-1, len(self._domains_present()))))
 
     def _to_streams(self, x: Tensor) -> Tensor:
-        """Give every stream its input, ``(T*M*B, ...)``, of the D present ones, ``(B, D, ...)``."""
+        """Give each stream its input: ``(B, D, ...)``, D domains present, to ``(T*M*B, ...)``."""
         domains = self._domains_present()
         numbers = [domains.index(self.inputs[s]) for s in self.grid.streams]
         streams = torch.stack([x[:, i] for i in numbers], 1)  # (B, T*M, ...)

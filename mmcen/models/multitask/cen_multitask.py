@@ -43,12 +43,12 @@ class CENMultiTask(BaseModel):
             ``present`` (default None, all): names of the inputs to predict from, the others are
             treated as absent.
         modality_dropout: Arguments ``p`` and ``keep_at_least`` of
-            :class:`~mmcen.models.modality_dropout.ModalityDropout`, which draws the inputs that are
-            present in each training step. By default all are.
+            :class:`~mmcen.models.modality_dropout.ModalityDropout`: in each training step a drawn
+            subset of the inputs is present. By default all are.
         init_cfg: As in mmengine.
 
-    One input is enough for a prediction. Streams of absent inputs are not computed, and tasks
-    without any input are left out.
+    One of the inputs is enough for a prediction. Streams of absent inputs are not computed, and
+    tasks without any input are left out.
 
     Predictions are in ``sample.outputs`` and ``sample.targets``, see :mod:`mmcen.outputs`.
 
@@ -123,10 +123,10 @@ class CENMultiTask(BaseModel):
         return self.loss(self.outputs(self.drawn(domains)), targets)
 
     def drawn(self, domains: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the domains of a training step without the inputs that modality dropout removes.
+        """Return the domains of a training step without those that modality dropout leaves out.
 
         Raises:
-            ValueError: If an input is missing in the batch.
+            ValueError: If the batch lacks an input.
         """
         missing = [name for name in self.plan.domains if name not in domains]
         if missing:
@@ -163,7 +163,8 @@ class CENMultiTask(BaseModel):
         found: Outputs = {}
         for tasks, modalities in self.plan.groups(present):
             names = [list(self.plan.tasks)[t] for t in tasks]
-            with self.network.grid.only(modalities=modalities, tasks=tasks):
+            grid: Any = self.network.grid
+            with grid.only(modalities=modalities, tasks=tasks):
                 found |= self._outputs(x, names, modalities)
         return {task: found[task] for task in self.plan.tasks if task in found}
 

@@ -89,6 +89,8 @@ class CENEncoderDecoder(EncoderDecoder):
             channels.
     """
 
+    out_channels: int
+
     def __init__(
         self,
         backbone: dict,
@@ -141,8 +143,8 @@ class CENEncoderDecoder(EncoderDecoder):
 
         Args:
             inputs: ``(B, P*C, H, W)`` of the P modalities that are present.
-            data_samples: As in mmseg.
-            mode: As in mmseg.
+            data_samples: Samples, as in mmseg.
+            mode: ``'tensor'``, ``'loss'`` or ``'predict'``.
             present: Names of those modalities, in the order of the streams; None for all.
 
         Raises:
