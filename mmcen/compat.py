@@ -21,8 +21,9 @@ import runpy
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.machinery import ModuleSpec
+from io import StringIO
 from pathlib import Path
 from pickle import UnpicklingError
 from types import ModuleType
@@ -222,3 +223,7 @@ def prepare() -> None:
     from .checkpoints import guard_loading
 
     guard_loading()
+    if not is_upstream(found, 'mmseg'):
+        # The fork prints here that it does not find its maker's own data sets.
+        with redirect_stdout(StringIO()):
+            importlib.import_module('mmseg.datasets')

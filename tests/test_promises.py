@@ -32,7 +32,14 @@ param_scheduler = []
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(vis_backends=vis_backends)
 """
-# As above with chance: flips in two workers, dropout, statistics of the batch; three epochs.
+# As above, and each step sees the modalities that are drawn, here colour, both, depth. The second
+# process has a seed of its own.
+DROPOUT = """
+_base_ = 'plain.py'
+model = dict(modality_dropout=dict(p=0.5))
+randomness = dict(seed=0, diff_rank_seed=True)
+"""
+# As plain.py with chance: flips in two workers, dropout, statistics of the batch; three epochs.
 RANDOM = """
 _base_ = 'plain.py'
 custom_imports = dict(imports=['mmcen', 'killer'], allow_failed_imports=False)
@@ -58,6 +65,7 @@ custom_hooks = [
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / 'plain.py').write_text(CONFIG)
+    (tmp_path / 'dropout.py').write_text(DROPOUT)
     (tmp_path / 'random_.py').write_text(RANDOM)
     (tmp_path / 'killer.py').write_text(KILLER)
     return tmp_path
@@ -71,11 +79,11 @@ def masks(folder, state):
 
 def test_two_processes_equal_one(folder):
     """Three steps of two processes with one frame each: the parameters of one process with two
-    frames."""
-    train(folder, 'plain.py', '--work-dir', 'one')
+    frames; both drop the same modalities."""
+    train(folder, 'dropout.py', '--work-dir', 'one')
     train(
         folder,
-        'plain.py',
+        'dropout.py',
         '--work-dir',
         'two',
         '--cfg-options',
@@ -84,7 +92,7 @@ def test_two_processes_equal_one(folder):
     )
     one, two = (load(folder / name / 'epoch_1.pth') for name in ('one', 'two'))
     assert one['meta']['iter'] == two['meta']['iter'] == 3
-    start = MODELS.build(Config.fromfile(folder / 'plain.py').model).state_dict()
+    start = MODELS.build(Config.fromfile(folder / 'dropout.py').model).state_dict()
     moved = 0
     for name, value in one['state_dict'].items():
         torch.testing.assert_close(value, two['state_dict'][name], rtol=1e-4, atol=1e-5, msg=name)

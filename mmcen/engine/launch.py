@@ -238,6 +238,8 @@ def build_runner(cfg: Config) -> Runner:
     if not cfg.get('model'):
         raise ValueError('the config has no model: give one that trains, such as of configs/cen/')
     protect(cfg)
+    if cfg.model.get('modality_dropout'):
+        cfg.setdefault('find_unused_parameters', True)  # private layers of absent modalities
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         _distribute_on_cpu(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

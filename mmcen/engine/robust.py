@@ -148,10 +148,10 @@ def _signature(cfg: Config, checkpoint: str) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out the tables of classes that metrics log."""
+    """Suppress the class tables of metrics, and the warnings that inputs are missing."""
     logger = MMLogger.get_current_instance()
     level = logger.level
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:

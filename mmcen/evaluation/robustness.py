@@ -1,9 +1,9 @@
-"""How a model does when sensors fail: the cases to test, and what they amount to.
+"""The cases of a test with failing sensors, and their summary.
 
-The protocol follows Liao et al., "Benchmarking Multi-modal Semantic Segmentation under Sensor
+The scenarios are those of Liao et al., "Benchmarking Multi-modal Semantic Segmentation under Sensor
 Failures: Missing and Noisy Modality Robustness" (CVPR workshops 2025): entire modalities missing,
-parts of a modality missing at random, and noisy modalities. Physical corruptions of colour and
-depth are added.
+parts of a modality missing at random, and noisy modalities. The levels are our own choice, and so
+are the physical corruptions of colour and depth.
 """
 
 from __future__ import annotations

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from mmseg.models import SegDataPreProcessor
 from torch import Tensor
@@ -95,6 +97,7 @@ class CENDataPreprocessor(SegDataPreProcessor):
                 f'{self._channels}: give a multiple of {least}, or leave it out'
             )
         self._repeats = {name: common // count for name, count in self._channels.items()}
+        self._reported: set[tuple[str, ...]] = set()
         self._register_normalisation(specs)
 
     @property
@@ -162,12 +165,12 @@ class CENDataPreprocessor(SegDataPreProcessor):
             data: ``inputs`` and perhaps ``data_samples``. ``inputs`` is, by name, a list of B
                 tensors (C_m, H, W) or one tensor (B, C_m, H, W); or a list of B mappings from
                 name to (C_m, H, W). Modalities that are not wanted are ignored.
-            training: pad inputs and labels; else inputs as ``test_cfg`` says. All modalities must
-                be there in training. In test, any of them will do.
+            training: pad inputs and labels; else inputs as ``test_cfg`` says. Training needs all
+                modalities, testing needs at least one.
 
         Returns:
-            ``inputs``: (B, M*C, H, W) float32, and ``data_samples``. Where modalities are absent,
-            also ``present``, the names of the others, and ``inputs`` has those alone.
+            ``inputs``: (B, M*C, H, W) float32, and ``data_samples``. If modalities are absent, also
+            ``present``, the names of the others, and ``inputs`` contains only these.
 
         Raises:
             ValueError: a modality is missing, or its shape does not fit.
@@ -175,6 +178,7 @@ class CENDataPreprocessor(SegDataPreProcessor):
         data = self.cast_data(data)
         by_name = self._by_name(data['inputs'])
         present = self._present(by_name, training)
+        self._report(present)
         joined = self._join([by_name[name] for name in present], present)
         if not training and len({tensor.shape for tensor in joined}) > 1:
             sizes = [tuple(tensor.shape[1:]) for tensor in joined]
@@ -195,13 +199,13 @@ class CENDataPreprocessor(SegDataPreProcessor):
         return self.mean, self.std, self.shift  # (M*C, 1, 1) each
 
     def _rows(self, values: Tensor, present: Sequence[str]) -> Tensor:
-        """Those of ``(M*C, 1, 1)`` that belong to some modalities."""
+        """Select the rows of ``(M*C, 1, 1)`` that belong to some modalities."""
         if len(present) == len(self.modalities):
             return values
         return values.unflatten(0, (len(self.modalities), -1))[self.places(present)].flatten(0, 1)
 
     def _by_name(self, inputs: Inputs) -> Mapping[str, Any]:
-        """Modalities of the batch by name, a list of frames or one tensor each."""
+        """Return the modalities of the batch by name, a list of frames or one tensor each."""
         if not isinstance(inputs, Mapping):
             if isinstance(inputs, Tensor) or not all(isinstance(one, Mapping) for one in inputs):
                 raise TypeError(
@@ -217,7 +221,7 @@ class CENDataPreprocessor(SegDataPreProcessor):
         return inputs
 
     def _present(self, by_name: Mapping[str, Any], training: bool) -> list[str]:
-        """Names of the modalities that the batch has."""
+        """Return the names of the modalities that the batch has."""
         missing = [name for name in self.modalities if name not in by_name]
         if missing and (training or len(missing) == len(self.modalities)):
             raise ValueError(
@@ -225,6 +229,17 @@ class CENDataPreprocessor(SegDataPreProcessor):
                 'leave it out of the modalities of the data preprocessor'
             )
         return [name for name in self.modalities if name in by_name]
+
+    def _report(self, present: Sequence[str]) -> None:
+        """Log each incomplete set of modalities once."""
+        if len(present) < len(self.modalities) and tuple(present) not in self._reported:
+            self._reported.add(tuple(present))
+            missing = [name for name in self.modalities if name not in present]
+            print_log(
+                f'modalities {missing} are missing in the data: only {list(present)} are used',
+                'current',
+                logging.WARNING,
+            )
 
     def _join(self, columns: Sequence[Any], present: Sequence[str]) -> list[Tensor]:
         """Samples of the batch, (M*C, H, W) each, not yet normalised."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dist import broadcast
 from torch import Tensor, nn
 
 NAME = 'modality_dropout'  # of the part of a model
@@ -20,9 +21,10 @@ class ModalityDropout(nn.Module):
     modalities and ``keep_at_least=1``, both are present in ``(1 - p)**2`` of the steps, and each is
     alone in half of the others.
 
-    A draw depends on a seed and on the number of earlier draws. Both are in a buffer, which
-    checkpoints contain and DistributedDataParallel copies from the first process to the others. So
-    all processes draw the same subset, and a resumed training continues the sequence of draws.
+    A draw depends on a seed and on the number of earlier draws. Both are in a buffer, which is part
+    of checkpoints, so that a resumed training continues the sequence of draws. The first draw of a
+    distributed training copies the buffer of the first process to the others, after which all
+    processes draw the same subsets.
 
     Args:
         count: Number of modalities M.
@@ -46,9 +48,13 @@ class ModalityDropout(nn.Module):
         # seed, and number of draws; the runner has seeded torch when it builds the model
         self.register_buffer('state', torch.tensor([torch.initial_seed() % 2**31, 0]))
         self.state: Tensor
+        self._in_step = False  # with the other processes
 
     def draw(self) -> list[int]:
         """Return the places of the modalities that are present, ascending."""
+        if not self._in_step:  # mmengine does not copy buffers, and may seed processes differently
+            broadcast(self.state)
+            self._in_step = True
         numbers = np.random.default_rng(self.state.tolist()).random(self.count)
         self.state[1] += 1
         highest = set(np.argsort(numbers)[self.count - self.keep_at_least :].tolist())

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmcv import transforms as stock
 from mmengine.dataset import default_collate, pseudo_collate
+from mmengine.logging import MMLogger
 from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
@@ -215,11 +216,17 @@ def test_bad_batches(inputs: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize('inputs', [[without('depth')], {'rgb': [frame()['rgb']]}])
-def test_training_needs_all_modalities_and_test_does_not(inputs: Any) -> None:
+def test_training_needs_all_modalities_and_test_does_not(inputs: Any, caplog: Any) -> None:
     preprocessor = CENDataPreprocessor(listed({'rgb': RGB, 'depth': DEPTH}))
     with pytest.raises(ValueError, match=r"'depth' is missing, the batch has \['rgb'"):
         preprocessor({'inputs': inputs}, training=True)
+    MMLogger.get_current_instance().addHandler(caplog.handler)
+    preprocessor({'inputs': inputs})
     found = preprocessor({'inputs': inputs})
+    MMLogger.get_current_instance().removeHandler(caplog.handler)
+    assert caplog.messages == [
+        "modalities ['depth'] are missing in the data: only ['rgb'] are used"
+    ]
     whole = preprocessor({'inputs': {name: [frame()[name]] for name in ('rgb', 'depth')}})
     assert found['present'] == ['rgb']
     assert 'present' not in whole
