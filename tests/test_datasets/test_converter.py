@@ -138,21 +138,21 @@ def test_stops_at_a_bad_frame_and_goes_on_after_its_repair(archives: Path, fails
 
 @pytest.mark.parametrize(('sign', 'code'), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_killed_and_run_again_equals_one_run(tmp_path: Path, sign: int, code: int) -> None:
-    folder = write_archives(tmp_path / 'official', frames=200, train=120, height=30, width=40)
-    counts = ('--expect-train', '120', '--expect-test', '80')
+    folder = write_archives(tmp_path / 'official', frames=500, train=300, height=30, width=40)
+    counts = ('--expect-train', '300', '--expect-test', '200')
     with Command(*command(folder, *counts)) as process:
         while not list(folder.glob('out/masks/*.png')):
             assert process.poll() is None
             time.sleep(0.002)
         process.send_signal(sign)
         assert process.wait(30).returncode == code
-    assert 0 < len(list(folder.glob('out/masks/*.png'))) < 200
+    assert 0 < len(list(folder.glob('out/masks/*.png'))) < 500
     assert not (folder / 'out' / 'splits' / 'train.txt').exists()
     assert convert(folder, *counts).returncode == 0
     whole = tmp_path / 'whole'
     assert convert(folder, *counts, '--out', str(whole)).returncode == 0
     files = [path.relative_to(whole) for path in whole.rglob('*') if path.is_file()]
-    assert len(files) == 3 * 200 + 3
+    assert len(files) == 3 * 500 + 3
     assert all((whole / f).read_bytes() == (folder / 'out' / f).read_bytes() for f in files)
 
 
