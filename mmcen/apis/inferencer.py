@@ -72,8 +72,8 @@ class CENInferencer(BaseInferencer):
         size: (height, width) that the model gets; by default what it was tested at, which is the
             frame's own size where the pipeline does not resize. Predictions have the frame's size.
         threads: of ONNX Runtime; 0 takes all cores.
-        treat_empty: what becomes of a modality that says nothing, because all of its values are
-            equal or not finite: ``'use'`` it as it is, or treat it as ``'absent'``. A warning names
+        treat_empty: how to handle a modality without content, in which all values are equal or
+            not finite: ``'use'`` it as it is, or treat it as ``'absent'``. A warning names
             the first such file of a folder in either case.
         show_progress: a bar.
 

@@ -39,19 +39,19 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         '--present',
         nargs='+',
         metavar='MODALITY',
-        help='predict from these inputs of the model alone; the files of the others are not needed',
+        help='predict from these inputs of the model only; files of the others are not needed',
     )
     parser.add_argument(
         '--treat-empty',
         choices=['use', 'absent'],
-        help='what becomes of a modality that says nothing in a frame, because all of its values '
-        'are equal or not finite; by default as the config says, else it is used as it is',
+        help='how to handle a modality without content in a frame: all of its values are equal or '
+        'not finite. By default as the config states, otherwise it is used unchanged',
     )
     parser.add_argument(
         '--robust',
         action='store_true',
-        help='test all subsets of the modalities and corrupted ones; one table and one picture in '
-        'the work directory. Run it again to go on where it was stopped',
+        help='test all subsets of the modalities and corrupted modalities, and write a table and a '
+        'picture into the work directory. Run it again to continue after a stop',
     )
     args = parser.parse_args(argv)
     others = ('out', 'show', 'show_dir', 'tta', 'present', 'treat_empty')

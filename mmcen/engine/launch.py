@@ -267,11 +267,12 @@ def _distribute_on_cpu(cfg: Config) -> None:
 @contextmanager
 def in_a_sentence(parser: ArgumentParser) -> Iterator[None]:
     """Report errors in a user's input, files or environment in one sentence."""
+    again = resume_command(option=parser.get_default('resume') is not None)
     logging.raiseExceptions = False  # a full disk is reported once, with the file
     try:
         yield
     except KeyboardInterrupt:
-        sys.stderr.write(f'\nstopped: go on with {resume_command()}\n')
+        sys.stderr.write(f'\nstopped: go on with {again}\n')
         raise SystemExit(130) from None
     except RuntimeError as error:
         stopped = stopped_ranks() if dist.is_initialized() else []
@@ -280,7 +281,7 @@ def in_a_sentence(parser: ArgumentParser) -> Iterator[None]:
         parser.error(
             f'process {" and ".join(map(str, stopped))} of {dist.get_world_size()} has stopped, '
             f'and the others waited ({str(error).splitlines()[0]}): look at its machine, and go on '
-            f'with {resume_command()}'
+            f'with {again}'
         )
     except URLError as error:
         parser.error(
@@ -290,7 +291,7 @@ def in_a_sentence(parser: ArgumentParser) -> Iterator[None]:
         )
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
-            parser.error(f'{error.strerror}: make room, and go on with {resume_command()}')
+            parser.error(f'{error.strerror}: make room, and go on with {again}')
         parser.error(error.strerror if error.filename is None and error.strerror else said(error))
     except (ValueError, ImportError) as error:
         parser.error(said(error))

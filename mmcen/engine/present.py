@@ -70,7 +70,7 @@ def _keep(dataset: Any, known: Sequence[str], wanted: set[str]) -> None:
 
 
 def treat_empty(cfg: Config, word: str) -> None:
-    """Say what becomes of a modality that says nothing, see ``LoadModalities``.
+    """Set how the test data handle empty modalities, see ``LoadModalities``.
 
     Raises:
         ValueError: If a data set does not load its modalities by ``LoadModalities``.
@@ -80,7 +80,7 @@ def treat_empty(cfg: Config, word: str) -> None:
         if not loaders:
             raise ValueError(
                 f'{dataset["type"]} does not load by LoadModalities, which looks for modalities '
-                'that say nothing: leave --treat-empty out'
+                'without content: leave --treat-empty out'
             )
         loaders[0]['empty'] = word
     cfg.test_dataloader.batch_size = 1  # frames of a batch have the same modalities

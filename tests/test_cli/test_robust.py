@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +13,7 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 from mmcen.cli.test import main
+from mmcen.engine import robust
 from mmcen.evaluation import robustness
 from mmcen.evaluation.robustness import expectation
 from tests.training import ROOT
@@ -77,6 +79,19 @@ def test_all_rows_and_their_summary(folder, monkeypatch, capsys):
     again = {row['case']: row['mIoU'] for row in csv.DictReader((out / 'robust.csv').open())}
     assert again['depth'] == '12.0'
     assert again['rgb'] == rows['rgb']['mIoU']
+
+
+def test_ctrl_c_ends_with_the_command_that_goes_on(folder, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    command = ['mmcen', 'test', 'small.py', 'a.pth', '--robust']
+    monkeypatch.setattr(sys, 'argv', command)
+    monkeypatch.setattr(robust, 'cases', interrupt)
+    with pytest.raises(SystemExit) as stopped:
+        main(command[2:])
+    assert stopped.value.code == 130
+    assert capsys.readouterr().err.endswith(f'stopped: go on with {" ".join(command)}\n')
 
 
 def test_the_expectation_is_that_of_drawn_failures():

@@ -25,7 +25,7 @@ class LoadModalities(BaseTransform):
 
     Args:
         backend_args: mmengine's file backend.
-        empty: How to handle a modality of a frame without information, in which all values are
+        empty: How to handle a modality of a frame without content, in which all values are
             equal or not finite: ``'use'`` it unchanged, or treat it as ``'absent'`` unless this
             holds for all modalities of the frame. In both cases a warning names the first such file
             of a folder.
@@ -64,9 +64,9 @@ class LoadModalities(BaseTransform):
                     f'{_name(first, paths[first])} has {shape}: modalities must be aligned pixel '
                     'by pixel, so register them first'
                 )
-        told = [name for name, x in modalities.items() if has_content(x, _name(name, paths[name]))]
-        if self.empty == 'absent' and told:
-            modalities = {name: modalities[name] for name in told}
+        full = [name for name, x in modalities.items() if has_content(x, _name(name, paths[name]))]
+        if self.empty == 'absent' and full:
+            modalities = {name: modalities[name] for name in full}
         results['modalities'] = modalities
         results['img_shape'] = results['ori_shape'] = shape
         return results

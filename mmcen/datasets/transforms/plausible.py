@@ -76,10 +76,10 @@ def check_colour(channels: int, path: str) -> None:
 
 
 def has_content(array: np.ndarray, path: str) -> bool:
-    """Return whether a modality says anything; warn once for each folder if it does not.
+    """Return whether a modality has content; warn once for each folder if it has none.
 
     Args:
-        array: (H, W, C). It says nothing if all of its values are equal or not finite.
+        array: (H, W, C). It has no content if all of its values are equal or not finite.
         path: File, for the text.
     """
     part = array[::8, ::8]
@@ -88,7 +88,7 @@ def has_content(array: np.ndarray, path: str) -> bool:
     _doubt(
         os.path.dirname(path),
         'empty',
-        f'{path} says nothing, all of its values are {array.flat[0]:g}: check the sensor; the '
+        f'{path} has no content, all of its values are {array.flat[0]:g}: check the sensor; the '
         'modality can be treated as absent (--treat-empty absent)',
     )
     return False

@@ -229,9 +229,9 @@ def another_model(error: Exception) -> str:
     )
 
 
-def resume_command() -> str:
-    """Return the current command with ``--resume``."""
-    args = sys.argv if '--resume' in sys.argv else [*sys.argv, '--resume']
+def resume_command(option: bool = True) -> str:
+    """Return the current command, with ``--resume`` if it has this ``option``."""
+    args = [*sys.argv, '--resume'] if option and '--resume' not in sys.argv else sys.argv
     return shlex.join(['python', *args] if args[0].endswith('.py') else args)
 
 
