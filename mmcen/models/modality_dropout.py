@@ -76,7 +76,7 @@ def add_modality_dropout(model: nn.Module, count: int, cfg: Mapping[str, Any] | 
         cfg: ``p`` and perhaps ``keep_at_least``; None for no dropout.
     """
     part = None if cfg is None else ModalityDropout(count, **cfg)
-    model.register_module(NAME, part)
+    setattr(model, NAME, part)  # None is no child: distributed wrappers ask each for parameters
 
     def adapt(state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
         key = f'{prefix}{NAME}.state'
