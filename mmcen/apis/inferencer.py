@@ -359,7 +359,8 @@ class CENInferencer(BaseInferencer):
     def _sample(self, frame: Frame) -> dict:
         return {
             'img_path': frame.name,
-            'modality_paths': dict(frame.files),
+            # a frame for several models has modalities of others
+            'modality_paths': {k: v for k, v in frame.files.items() if k in self.modalities},
             'modality_info': self.info,
             'known_modalities': self.modalities,
             'seg_fields': [],

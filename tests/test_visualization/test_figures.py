@@ -212,7 +212,7 @@ def test_models_of_one_modality_side_by_side(draw, single, titles, given, rows):
     [
         (
             ('predictions', *CHOICES['predictions'][:8], '--input', 'rgb=rgb', 'ir=depth'),
-            "modality 'depth' is missing: the model takes rgb=... depth=...",
+            "modality 'ir' is none of the model: the model takes rgb=... depth=...",
         ),
         (
             ('predictions', *CHOICES['predictions'][:8], *FRAME, 'ir=depth/0.npy'),
@@ -224,7 +224,7 @@ def test_models_of_one_modality_side_by_side(draw, single, titles, given, rows):
         ),
         (
             ('features', *MODEL, '--input', 'rgb=rgb', 'ir=depth'),
-            "modality 'depth' is missing: the model takes rgb=... depth=...",
+            "modality 'ir' is none of the model: the model takes rgb=... depth=...",
         ),
         (
             ('predictions', '--model', 'a', 'small.py', 'other.pth', *FRAME),
@@ -314,7 +314,7 @@ LATER = {
 def test_scores_by_class_are_of_the_last_whole_validation(tmp_path, later):
     for name in '12':
         (tmp_path / name / 'vis_data').mkdir(parents=True)
-    (tmp_path / '1/vis_data/scalars.json').write_text('{"loss": 1.0, "iter": 1}\n')
+    (tmp_path / '1/vis_data/scalars.json').write_text('{"loss": 1.0, "iter": 1, "step": 1}\n')
     (tmp_path / '1/1.log').write_text(validated(10) + validated(20))
     for text in LATER[later]:
         (tmp_path / '2/2.log').write_text(text)
