@@ -104,6 +104,9 @@ class CENUNetGenerator(BaseModule):
         self.downs = downs
         self.domains = 1 + max(max(row) for row in inputs)
         self.inputs = [number for row in inputs for number in row]  # of the T*M streams
+        # on the device: a copy from the host in each step would wait for it
+        self.register_buffer('of_streams', torch.tensor(self.inputs), persistent=False)
+        self.of_streams: Tensor
         self.out_channels = self._channels_by_task(out_channels)
         self.norm_cfg = dict(norm_cfg or dict(type='CENIN', threshold=1e-2))
         widths = [base_channels * min(2**i, 8) for i in range(downs)]
@@ -199,9 +202,12 @@ class CENUNetGenerator(BaseModule):
 
     def _to_streams(self, x: Tensor) -> Tensor:
         """Give each stream its input: ``(B, D, ...)``, D domains present, to ``(T*M*B, ...)``."""
-        domains = self._domains_present()
-        numbers = [domains.index(self.inputs[s]) for s in self.grid.streams]
-        streams = torch.stack([x[:, i] for i in numbers], 1)  # (B, T*M, ...)
+        numbers = self.of_streams
+        if not self.grid.is_whole:
+            domains = self._domains_present()
+            places = [domains.index(self.inputs[s]) for s in self.grid.streams]
+            numbers = torch.tensor(places, device=x.device)
+        streams = x.index_select(1, numbers)  # (B, T*M, ...)
         return self.grid.fold(streams.unflatten(1, self.grid.shape))
 
     def _domains_present(self) -> list[int]:
