@@ -49,13 +49,17 @@ class RobustTest:
         self.cases = cases(inputs, _kinds(cfg, inputs))
         self.signature = _signature(cfg, checkpoint)
         self.file = folder / 'robust.json'
+        self.frames = 0  # of the test set
         self.done: dict[str, dict[str, float]] = self._read()
 
     def _read(self) -> dict[str, dict[str, float]]:
-        """Rows of an earlier run of the same config and checkpoint."""
+        """Return the rows of an earlier run of the same config and checkpoint."""
         try:
             kept = json.loads(self.file.read_text(encoding='utf-8'))
-            return dict(kept['rows']) if kept['signature'] == self.signature else {}
+            if kept['signature'] != self.signature:
+                return {}
+            self.frames = int(kept['frames'])
+            return dict(kept['rows'])
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
@@ -73,7 +77,7 @@ class RobustTest:
         self._report()
 
     def _test(self, case: Case, title: str) -> dict[str, float]:
-        """Metrics of one row."""
+        """Return the metrics of one row."""
         cfg = deepcopy(self.cfg)
         if len(case.present) < len(self.cases[0].present):
             predict_from(cfg, case.present)
@@ -82,16 +86,22 @@ class RobustTest:
         loader = Runner.build_dataloader(cfg.test_dataloader, seed=self.runner.seed)
         evaluator = self.runner.build_evaluator(deepcopy(cfg.test_evaluator))
         evaluator.dataset_meta = loader.dataset.metainfo
+        self.frames = len(loader.dataset)
         model: Any = self.runner.model
         model.eval()
         with torch.no_grad(), _quiet(), _predicting_from(model, case, cfg):
             for batch in track(loader, title):
                 evaluator.process(data_samples=model.test_step(batch), data_batch=batch)
-            found = evaluator.evaluate(len(loader.dataset))
+            found = evaluator.evaluate(self.frames)
         return {name: float(value) for name, value in found.items()}
 
     def _write(self) -> None:
-        kept = {'signature': self.signature, 'checkpoint': self.checkpoint, 'rows': self.done}
+        kept = {
+            'signature': self.signature,
+            'checkpoint': self.checkpoint,
+            'frames': self.frames,
+            'rows': self.done,
+        }
         write(self.file, json.dumps(kept, indent=1) + '\n')
 
     def _report(self) -> None:
@@ -100,11 +110,12 @@ class RobustTest:
         metric = 'mIoU' if 'mIoU' in first else next(iter(first))
         higher = metric.split('/')[-1] not in LOWER
         rows = [(case, self.done[case.name][metric]) for case in self.cases]
-        table = markdown(rows, metric, higher)
+        title = f'{Path(self.checkpoint).name}, {self.frames} test frames'
+        table = f'{title}\n\n{markdown(rows, metric, higher)}'
         write(self.folder / 'robust.md', table)
         write(self.folder / 'robust.csv', self._csv(rows, metric, higher))
         with whole_file(self.folder / 'robust.png') as part:
-            draw(rows, metric).savefig(part, format='png', dpi=120)
+            draw(rows, metric, title).savefig(part, format='png', dpi=120)
         print(table)
         print(f'written: {self.folder}/robust.md, .csv, .json and .png')
 

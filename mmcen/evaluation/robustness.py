@@ -27,11 +27,11 @@ UNITS = {
     'missing_pixels': '{:.0%}',
     'missing_blocks': '{:.0%}',
     'noise': '{} sd',
-    'darkness': '{:.0%} of the light',
-    'over_exposure': '{} x the light',
+    'darkness': 'to {:.0%} of the light',
+    'over_exposure': 'by {:g} times the light',
     'motion_blur': '{} px',
-    'shift': '{} px',
-    'quantise': '{} bits',
+    'shift': 'by {} px',
+    'quantise': 'to {} bits',
     'distance_noise': '{} m at 1 m',
 }
 
@@ -153,21 +153,23 @@ def markdown(rows: Sequence[tuple[Case, float]], metric: str, higher: bool = Tru
     return '\n'.join(lines) + '\n'
 
 
-def draw(rows: Sequence[tuple[Case, float]], metric: str) -> Figure:
+def draw(rows: Sequence[tuple[Case, float]], metric: str, title: str = '') -> Figure:
     """Draw the rows as bars, coloured by group, with a line at the score of all inputs."""
     groups = list(dict.fromkeys(case.group for case, _ in rows))
+    background = dict(facecolor='white', edgecolor='none', pad=0.5)  # over the line
     figure = Figure(figsize=(8, 1.2 + 0.24 * len(rows)), layout='constrained')
     axis = figure.subplots()
     places = [i + groups.index(case.group) for i, (case, _) in enumerate(rows)]  # a gap each
     for group in groups:
         own = [(y, s) for y, (c, s) in zip(places, rows, strict=True) if c.group == group]
         bars = axis.barh(*zip(*own, strict=True), color=f'C{groups.index(group)}', label=group)
-        axis.bar_label(bars, fmt='%.1f', fontsize=7, padding=2)
+        axis.bar_label(bars, fmt='%.1f', fontsize=7, padding=2, bbox=background)
     whole = rows[0][1]
-    axis.axvline(whole, color='0.3', linewidth=0.8, linestyle='--', label='all inputs')
+    axis.axvline(whole, color='0.3', linewidth=0.8, linestyle='--', label='all inputs', zorder=0)
     axis.set_yticks(places, [case.name for case, _ in rows], fontsize=7)
     axis.invert_yaxis()
     axis.set_xlabel(metric)
+    axis.set_title(title, fontsize=9)
     axis.margins(x=0.1, y=0.01)
     axis.legend(loc='upper center', bbox_to_anchor=(0.4, -0.06), ncols=5, fontsize=7)
     return figure

@@ -59,6 +59,7 @@ def test_all_rows_and_their_summary(folder, monkeypatch, capsys):
     mean = np.mean([values[name] for name in ('rgb + depth', 'rgb', 'depth')])
     assert values['mean over subsets'] == pytest.approx(mean)
     assert (out / 'robust.md').read_text() in printed
+    assert 'a.pth, 2 test frames' in printed
     assert len(np.unique(np.asarray(Image.open(out / 'robust.png').convert('L')))) > 20
     # a row of the subset is the test of the subset
     main(['small.py', 'a.pth', '--present', 'depth', '--work-dir', 'depth'])
