@@ -372,7 +372,8 @@ class CENInferencer(BaseInferencer):
         shape = packed['data_samples'].ori_shape[:2]
         made = {name: self._array(name, y, shape) for name, y in outputs.items()}
         colour = None
-        if 'rgb' in frame.files and self.info['rgb'].kind in ('colour', 'domain'):
+        info = self.info.get('rgb')
+        if 'rgb' in frame.files and info is not None and info.kind in ('colour', 'domain'):
             stage = self.pipeline.transforms[0]
             own = stage.transform(self._sample(frame) | {'modality_paths': {
                 'rgb': frame.files['rgb']}})  # fmt: skip
