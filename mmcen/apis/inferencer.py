@@ -27,6 +27,7 @@ from ..files import whole_file
 from ..models.multitask import CENMultiTask
 from ..models.segmentors import CENEncoderDecoder
 from ..outputs import ENSEMBLE
+from ..shipped import CONFIG_OF, shipped_model
 from ..visualization.sheet import class_colours, draw_sheet, picture
 from .frames import Frame, find_frames
 from .loading import find_loading, find_test_set, without_loaders
@@ -59,8 +60,10 @@ class CENInferencer(BaseInferencer):
     """Predict on files or arrays of named modalities, in the manner of mmengine's inferencers.
 
     Args:
-        model: config file, config, a built model, or an ``.onnx`` file of ``mmcen export``.
-        weights: checkpoint; an ONNX file has its own, a built model may have.
+        model: config file, config, a built model, an ``.onnx`` file of ``mmcen export``, or the
+            name of a model that comes with mmcen: ``'nyuv2-efflite0'``.
+        weights: checkpoint; an ONNX file and a model that comes with mmcen have their own, a built
+            model may have.
         device: such as ``'cuda:0'``; by default the best there is.
         apart: take the model apart first, see :func:`~mmcen.deploy.deploy`: the same predictions in
             less time.
@@ -85,7 +88,7 @@ class CENInferencer(BaseInferencer):
             argument does not fit it.
 
     Examples:
-        >>> inferencer = CENInferencer('config.py', 'checkpoint.pth')  # doctest: +SKIP
+        >>> inferencer = CENInferencer('nyuv2-efflite0')  # doctest: +SKIP
         >>> found = inferencer(dict(rgb='a.png', depth='b.png'))  # doctest: +SKIP
         >>> found['predictions'][0].outputs['ensemble']  # (H, W) class numbers  # doctest: +SKIP
     """
@@ -104,6 +107,8 @@ class CENInferencer(BaseInferencer):
         show_progress: bool = True,
     ) -> None:
         self._given: Any = None
+        if isinstance(model, str) and model in CONFIG_OF and weights is None:
+            model, weights = shipped_model(model)
         for path in (model, weights):
             local = isinstance(path, (str, Path)) and '://' not in str(path)
             if local and not Path(str(path)).is_file():

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from .. import register
-from .common import CLONE, exit_status
+from ..shipped import CLONE
+from .common import exit_status
 
 COMMANDS = {
     'demo': 'train and evaluate a small CEN on rendered rooms: no data needed',

@@ -1,4 +1,4 @@
-"""Shared parts of commands: exit status, parsing of arguments, shipped configs."""
+"""Shared parts of commands: exit status and parsing of arguments."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
+
+from ..shipped import CONFIG_OF, DEFAULT_MODEL
 
 UNITS = {'m': 1.0, 'cm': 0.01, 'mm': 0.001}
-PACKAGE = Path(__file__).resolve().parents[1]
-CLONE = PACKAGE.parent
 
 
 def exit_status(work: Callable[[], int | None]) -> int:
@@ -50,7 +49,22 @@ def unit(text: str) -> float:
         ) from None
 
 
-def shipped_config(name: str) -> Path:
-    """Find a config of this clone or of the installed wheel."""
-    clone = CLONE / 'configs' / 'cen' / name
-    return clone if clone.is_file() else PACKAGE / '.mim' / 'configs' / 'cen' / name
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name the model to predict with; :func:`check_model` checks them."""
+    parser.add_argument(
+        'model',
+        nargs='?',
+        default=DEFAULT_MODEL,
+        help='config file, an .onnx file of `mmcen export`, or the name of a model that comes with '
+        'mmcen: %(default)s, for colour and depth of rooms, is the default',
+    )
+    parser.add_argument('checkpoint', nargs='?', help="checkpoint of the config's model")
+
+
+def check_model(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Reject a config without a checkpoint."""
+    if args.checkpoint is None and not (args.model.endswith('.onnx') or args.model in CONFIG_OF):
+        parser.error(
+            'a config needs a checkpoint: give both, an .onnx file, or the name of a model that '
+            f'comes with mmcen ({", ".join(CONFIG_OF)})'
+        )

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from .common import unit
+from .common import add_model, check_model, unit
 
 LARGEST = 100 * 2**20  # bytes of a request
 DEADLINE = 60  # seconds until a request must have arrived
@@ -109,14 +109,12 @@ go.onclick = told(async () => {
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='mmcen page', description=__doc__)
-    parser.add_argument('model', help='config file, or an .onnx file of `mmcen export`')
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint; an .onnx file has its weights')
+    add_model(parser)
     parser.add_argument('--host', default='127.0.0.1', help='default %(default)s: this machine')
     parser.add_argument('--port', type=int, default=7860, help='default %(default)s')
     parser.add_argument('--depth-unit', type=unit, help='m, cm, mm, or metres per stored unit')
     args = parser.parse_args(argv)
-    if not args.model.endswith('.onnx') and args.checkpoint is None:
-        parser.error('a config needs a checkpoint: give both, or an .onnx file')
+    check_model(args, parser)
     return args
 
 

@@ -7,13 +7,12 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 
-from .common import pair, unit
+from .common import add_model, check_model, pair, unit
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='mmcen predict', description=__doc__)
-    parser.add_argument('model', help='config file, or an .onnx file of `mmcen export`')
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint; an .onnx file has its weights')
+    add_model(parser)
     parser.add_argument(
         '--input',
         nargs='+',
@@ -75,8 +74,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='refuse depth that can hardly be metres, and grey files as colour, instead of warning',
     )
     args = parser.parse_args(argv)
-    if not args.model.endswith('.onnx') and args.checkpoint is None:
-        parser.error('a config needs a checkpoint: give both, or an .onnx file')
+    check_model(args, parser)
     twice = {name for name, _ in args.input if [n for n, _ in args.input].count(name) > 1}
     if twice:
         parser.error(f"modality '{twice.pop()}' is given twice: give one file or folder for each")

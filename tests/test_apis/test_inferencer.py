@@ -18,6 +18,7 @@ from PIL import Image
 
 from mmcen.apis import CENInferencer
 from mmcen.apis.frames import find_frames
+from mmcen.checkpoints import write_weights
 from mmcen.datasets import SyntheticRooms
 from mmcen.datasets.transforms import plausible
 from mmcen.layers import ExchangeNorm
@@ -108,6 +109,27 @@ def test_predictions_are_those_of_the_test(folder, apart):
         # taken apart, a pixel between two classes may fall to the other
         assert min(np.mean(part) for part in same) > (0.999 if apart else 0.99999)
         assert one.outputs['ensemble'].shape == SIZE
+
+
+def test_a_checkpoint_in_half_precision(folder):
+    """It is written without the training, and is a checkpoint like any other."""
+    checkpoint = torch.load('seg.pth', weights_only=True)
+    checkpoint['meta'] = dict(dataset_meta=dict(classes=[f'class {i}' for i in range(40)]))
+    torch.save(checkpoint, 'seg.pth')
+    assert command('export', 'seg.py', 'seg.pth', '--out', 'seg.safetensors') == 0
+    assert Path('seg.safetensors').stat().st_size < 0.6 * Path('seg.pth').stat().st_size
+    small = CENInferencer('seg.py', 'seg.safetensors', show_progress=False)
+    assert small.meta['classes'] == tuple(checkpoint['meta']['dataset_meta']['classes'])
+    for name, value in small.model.state_dict().items():
+        wanted = checkpoint['state_dict'][name]
+        assert torch.equal(value, wanted.half().float() if value.is_floating_point() else wanted)
+    assert len(small(FOLDERS)['predictions']) == 3
+
+
+def test_a_value_above_half_precision_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'scale' has values above 65504, the largest number"):
+        write_weights(dict(state_dict=dict(scale=torch.tensor([1e5]))), tmp_path / 'a.safetensors')
+    assert not list(tmp_path.iterdir())
 
 
 def test_tasks_are_those_of_the_model(folder):
@@ -402,7 +424,7 @@ def test_frames_of_one_name_are_told_apart(folder):
     [
         (('no.py', 'seg.pth', *GIVEN), 'error: no.py does not exist'),
         (('seg.py', 'no.pth', *GIVEN), 'error: no.pth does not exist'),
-        (('seg.py', *GIVEN), 'a config needs a checkpoint: give both, or an .onnx file'),
+        (('seg.py', *GIVEN), 'a config needs a checkpoint: give both, an .onnx file'),
         (('seg.py', 'tasks.pth', *GIVEN),
          "error: the checkpoint has the tasks ['segment_semantic', 'normal'], the model has"),
         (('seg.py', 'names.pth', *GIVEN), 'error: stream_names of the checkpoint cannot be read ('),

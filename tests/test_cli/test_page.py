@@ -223,4 +223,4 @@ def test_what_is_no_model_takes_one_line(capsys, tmp_path):
 
 def test_random_weights_are_refused(capsys):
     assert command('page', str(CONFIG)) == 2
-    assert 'a config needs a checkpoint: give both, or an .onnx file' in capsys.readouterr().err
+    assert 'a config needs a checkpoint: give both, an .onnx file' in capsys.readouterr().err
