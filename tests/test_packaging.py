@@ -70,7 +70,7 @@ def test_the_index_names_every_config(installed):
     assert Config.fromfile(listed[0]).model.type
 
 
-@pytest.mark.parametrize('tool', ['train', 'test'])
+@pytest.mark.parametrize('tool', ['train', pytest.param('test', marks=pytest.mark.long)])
 def test_tools_run_from_there(installed, tool, tmp_path):
     run = subprocess.run(
         [sys.executable, installed / '.mim' / 'tools' / f'{tool}.py', '--help'],

@@ -362,6 +362,7 @@ def test_killed_and_taken_up_again(tmp_path, monkeypatch, capsys):
     assert read(tmp_path, 'table1')['cen']['mIoU mean']
 
 
+@pytest.mark.long
 def test_a_part_of_a_row_is_left_out(tmp_path):
     words = ('run', 'table2', '--rows', 'concat-late', *TINY, '--without', 'common')
     assert run_python(*command(tmp_path, *words)).returncode == 0
