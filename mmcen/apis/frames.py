@@ -38,6 +38,11 @@ class Frame:
         """Return the frame with arrays in the place of functions."""
         return Frame(self.name, {n: f() if callable(f) else f for n, f in self.files.items()})
 
+    def paths(self) -> list[str]:
+        """Return the files that the frame is read from."""
+        files = [getattr(file, 'path', file) for file in self.files.values()]
+        return [file for file in files if isinstance(file, str)]
+
 
 def find_frames(
     inputs: str | os.PathLike | Mapping[str, Given] | Sequence[Mapping[str, Given]],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,23 @@ class Video:
         if self._image is None:
             self._image = cv2.cvtColor(self._reader.retrieve()[1], cv2.COLOR_BGR2RGB)
         return self._image
+
+
+@dataclass(frozen=True)
+class VideoImage:
+    """A frame of a video, decoded when it is called."""
+
+    video: Video
+    index: int
+
+    @property
+    def path(self) -> str:
+        """The video's file."""
+        return self.video.path
+
+    def __call__(self) -> np.ndarray:
+        """Return (H, W, 3) uint8 RGB."""
+        return self.video[self.index]
 
 
 def open_frames(
@@ -134,14 +151,16 @@ def _of_videos(
         told = ', '.join(f'{given[name]} has {own} frames' for name, own in counts.items())
         raise ValueError(f'{told}: each needs as many as the others, in the same order, at least 1')
     frames = [
-        Frame(f'{i:06d}', {name: _item(own, i) for name, own in files.items()})
+        Frame(
+            f'{i:06d}',
+            {
+                n: VideoImage(own, i) if isinstance(own, Video) else own[i]
+                for n, own in files.items()
+            },
+        )
         for i in range(count)
     ]
     return frames, next(own.rate for own in files.values() if isinstance(own, Video))
-
-
-def _item(files: Video | list[str], index: int) -> str | Callable[[], np.ndarray]:
-    return partial(files.__getitem__, index) if isinstance(files, Video) else files[index]
 
 
 def _of_camera(
