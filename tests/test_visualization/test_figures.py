@@ -138,10 +138,17 @@ def test_sensitivity(draw, trained):
     (trained / 'figure9.csv').write_text(
         'row,mIoU mean,mIoU deviation,exchanged % mean\n'
         'segmentation+exchange+lambda-x0.1,50,1,10\n'
+        'segmentation+exchange+default,52,1,30\n'
+        'segmentation+exchange+theta-x3,49,1,60\n'
         'segmentation+exchange+lambda-x10,51,1,45\n'
         'segmentation+zero+lambda-x10,,,\n'
     )
     assert draw('sensitivity', 'figure9.csv')[0] == 0
+    points = figures.sweeps(trained / 'figure9.csv', 'mIoU')  # the default is in both panels
+    assert {name: [p[:2] for p in ways['exchange']] for name, ways in points.items()} == {
+        'segmentation, lambda': [(0.1, 50), (1, 52), (10, 51)],
+        'segmentation, theta': [(1, 52), (3, 49)],
+    }
     status, printed = draw('sensitivity', 'figure9.csv', '--metric', 'FID')
     assert status == 1
     assert 'has no figure of FID: run projects/paper/run.py run figure9 first' in printed
