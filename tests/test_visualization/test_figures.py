@@ -106,6 +106,24 @@ def test_a_name_has_one_colour_in_all_panels():
     assert both['cen'] == one['cen'] != both['plain']
 
 
+def test_an_output_has_one_colour_and_place_in_all_panels(trained):
+    log = RunLog(trained / 'run')
+    assert log.streams == ['rgb', 'depth']
+    colours = report.colours(log)
+    for prefix, suffix in (('decode.', '.loss_ce'), ('', '/mIoU'), ('', '/mAcc'), ('alpha/', '')):
+        pair = [colours[f'{prefix}{stream}{suffix}'] for stream in log.streams]
+        assert pair == ['C0', 'C1']  # as in the figure of exchanged channels
+    assert {colours[name] for name in ('mIoU', 'mAcc', 'decode.ensemble.loss_ce')} == {'black'}
+    assert colours['loss'] == 'grey'
+    panels = {
+        **report.validation_groups(log),
+        'scores': report.training_groups(log)['decision scores'],
+    }
+    assert list(panels['mIoU']) == ['rgb/mIoU', 'depth/mIoU', 'mIoU']
+    assert list(panels['scores']) == ['alpha/rgb', 'alpha/depth']
+    assert '<th>rgb</th><th>depth</th><th>ensemble</th>' in report.classes(log)
+
+
 def test_labels_whose_classes_start_at_one(draw, trained):
     (trained / 'masks').mkdir()
     for path in (trained / 'label').iterdir():
@@ -354,7 +372,7 @@ def test_the_page_in_a_browser(page, tmp_path):
         const images = [...document.images];
         document.body.dataset.images = images.length;
         document.body.dataset.drawn = images.filter(i => i.naturalWidth > 100).length;
-        document.body.dataset.rows = document.querySelectorAll('#classes + table tbody tr').length;
+        document.body.dataset.rows = document.querySelectorAll('#classes + div tbody tr').length;
         document.body.dataset.wide = document.documentElement.scrollWidth > innerWidth;
     })</script></body>"""
     probed = tmp_path / 'probed.html'
