@@ -50,10 +50,11 @@ def preview(stored: np.ndarray, spec: ModalitySpec, path: str) -> dict[str, Any]
     depth = values[..., 0]
     known = depth > 0
     low, high = (float(depth[known].min()), float(depth[known].max())) if known.any() else (0, 0)
-    colours = NEAR_TO_FAR((depth - low) / max(high - low, 1e-6), bytes=True)[..., :3]
+    colours = NEAR_TO_FAR((depth - low) / max(high - low, 1e-6), bytes=True)[..., :3].copy()
+    colours[~known] = 0
     scale = [to_hex(NEAR_TO_FAR(i / 8)) for i in range(9)]
     bar = {'low': low, 'high': high, 'colours': scale}
-    return {'picture': encode(np.where(known[..., None], colours, 0), WIDEST), 'bar': bar}
+    return {'picture': encode(colours, WIDEST), 'bar': bar}
 
 
 def legend(maps: Sequence[np.ndarray], meta: Mapping[str, Any]) -> list[tuple]:
