@@ -31,6 +31,7 @@ p.warning { background: #fff3cd; border-left: 4px solid #e0a800; padding: .6rem 
 div.wide { overflow-x: auto; }
 div.wide img { min-width: 40rem; }
 img { max-width: 100%; }
+@media (max-width: 40rem) { th, td { padding: .15rem .35rem; font-size: 13px; } }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 12px; }
 """
 SHEETS = 3
