@@ -83,7 +83,7 @@ setup(
     license='Apache-2.0',
     keywords=['multimodal fusion', 'multitask learning', 'RGB-D', 'semantic segmentation'],
     packages=find_packages(include=['mmcen', 'mmcen.*']),
-    package_data={'mmcen': ['weights/*']},
+    package_data={'mmcen': ['weights/*'], 'mmcen.cli': ['page.html']},
     python_requires='>=3.10',
     install_requires=['matplotlib', 'numpy', 'packaging', 'torch>=2.6'],
     extras_require={

@@ -34,9 +34,10 @@ def installed(tmp_path_factory):
 
 def test_the_package_is_whole_and_alone(installed):
     place = ROOT / 'mmcen'
-    files = {path.relative_to(place) for path in place.rglob('*.py')}
-    own = {path.relative_to(installed) for path in installed.rglob('*.py')}
-    assert {path for path in own if path.parts[0] != '.mim'} == files
+    for kind in ('*.py', '*.html'):
+        files = {path.relative_to(place) for path in place.rglob(kind)}
+        own = {path.relative_to(installed) for path in installed.rglob(kind)}
+        assert {path for path in own if path.parts[0] != '.mim'} == files
     info = f'mmcen-{__version__}.dist-info'
     assert {path.name for path in installed.parent.iterdir()} == {'mmcen', info}
     (command,) = PathDistribution(installed.parent / info).entry_points

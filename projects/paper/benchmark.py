@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # A clone runs without being installed, and runs its own package.
@@ -32,7 +33,16 @@ from projects.paper.benchmarking.workload import OURS, TASKS, Workload, quiet
 
 def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
     parser = argparse.ArgumentParser(description='Time and memory of a model.')
-    add = parser.add_argument
+    add_measurements(parser.add_argument)
+    add_settings(parser.add_argument)
+    args = parser.parse_args()
+    check_against(args, parser)
+    args.runs = args.runs or (5 if args.against else 10)
+    return args, parser
+
+
+def add_measurements(add: Callable) -> None:
+    """Add the options that say what is measured."""
     # fmt: off
     add('config', help='config file, for example one of configs/cen/')
     add('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
@@ -63,6 +73,12 @@ def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
     add('--deploy', action='store_true',
         help='segmentation: measure inference only, of the model folded, unrolled and in ONNX '
         'Runtime, against lists of streams; 30 %% of all channels are exchanged')
+    # fmt: on
+
+
+def add_settings(add: Callable) -> None:
+    """Add the options that say how it is measured."""
+    # fmt: off
     add('--runs', type=positive,
         help='measured rounds, default 10; with --against processes of each side, default 5')
     add('--warmup', type=int, default=2,
@@ -80,10 +96,6 @@ def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
         '--threads 1; default %(default)s')
     add('--out', type=Path, metavar='FILE', help='write all figures to this JSON file')
     # fmt: on
-    args = parser.parse_args()
-    check_against(args, parser)
-    args.runs = args.runs or (5 if args.against else 10)
-    return args, parser
 
 
 def check_against(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
