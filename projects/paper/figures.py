@@ -75,6 +75,9 @@ def add_figures_of_frames(add: Add) -> None:
         help="label maps' classes start at 1, and 0 is no class, as NYUv2's masks",
     )  # fmt: skip
     one.add_argument('--frames', type=int, default=4, help='rows, default %(default)s')
+    one.add_argument(
+        '--alone', action='store_true', help='also each model from each of its modalities alone'
+    )
 
 
 def add_figures_of_scales(add: Add) -> None:
@@ -181,7 +184,7 @@ def draw_features(args) -> Figure:
 def draw_predictions(args) -> Figure:
     from PIL import Image
 
-    from mmcen.apis.frames import find_frames
+    from mmcen.apis.frames import Frame, find_frames
     from mmcen.visualization.sheet import class_colours, sheet
 
     models = {
@@ -198,8 +201,15 @@ def draw_predictions(args) -> Figure:
         for i, frame in enumerate(track(frames, name)):
             (found,) = inferencer.predict([frame])
             inputs[i] |= found.inputs
-            (shown,) = inferencer.visualize([], [found])
-            outputs[i] |= {f'{name}\n{output}': image for output, image in shown.items()}
+            shown = {name: found}
+            for own in inferencer.modalities if args.alone else ():
+                one = Frame(frame.name, {own: frame.files[own]})
+                (shown[f'{name}, {own} alone'],) = inferencer.predict([one])
+            for title, prediction in shown.items():
+                (pictures,) = inferencer.visualize([], [prediction])
+                outputs[i] |= {
+                    f'{title}\n{output}': picture for output, picture in pictures.items()
+                }
         if any(value.ndim == 2 for value in found.outputs.values()):
             legend = (inferencer.meta.get('classes', ()), inferencer.meta.get('palette', ()))
     if args.label:

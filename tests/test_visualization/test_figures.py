@@ -221,6 +221,14 @@ def titles(monkeypatch):
     return drawn
 
 
+def test_a_model_beside_itself_without_a_modality(draw, titles):
+    words = ('--model', 'cen', *MODEL, '--alone', '--input', 'rgb=rgb', 'depth=depth')
+    status, printed = draw('predictions', *words)
+    assert status == 0, printed
+    models = ('cen', 'cen, rgb alone', 'cen, depth alone')
+    assert titles[0][0] == ['rgb', 'depth', *(f'{name}\nensemble' for name in models)]
+
+
 @pytest.mark.parametrize(
     'given, rows', [(('rgb=rgb/0.png', 'depth=depth/1.npy'), 1), (('depth=depth', 'rgb=rgb'), 2)]
 )
