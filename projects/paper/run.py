@@ -238,7 +238,8 @@ def dump(args: argparse.Namespace, console: Console) -> None:
 
 def work(args: argparse.Namespace, console: Console) -> int | None:
     if args.command == 'list':
-        return list_tables(console)
+        list_tables(console)
+        return None
     return {'show': show, 'run': run, 'dump': dump}[args.command](args, console)
 
 
