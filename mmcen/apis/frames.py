@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,9 +104,16 @@ def find_frames(
     if folders:
         files = [name for name in places if name not in folders]
         raise ValueError(f'{list(folders)} are folders and {files} are not: give one kind for all')
-    if max_gap is not None:
-        raise ValueError("--pair nearest pairs the files of folders: give folders, or pair='name'")
+    check_no_gap(max_gap)
     return [_frame(places, names, '0')]
+
+
+def check_no_gap(max_gap: float | None) -> None:
+    """Raise ValueError if what is no folder is to be paired by time stamps."""
+    if max_gap is not None:
+        raise ValueError(
+            'max_gap (--pair nearest) pairs the files of folders: give folders, or leave it out'
+        )
 
 
 def _frame(given: Mapping[str, Given], names: ModalityNames, number: str) -> Frame:
@@ -140,9 +148,9 @@ def _as_stored(name: str, value: Any) -> str | np.ndarray:
 
 def _with_names_of_their_own(frames: list[Frame]) -> list[Frame]:
     """Append numbers to names that occur several times."""
-    names = [frame.name for frame in frames]
+    count = Counter(frame.name for frame in frames)
     return [
-        Frame(f'{frame.name}_{i}', frame.files) if names.count(frame.name) > 1 else frame
+        Frame(f'{frame.name}_{i}', frame.files) if count[frame.name] > 1 else frame
         for i, frame in enumerate(frames)
     ]
 
@@ -159,6 +167,7 @@ class _Matching:
         """Frames of one folder with all modalities, or of a list of pairs."""
         if place.is_dir():
             return self.of_folders(self._folders_in(place), optional=True)
+        check_no_gap(self.max_gap)
         if place.suffix.lower() == '.txt' and place.is_file():
             listed = read_associations(place, self.names)
             frames = [_frame(one, self.names, '') for one in listed]

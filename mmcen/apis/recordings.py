@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from ..modalities import ModalitySpec
-from .frames import Frame, find_frames
+from .frames import Frame, check_no_gap, find_frames
 from .names import ModalityNames
 
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
@@ -111,8 +111,10 @@ def open_frames(
     if isinstance(inputs, (str, os.PathLike)) and Path(inputs).is_file():
         read = CAMERAS.get(Path(inputs).suffix.lower())
         if read is not None:
+            check_no_gap(max_gap)
             return _of_camera(read(str(inputs)), str(inputs), specs), None
     if isinstance(inputs, Mapping) and any(map(_is_video, inputs.values())):
+        check_no_gap(max_gap)
         given = ModalityNames(modalities, specs).resolve(inputs)
         return _of_videos({n: given[n] for n in modalities if n in given}, specs)
     return find_frames(inputs, modalities, skip_incomplete, specs, max_gap), None
@@ -134,7 +136,7 @@ def _of_videos(
                     f"modality '{name}' is given beside a video: give a video too, or a folder "
                     'with a file for each of its frames'
                 )
-            folder = find_frames({name: place}, [name], specs=specs)
+            folder = find_frames({name: place}, list(specs), specs=specs)
             files[name] = [str(frame.files[name]) for frame in folder]
         elif name == 'depth' or spec.kind == 'depth' or spec.domain.startswith('depth'):
             raise ValueError(
@@ -198,7 +200,8 @@ def _package(name: str, path: str, what: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ImportError(
-            f'{path} is a recording of {what}, which takes {name}: pip install {name} ({error})'
+            f'{path} is taken as a recording of {what}, which takes {name}: pip install {name}, or '
+            f'give a video as rgb={path} ({error})'
         ) from error
 
 
