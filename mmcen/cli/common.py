@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -24,11 +25,26 @@ def exit_status(work: Callable[[], int | None]) -> int:
     try:
         return work() or 0
     except (ValueError, OSError, ImportError) as error:
+        if isinstance(error, BrokenPipeError) and reader_has_left():
+            return 141  # as a shell reports SIGPIPE
         sys.stderr.write(f'error: {error}\n')
         return 1
     except KeyboardInterrupt:
         sys.stderr.write('\nstopped: run the same command again to continue\n')
         return 130
+
+
+def reader_has_left() -> bool:
+    """Return whether the program that reads the output has ended, such as ``head``.
+
+    The rest of the output is dropped then. Python would print a traceback when it exits.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def pair(text: str) -> tuple[str, str]:
