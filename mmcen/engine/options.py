@@ -100,13 +100,14 @@ def check_metrics(cfg: Config) -> None:
         for metric in given if isinstance(given, list) else [given]:
             kind = metric.get('type') if isinstance(metric, Mapping) else None
             if isinstance(kind, str):
-                with METRICS.switch_scope_and_registry(cfg.default_scope) as registry:
+                scope = metric.get('_scope_', cfg.default_scope)  # mmengine's, of `mmseg::` bases
+                with METRICS.switch_scope_and_registry(scope) as registry:
                     kind = registry.get(kind)
             if not inspect.isclass(kind) or not kind.__module__.startswith(('mmseg.', 'mmcen.')):
                 continue
             known = _arguments(kind)
             for name in metric:
-                if name not in ('type', *known):
+                if name not in ('type', '_scope_', *known):
                     raise ValueError(
                         f'{key}: {kind.__name__} has no argument {name!r}{nearest(name, known)}: '
                         f'the arguments are {known}'
@@ -122,7 +123,7 @@ def _arguments(kind: type) -> list[str]:
             known += [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):
                 break
-    return known
+    return list(dict.fromkeys(known))
 
 
 def check_key(cfg: Any, key: str) -> None:

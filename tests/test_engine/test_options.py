@@ -57,7 +57,8 @@ def test_slips(key, message):
     ],
 )
 def test_arguments_that_a_metric_would_ignore(key, kind, name, hint):
-    kinds = [dict(type='ToyMetric', any=1), dict(type=kind, prefix='a', collect_device='cpu')]
+    stock = dict(type='IoUMetric', iou_metrics=['mIoU'], _scope_='mmseg')  # of a base `mmseg::`
+    kinds = [stock, dict(type=kind, prefix='a', collect_device='cpu')]
     cfg = Config({key: kinds, 'default_scope': 'mmseg'})
     check_metrics(cfg)
     cfg[key][1][name] = 1
