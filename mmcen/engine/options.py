@@ -119,7 +119,7 @@ def _arguments(kind: type) -> list[str]:
     known: list[str] = []
     for parent in kind.__mro__:
         if '__init__' in vars(parent):
-            parameters = inspect.signature(parent.__init__).parameters.values()
+            parameters = inspect.signature(vars(parent)['__init__']).parameters.values()
             known += [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):
                 break
