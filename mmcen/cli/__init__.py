@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from .. import register
 from ..shipped import CLONE
-from .common import exit_status
+from .common import exit_status, reader_has_left
 
 COMMANDS = {
     'demo': 'train and evaluate a small CEN on rendered rooms: no data needed',
@@ -36,6 +36,13 @@ HELP = '\n'.join(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
+    try:
+        return _main(argv)
+    finally:
+        reader_has_left()
+
+
+def _main(argv: Sequence[str] | None) -> int:
     name, *rest = (sys.argv[1:] if argv is None else argv) or ['--help']
     if name in ('-h', '--help'):
         print(HELP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -24,11 +25,30 @@ def exit_status(work: Callable[[], int | None]) -> int:
     try:
         return work() or 0
     except (ValueError, OSError, ImportError) as error:
+        if isinstance(error, BrokenPipeError) and reader_has_left(probe='\n'):
+            return 141  # as a shell reports SIGPIPE
         sys.stderr.write(f'error: {error}\n')
         return 1
     except KeyboardInterrupt:
         sys.stderr.write('\nstopped: run the same command again to continue\n')
         return 130
+
+
+def reader_has_left(probe: str = '') -> bool:
+    """Return whether the program that reads the output has ended, such as ``head``.
+
+    The rest of the output is dropped then. Python would print a traceback when it exits.
+
+    Args:
+        probe: Text to write, because output that has failed once is not tried again.
+    """
+    try:
+        sys.stdout.write(probe)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def pair(text: str) -> tuple[str, str]:
