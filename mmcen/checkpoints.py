@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from .files import whole_file
+from .files import write
 
 
 def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
@@ -76,7 +76,7 @@ def write_weights(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     Raises:
         ValueError: If a value is too large for half precision.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     state = {}
     for name, value in checkpoint['state_dict'].items():
@@ -89,8 +89,7 @@ def write_weights(checkpoint: Mapping[str, Any], path: str | Path) -> None:
         state[name] = small.contiguous()
     meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
     facts = {key: meta[key] for key in ('classes', 'palette') if meta.get(key) is not None}
-    with whole_file(path) as part:
-        save_file(state, part, {'mmcen': json.dumps(facts)})
+    write(Path(path), save(state, {'mmcen': json.dumps(facts)}))
 
 
 def _verify_archive(path: str) -> None:

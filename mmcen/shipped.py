@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 CLONE = PACKAGE.parent
 DEFAULT_MODEL = 'nyuv2-efflite0'
-CONFIG_OF = {DEFAULT_MODEL: 'nyud_lwrefinenet_efflite0_robust.py'}
+CONFIG_OF = {DEFAULT_MODEL: 'nyud_lwrefinenet_efflite0_shipped.py'}
 
 
 def shipped_config(name: str) -> Path:

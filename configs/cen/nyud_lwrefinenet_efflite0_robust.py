@@ -1,5 +1,5 @@
 # For sensors as people have them: besides absent modalities, frames with holes in the depth, noise,
-# darkness and blur. The weights that mmcen ships are of this training. See docs/robustness.md.
+# darkness and blur. Weights that mmcen ships start here. See docs/robustness.md.
 _base_ = 'nyud_lwrefinenet_efflite0_dropout.py'
 train_pipeline = [
     dict(type='LoadModalities'),

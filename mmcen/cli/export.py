@@ -96,8 +96,9 @@ def export_weights(args: argparse.Namespace) -> None:
     from ..apis import CENInferencer
     from ..checkpoints import read_checkpoint, write_weights
 
-    CENInferencer(args.config, args.checkpoint, device='cpu')
-    write_weights(read_checkpoint(args.checkpoint), args.out)
+    model = CENInferencer(args.config, args.checkpoint, device='cpu').model
+    meta = read_checkpoint(args.checkpoint).get('meta')
+    write_weights({'state_dict': model.state_dict(), 'meta': meta}, args.out)
     print(f'written: {args.out} ({args.out.stat().st_size / 2**20:.1f} MiB)')
 
 
