@@ -1,6 +1,7 @@
 """Plain layers of one stream, the parts of an unrolled network."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -168,7 +169,26 @@ def take_channels(layer: nn.Module, channels: Tensor) -> nn.Module:
         )
     state = {k: v[channels] if v.dim() else v for k, v in layer.state_dict().items()}
     new.load_state_dict(state)
+    scaled = getattr(layer, 'scaled', None)
+    if scaled is not None:
+        rows = channels if scaled.rows is None else scaled.rows[channels]
+        new.scaled = Scaled(scaled.conv, scaled.scale[channels], rows)
     return new.eval()
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """How the weight of a convolution was made of another one's: rows of it, each scaled.
+
+    Attributes:
+        conv: Convolution before its norm was folded, which several streams may share.
+        scale: Factor of each row, ``(C,)``.
+        rows: Numbers of the output channels, None for all.
+    """
+
+    conv: nn.Module
+    scale: Tensor
+    rows: Tensor | None
 
 
 def fold_norm(conv: Any, norm: nn.Module) -> nn.Module | None:
@@ -184,6 +204,8 @@ def fold_norm(conv: Any, norm: nn.Module) -> nn.Module | None:
             own = 0 if conv.bias is None else conv.bias
             new.weight.copy_(conv.weight * scale.view(shape))
             new.bias.copy_((own - stock.running_mean) * scale + stock.bias)
+        if not transposed:
+            new.scaled = Scaled(conv, scale.detach(), None)
         return new
     return None
 
