@@ -313,7 +313,7 @@ class CENInferencer(BaseInferencer):
 
     def predict(self, frames: Sequence[Frame]) -> Iterator[Prediction]:
         """Predict frames, together where they have the same size and the same modalities."""
-        packed = [self.pipeline(self._sample(frame)) for frame in frames]
+        packed = [self.load(frame) for frame in frames]
         for frame, one in zip(frames, packed, strict=True):
             self._check(frame, one['inputs'])
         kinds = {tuple((n, *x.shape[1:]) for n, x in one['inputs'].items()) for one in packed}
@@ -325,6 +325,10 @@ class CENInferencer(BaseInferencer):
             for k, one in enumerate(group):
                 yield self._prediction(frames[i], one, {n: y[k] for n, y in outputs.items()})
                 i += 1
+
+    def load(self, frame: Frame) -> dict[str, Any]:
+        """Return ``inputs``, modalities ``(C_m, H, W)`` by name, and ``data_samples``."""
+        return self.pipeline(self._sample(frame))
 
     def _check(self, frame: Frame, inputs: Mapping[str, Tensor]) -> None:
         for name, channels in self.network.inputs.items():

@@ -102,11 +102,16 @@ def padded(network: Any, modalities: Sequence[Tensor]) -> dict[str, Tensor]:
         Outputs by name, ``(B, K, H, W)``, or ``(B, H, W)`` for label maps.
     """
     height, width = modalities[0].shape[2:]
-    below, right = (-size % network.divisor for size in (height, width))
-    if below or right:
-        modalities = [nn.functional.pad(x, (0, right, 0, below), 'replicate') for x in modalities]
-    found = zip(network.outputs, network(*modalities), strict=True)
-    return {name: y[..., :height, :width] for name, y in found}
+    found = network(*pad_to(network.divisor, modalities))
+    return {name: y[..., :height, :width] for name, y in zip(network.outputs, found, strict=True)}
+
+
+def pad_to(divisor: int, modalities: Sequence[Tensor]) -> list[Tensor]:
+    """Repeat the last row and column until height and width are multiples of the divisor."""
+    below, right = (-size % divisor for size in modalities[0].shape[2:])
+    if not (below or right):
+        return list(modalities)
+    return [nn.functional.pad(x, (0, right, 0, below), 'replicate') for x in modalities]
 
 
 def deploy(
