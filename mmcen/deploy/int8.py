@@ -6,6 +6,7 @@ parts that change the labels most stay in float, part by part.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import tempfile
@@ -176,7 +177,7 @@ class _Quantiser:
         self.nodes = _quantisable(import_onnx().load(self.prepared).graph)
         count = min(PARTS, len(self.nodes))
         edges = [len(self.nodes) * i // count for i in range(count + 1)]
-        self.parts = [self.nodes[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        self.parts = [self.nodes[a:b] for a, b in itertools.pairwise(edges)]
         self._network, self._frames = network, frames
 
     def write(self, parts: Sequence[Sequence[str]]) -> Path:

@@ -37,10 +37,13 @@ def share_weights(proto: Any, network: nn.Module) -> None:
         constants.append(numpy_helper.from_array(whole.detach().numpy(), shared))
         for weight, scaled in made.items():
             source = shared
-            if scaled.rows is not None:
-                rows, source = f'{weight}.rows', f'{weight}.taken'
-                constants.append(numpy_helper.from_array(scaled.rows.numpy(), rows))
-                nodes.append(helper.make_node('Gather', [shared, rows], [source], source, axis=0))
+            for axis, taken in enumerate((scaled.rows, scaled.columns)):
+                if taken is not None:
+                    index, before, source = f'{weight}.{axis}', source, f'{weight}.taken{axis}'
+                    constants.append(numpy_helper.from_array(taken.numpy(), index))
+                    nodes.append(
+                        helper.make_node('Gather', [before, index], [source], source, axis=axis)
+                    )
             scale = f'{weight}.scale'
             by_row = scaled.scale.view(-1, 1, 1, 1).numpy()
             constants.append(numpy_helper.from_array(by_row, scale))
