@@ -15,7 +15,6 @@ from ..version import __version__
 from .facts import check_facts
 from .fingerprint import fingerprint
 from .network import DeployedNetwork, Labelled, as_it_is, deploy
-from .sharing import share_weights
 
 TOLERANCE = 1e-4  # of the largest output, or of 1
 METADATA, CHECKSUM = 'mmcen', 'mmcen_sha256'
@@ -60,6 +59,10 @@ def export_onnx(
     if labels:
         network = Labelled(network, _threshold_of(model)).eval()
     proto = _trace(network, size)
+    from .rewrite import rewrite  # onnx is not needed to read files
+    from .sharing import share_weights
+
+    rewrite(proto, network)
     share_weights(proto, network)
     facts = {
         'version': __version__,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from onnx import helper, numpy_helper
 from torch import nn
 
 from .parts import Scaled
@@ -20,8 +21,6 @@ def share_weights(proto: Any, network: nn.Module) -> None:
         proto: ONNX model of the network, changed in place.
         network: Deployed network with names of parameters as in the ONNX model.
     """
-    from onnx import helper, numpy_helper
-
     stored = {one.name: one for one in proto.graph.initializer}
     users: dict[nn.Module, dict[str, Scaled]] = {}
     for name, module in network.named_modules():

@@ -249,6 +249,7 @@ class Unroller:
         """Prune unused parts and channels, and fold norms into convolutions."""
         self.graph.output(tuple(outputs))
         self.graph.eliminate_dead_code(lambda node: node.op in ('placeholder', 'output'))
+        self._remove_identities()
         self._fold_norms()
         self._activate_sources()
         self._leave_out_channels()
@@ -258,6 +259,12 @@ class Unroller:
         for name in [name for name, _ in self.parts.named_children() if name not in used]:
             delattr(self.parts, name)
         return fx.GraphModule(self.parts, self.graph)
+
+    def _remove_identities(self) -> None:
+        for node in list(self.graph.nodes):
+            if isinstance(self.part(node), (nn.Identity, nn.Dropout, nn.Dropout2d)):
+                node.replace_all_uses_with(node.args[0])
+                self.graph.erase_node(node)
 
     def _fold_norms(self) -> None:
         for node in list(self.graph.nodes):
