@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
@@ -120,10 +121,8 @@ def write_int8(
                 f'int8 costs too much: {loss}, {allowed:g} is allowed: allow more by --max-loss, '
                 'calibrate on more frames, or use the float file. No file was written'
             )
-        facts = json.loads(_metadata(path)[METADATA])
         with whole_file(out) as part:
-            save(import_onnx().load(best), facts, part)
-            OnnxNetwork(part)
+            shutil.copyfile(best, part)
     return loss
 
 
@@ -179,6 +178,7 @@ class _Quantiser:
         edges = [len(self.nodes) * i // count for i in range(count + 1)]
         self.parts = [self.nodes[a:b] for a, b in itertools.pairwise(edges)]
         self._network, self._frames = network, frames
+        self._facts = json.loads(_metadata(path)[METADATA])
 
     def write(self, parts: Sequence[Sequence[str]]) -> Path:
         """Return a file in which these parts are int8; the next call overwrites it."""
@@ -199,6 +199,7 @@ class _Quantiser:
             extra_options={'CalibMovingAverage': True},
             calibration_cache_path=self.folder / 'ranges.json',
         )
+        save(import_onnx().load(path), self._facts, path)
         return path
 
 
