@@ -196,7 +196,6 @@ class _Quantiser:
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             nodes_to_quantize=[name for part in parts for name in part],
-            extra_options={'CalibMovingAverage': True},
             calibration_cache_path=self.folder / 'ranges.json',
         )
         save(import_onnx().load(path), self._facts, path)
