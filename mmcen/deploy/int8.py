@@ -131,9 +131,15 @@ def _search(
 ) -> tuple[Path, Loss]:
     """Return the file with the fewest float parts that holds, or the last one tried."""
     parts = quantiser.parts
-    path = quantiser.write(parts)
-    loss = judge.loss(path, 'known')
-    report(f'all of {len(quantiser.nodes)} nodes in int8: {loss}')
+    losses = {}
+    for bits in (7, 8):
+        quantiser.bits = bits
+        path = quantiser.write(parts)
+        losses[bits] = loss = judge.loss(path, 'known')
+        report(f'all of {len(quantiser.nodes)} nodes in int8, weights of {bits} bits: {loss}')
+    if losses[7].points < losses[8].points:
+        quantiser.bits, loss = 7, losses[7]
+        path = quantiser.write(parts)
     ranked: list[list[str]] = []
     kept: list[list[str]] = []
     while True:
@@ -163,7 +169,11 @@ class _Quantiser:
     Attributes:
         nodes: Names of the nodes that can be int8, in the order of the graph.
         parts: The same, divided into consecutive parts.
+        bits: Bits of a weight. Processors without VNNI instructions saturate sums of products of 8
+            bits, which is measured where the file is made.
     """
+
+    bits = 8
 
     def __init__(
         self, path: Path, folder: Path, network: OnnxNetwork, frames: Sequence[CalibrationFrame]
@@ -191,8 +201,7 @@ class _Quantiser:
             _reader(self._network, track(self._frames, 'ranges of values', transient=True)),
             op_types_to_quantize=list(KINDS),
             per_channel=True,
-            # weights of 7 bits: without VNNI instructions, sums of 8 bits saturate
-            reduce_range=True,
+            reduce_range=self.bits == 7,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             nodes_to_quantize=[name for part in parts for name in part],
