@@ -61,7 +61,7 @@ class Eager(FromFile):
         super().__init__(path, 1, frames)
         self.preprocess, self.model = model.data_preprocessor, model
         model.predict_streams = False
-        self.mirrored = not list(_reasons(model))
+        self.mirrored = next(_reasons(model), None) is None
         if self.mirrored:
             self.model = ListOfStreams(model).eval()
             self.model.predict_streams = False
