@@ -30,9 +30,9 @@ FRAMES = 8
 class FromFile:
     """An exported file that predicts one frame after the other."""
 
-    def __init__(self, path: Path, threads: int, frames: Sequence[Frame]) -> None:
-        self.inferencer = CENInferencer(path, threads=threads, show_progress=False)
-        self.frames, self.turn = frames, 0
+    def __init__(self, work: Workload, path: Path, frames: Sequence[Frame]) -> None:
+        self.inferencer = CENInferencer(path, threads=work.threads, show_progress=False)
+        self.work, self.frames, self.turn = work, frames, 0
 
     def prepare(self, task: str) -> None:
         """It only infers."""
@@ -57,8 +57,8 @@ class Eager(FromFile):
     Frames are loaded as for the file. Logits are resized to the frame before the argmax.
     """
 
-    def __init__(self, path: Path, model: Any, frames: Sequence[Frame]) -> None:
-        super().__init__(path, 1, frames)
+    def __init__(self, work: Workload, path: Path, model: Any, frames: Sequence[Frame]) -> None:
+        super().__init__(work, path, frames)
         self.preprocess, self.model = model.data_preprocessor, model
         model.predict_streams = False
         self.mirrored = next(_reasons(model), None) is None
@@ -90,10 +90,10 @@ def build(
     frames = _frames(work)
     paths = [Path(file) for file in files] or _export(work, model, frames, folder)
     variants: dict[str, FromFile] = {
-        name: FromFile(path, work.threads, frames)
+        name: FromFile(work, path, frames)
         for name, path in zip(('float', 'int8'), paths, strict=True)
     }
-    eager = Eager(paths[0], model, frames)
+    eager = Eager(work, paths[0], model, frames)
     variants['list_of_streams' if eager.mirrored else 'folded'] = eager
     norms = [norm for _, norm in exchange_norms(model)]
     exchanged = sum(int(norm.exchange_mask().sum()) for norm in norms)
