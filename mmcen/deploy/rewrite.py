@@ -25,9 +25,8 @@ def rewrite(proto: Any, network: nn.Module) -> None:
     for node in proto.graph.node:
         nodes += _split_pool(node) or [node]
     _replace_nodes(proto.graph, nodes)
-    for node in list(proto.graph.node):
-        if node.op_type == 'ArgMax':
-            _channels_last(proto.graph, node)
+    for name in [node.output[0] for node in nodes if node.op_type == 'ArgMax']:
+        _channels_last(proto.graph, name)
 
 
 def _count_paddings(network: nn.Module) -> int:
@@ -90,9 +89,10 @@ def _split_pool(node: Any) -> list[Any]:
     ]  # fmt: skip
 
 
-def _channels_last(graph: Any, argmax: Any) -> None:
+def _channels_last(graph: Any, labels: str) -> None:
     """Resize logits, and take the largest, with the classes of a pixel side by side."""
     users = Counter(name for node in graph.node for name in node.input)
+    argmax = next(node for node in graph.node if labels in node.output)
     resize = next(node for node in graph.node if argmax.input[0] in node.output)
     axis = next((one for one in argmax.attribute if one.name == 'axis'), None)
     if resize.op_type != 'Resize' or users[resize.output[0]] > 1 or axis is None or axis.i != 1:
