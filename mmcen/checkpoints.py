@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from collections.abc import Callable, Mapping
@@ -12,13 +13,16 @@ from typing import Any
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
+from .files import whole_file
+
 
 def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
     """Read a checkpoint file and verify it.
 
     Only tensors, numbers, text and mmengine's log buffers are read. The checksums of the file and
     the weights are verified. The Python text of a config in its ``meta`` is dropped, because
-    mmengine would execute it on resuming.
+    mmengine would execute it on resuming. A ``.safetensors`` file of :func:`write_weights` has
+    weights and class names only.
 
     Args:
         path: File to read.
@@ -33,8 +37,11 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
     if not os.path.isfile(path):
         raise FileNotFoundError(f'the checkpoint {path} does not exist: check its path')
     try:
-        _verify_archive(path)
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        if path.endswith('.safetensors'):
+            checkpoint = _read_weights(path, map_location)
+        else:
+            _verify_archive(path)
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # an unpickler fed with arbitrary bytes may raise anything
         lines = str(error).strip().splitlines() or ['it is empty or not complete']
         raise ValueError(
@@ -42,6 +49,48 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
             f'({type(error).__name__}: {lines[0]}): use an older one, or copy it again'
         ) from error
     return _checked(checkpoint, path)
+
+
+def _read_weights(path: str, map_location: Any) -> dict[str, Any]:
+    from safetensors import safe_open
+
+    device = str(map_location or 'cpu')
+    with safe_open(path, 'pt', device=device) as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        facts = json.loads((file.metadata() or {}).get('mmcen', '{}'))
+    if 'classes' in facts:
+        facts['classes'] = tuple(facts['classes'])
+    return {'state_dict': state, 'meta': {'dataset_meta': facts or None}}
+
+
+def write_weights(checkpoint: Mapping[str, Any], path: str | Path) -> None:
+    """Write the weights of a checkpoint as safetensors, floating-point ones in half precision.
+
+    The file also has the names and colours of the classes, as JSON in its metadata. Nothing else
+    of the training is in it.
+
+    Args:
+        checkpoint: As :func:`read_checkpoint` reads it.
+        path: File to write, ``.safetensors``.
+
+    Raises:
+        ValueError: If a value is too large for half precision.
+    """
+    from safetensors.torch import save_file
+
+    state = {}
+    for name, value in checkpoint['state_dict'].items():
+        small = value.half() if value.is_floating_point() else value
+        if value.is_floating_point() and not bool(small.isfinite().all()):
+            raise ValueError(
+                f"'{name}' has values above 65504, the largest number of half precision: use the "
+                'checkpoint as it is'
+            )
+        state[name] = small.contiguous()
+    meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+    facts = {key: meta[key] for key in ('classes', 'palette') if meta.get(key) is not None}
+    with whole_file(path) as part:
+        save_file(state, part, {'mmcen': json.dumps(facts)})
 
 
 def _verify_archive(path: str) -> None:

@@ -34,9 +34,10 @@ def installed(tmp_path_factory):
 
 def test_the_package_is_whole_and_alone(installed):
     place = ROOT / 'mmcen'
-    files = {path.relative_to(place) for path in place.rglob('*.py')}
-    own = {path.relative_to(installed) for path in installed.rglob('*.py')}
-    assert {path for path in own if path.parts[0] != '.mim'} == files
+    for kind in ('*.py', '*.html'):
+        files = {path.relative_to(place) for path in place.rglob(kind)}
+        own = {path.relative_to(installed) for path in installed.rglob(kind)}
+        assert {path for path in own if path.parts[0] != '.mim'} == files
     info = f'mmcen-{__version__}.dist-info'
     assert {path.name for path in installed.parent.iterdir()} == {'mmcen', info}
     (command,) = PathDistribution(installed.parent / info).entry_points
@@ -70,7 +71,7 @@ def test_the_index_names_every_config(installed):
     assert Config.fromfile(listed[0]).model.type
 
 
-@pytest.mark.parametrize('tool', ['train', 'test'])
+@pytest.mark.parametrize('tool', ['train', pytest.param('test', marks=pytest.mark.long)])
 def test_tools_run_from_there(installed, tool, tmp_path):
     run = subprocess.run(
         [sys.executable, installed / '.mim' / 'tools' / f'{tool}.py', '--help'],

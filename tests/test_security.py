@@ -26,6 +26,7 @@ from PIL import Image
 
 from mmcen.apis import CENInferencer
 from mmcen.checkpoints import read_checkpoint
+from mmcen.converters.archives import Archive, decode
 from mmcen.datasets.transforms import reading
 from mmcen.datasets.transforms.reading import read_array
 from mmcen.deploy import OnnxNetwork
@@ -291,6 +292,22 @@ def test_bombs_take_no_memory(name, make, message):
         read_array(name)
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
+
+
+def test_bombs_in_archives(monkeypatch):
+    with zipfile.ZipFile('a.zip', 'w', zipfile.ZIP_DEFLATED) as file:
+        file.writestr('top/a.npy', bytes(2**24))
+    archive = Archive(Path(), 'top', 'a.zip')
+    assert len(archive.read('a.npy')) == 2**24
+    monkeypatch.setattr(reading, 'MAX_PIXELS', 1000)
+    tracemalloc.start()
+    message = r'a\.zip: a\.npy cannot be read \(it has 16777216 bytes unpacked, more than 8000: set'
+    with pytest.raises(ValueError, match=message):
+        archive.read('a.npy')
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+    with pytest.raises(ValueError, match=r'a\.png cannot be read \(Image size .* exceeds limit'):
+        decode(png_bomb(), 'a.png', 'uint8', (3,))
 
 
 def test_the_limit_can_be_raised(monkeypatch):

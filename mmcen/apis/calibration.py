@@ -42,7 +42,7 @@ def frames_of_folders(
     if missing:
         raise ValueError(f"--calibrate has no folder of '{missing[0]}', which the file takes")
     found = find_frames(folders, inferencer.modalities, skip_incomplete=True)
-    return [_frame(inferencer.load(found[i])) for i in _spread(len(found), count)]
+    return [_frame(inferencer.load(found[i].read())) for i in _spread(len(found), count)]
 
 
 def frames_of_training_set(

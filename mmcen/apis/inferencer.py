@@ -6,8 +6,10 @@ import csv
 import math
 import os
 import warnings
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,12 @@ from ..models.label_map import label_map, resize_labels
 from ..models.multitask import CENMultiTask
 from ..models.segmentors import CENEncoderDecoder
 from ..outputs import ENSEMBLE
-from ..visualization.sheet import class_colours, draw_sheet, picture
-from .frames import Frame, find_frames
+from ..shipped import CONFIG_OF, shipped_model
+from ..visualization.sheet import class_colours, draw_legend, draw_sheet, picture
+from ..visualization.video import video_file
+from .frames import Frame
 from .loading import find_loading, find_test_set, without_loaders
+from .recordings import open_frames
 from .weights import load_checkpoint, load_weights
 
 
@@ -60,8 +65,10 @@ class CENInferencer(BaseInferencer):
     """Predict on files or arrays of named modalities, in the manner of mmengine's inferencers.
 
     Args:
-        model: config file, config, a built model, or an ``.onnx`` file of ``mmcen export``.
-        weights: checkpoint; an ONNX file has its own, a built model may have.
+        model: config file, config, a built model, an ``.onnx`` file of ``mmcen export``, or the
+            name of a model that comes with mmcen: ``'nyuv2-efflite0'``.
+        weights: checkpoint; an ONNX file and a model that comes with mmcen have their own, a built
+            model may have.
         device: such as ``'cuda:0'``; by default the best there is.
         apart: take the model apart first, see :func:`~mmcen.deploy.deploy`: the same predictions in
             less time.
@@ -86,7 +93,7 @@ class CENInferencer(BaseInferencer):
             argument does not fit it.
 
     Examples:
-        >>> inferencer = CENInferencer('config.py', 'checkpoint.pth')  # doctest: +SKIP
+        >>> inferencer = CENInferencer('nyuv2-efflite0')  # doctest: +SKIP
         >>> found = inferencer(dict(rgb='a.png', depth='b.png'))  # doctest: +SKIP
         >>> found['predictions'][0].outputs['ensemble']  # (H, W) class numbers  # doctest: +SKIP
     """
@@ -105,6 +112,8 @@ class CENInferencer(BaseInferencer):
         show_progress: bool = True,
     ) -> None:
         self._given: Any = None
+        if isinstance(model, str) and model in CONFIG_OF and weights is None:
+            model, weights = shipped_model(model)
         for path in (model, weights):
             local = isinstance(path, (str, Path)) and '://' not in str(path)
             if local and not Path(str(path)).is_file():
@@ -260,26 +269,39 @@ class CENInferencer(BaseInferencer):
         sheets: bool = False,
         resume: bool = False,
         skip_incomplete: bool = False,
+        max_gap: float | None = None,
+        out_video: str | Path | None = None,
+        rate: float | None = None,
         **kwargs: Any,
     ) -> dict[str, list]:
         """Predict.
 
         Args:
-            inputs: as for :func:`~mmcen.apis.frames.find_frames`.
+            inputs: as for :func:`~mmcen.apis.recordings.open_frames`: a file, an array, a picture
+                of Pillow, a tensor, a folder or a video for each modality, a list of such frames,
+                or one folder, list of pairs or recording. Colour is in the order red, green, blue.
             return_datasamples: not served, predictions are arrays.
             batch_size: frames at once; those of one size.
             out_dir: write ``<output>/<frame>.png`` into it, label maps or images, and keep no array
                 but the files' names.
             overlay: weight 0..1 of the classes' colours over the frame's, in
-                ``overlays/<output>/<frame>.png``; 0 writes none.
+                ``overlays/<output>/<frame>.png``, with the classes' names in ``legend.png``; 0
+                writes none.
             sheets: write inputs and outputs side by side, ``sheets/<frame>.png``.
                 ``frames.csv`` there says which modalities each frame was predicted from.
             resume: leave frames alone whose files are all there.
             skip_incomplete: leave out frames of which a folder has no file.
+            max_gap: pair files of folders by the time stamps in their names, at most so many
+                seconds apart; by default by name.
+            out_video: write a video of the overlays, of several outputs side by side, and the
+                classes' names in ``<name>.legend.png`` beside it; keep no array.
+            rate: frames per second of ``out_video``; by default those of the video that is given,
+                else 30.
             **kwargs: none; mmengine's other arguments are rejected.
 
         Returns:
-            ``predictions``: a :class:`Prediction` for each frame.
+            ``predictions``: a :class:`Prediction` for each frame; ``skipped``: names of the frames
+            that ``resume`` left alone.
 
         Raises:
             ValueError, FileNotFoundError: about frames and files, which are named.
@@ -288,31 +310,63 @@ class CENInferencer(BaseInferencer):
             raise ValueError(f'unknown arguments {[*kwargs] or ["return_datasamples"]}')
         if batch_size < 1 or not 0 <= overlay <= 1:
             raise ValueError(f'batch_size {batch_size} must be 1 or more, overlay {overlay} 0..1')
-        frames = find_frames(inputs, self.modalities, skip_incomplete)
+        if resume and out_video is not None:
+            raise ValueError('a resumed video would lack frames: leave out resume or out_video')
+        frames, own_rate = open_frames(inputs, self.modalities, self.info, skip_incomplete, max_gap)
         out = None if out_dir is None else Path(out_dir)
-        done: list[Frame] = []
-        if out is not None:
-            self._check_out(frames, out, overlay, sheets)
+        if isinstance(frames, list):  # else of a recording, which is no picture
+            self._check_out(frames, out, out_video, overlay, sheets)
+        done: list[str] = []
         if out is not None and resume:
-            left: list[Frame] = []
-            for frame in frames:
-                (done if self._written(frame, out, overlay, sheets) else left).append(frame)
-            frames = left
+            frames = self._left(frames, done, out, overlay, sheets)
         predictions: list[Prediction] = []
-        batches = range(0, len(frames), batch_size)
-        bar = track(batches, 'Predicting') if self.show_progress and frames else batches
-        for start in bar:
-            for found in self.predict(frames[start : start + batch_size]):
+        with (
+            nullcontext()
+            if out_video is None
+            else video_file(out_video, rate or own_rate or 30) as film
+        ):
+            for found in self._predict_all(frames, batch_size):
+                predictions.append(found)
+                if film is not None:
+                    film(self._shown(found, overlay))
                 if out is not None:
                     self._write(found, out, overlay, sheets)
+                if film is not None or out is not None:
                     found.outputs, found.inputs, found.colour = {}, {}, None
-                predictions.append(found)
         if out is not None:
             _list_frames(out / 'frames.csv', predictions)
-        return {'predictions': predictions, 'skipped': [frame.name for frame in done]}
+        if predictions:
+            self._write_legends(out if overlay else None, out_video)
+        return {'predictions': predictions, 'skipped': done}
+
+    def _left(
+        self, frames: Iterable[Frame], done: list[str], out: Path, overlay: float, sheets: bool
+    ) -> list[Frame] | Iterator[Frame]:
+        """Frames that lack files; the names of others are appended to ``done``."""
+
+        def left() -> Iterator[Frame]:
+            for frame in frames:
+                if self._written(frame, out, overlay, sheets):
+                    done.append(frame.name)
+                else:
+                    yield frame
+
+        return list(left()) if isinstance(frames, list) else left()
+
+    def _predict_all(self, frames: Iterable[Frame], batch_size: int) -> Iterator[Prediction]:
+        """Predict in batches, with a bar if there are several frames."""
+        count = len(frames) if isinstance(frames, list) else None
+        source = iter(frames)
+        batches = iter(lambda: list(islice(source, batch_size)), [])
+        if self.show_progress and count not in (0, 1):
+            total = None if count is None else math.ceil(count / batch_size)
+            batches = iter(track(batches, 'Predicting', total=total))
+        for batch in batches:
+            yield from self.predict(batch)
 
     def predict(self, frames: Sequence[Frame]) -> Iterator[Prediction]:
         """Predict frames, together where they have the same size and the same modalities."""
+        frames = [frame.read() for frame in frames]
         packed = [self.load(frame) for frame in frames]
         for frame, one in zip(frames, packed, strict=True):
             self._check(frame, one['inputs'])
@@ -434,17 +488,27 @@ class CENInferencer(BaseInferencer):
             paths |= {f'overlay {n}': out / 'overlays' / n / f'{frame}.png' for n in classes}
         return paths | ({'sheet': out / 'sheets' / f'{frame}.png'} if sheets else {})
 
-    def _check_out(self, frames: Sequence[Frame], out: Path, overlay: float, sheets: bool) -> None:
-        """Refuse a folder in which results would take the place of inputs."""
-        files = [file for frame in frames for file in frame.files.values()]
-        given = {os.path.realpath(file) for file in files if isinstance(file, str)}
-        for frame in frames:
-            for path in self._paths(frame, out, overlay, sheets).values():
-                if os.path.realpath(path) in given:
-                    raise ValueError(
-                        f'{path} is an input, and the result would overwrite it: choose another '
-                        f'out_dir than {out} (--out-dir)'
-                    )
+    def _check_out(
+        self,
+        frames: Sequence[Frame],
+        out: Path | None,
+        video: str | Path | None,
+        overlay: float,
+        sheets: bool,
+    ) -> None:
+        """Refuse results that would take the place of inputs."""
+        given = {os.path.realpath(file) for frame in frames for file in frame.paths()}
+        results = [] if video is None else [Path(video), _legend_of(video)]
+        if out is not None:
+            results.append(out / 'legend.png')
+            for frame in frames:
+                results += self._paths(frame, out, overlay, sheets).values()
+        for path in results:
+            if os.path.realpath(path) in given:
+                raise ValueError(
+                    f'{path} is an input, and the result would overwrite it: choose another '
+                    f'out_dir than {out} (--out-dir), or another video'
+                )
 
     def _written(self, frame: Frame, out: Path, overlay: float, sheets: bool) -> bool:
         return all(p.is_file() for p in self._paths(frame, out, overlay, sheets).values())
@@ -463,11 +527,40 @@ class CENInferencer(BaseInferencer):
                 draw_sheet([found.inputs | outputs], path, *(legend if classes else ()))
             elif what.startswith('overlay '):
                 assert found.colour is not None  # else there is no overlay
-                mixed = (1 - overlay) * found.colour + overlay * coloured[what.split(' ', 1)[1]]
-                _save(mixed.round().astype(np.uint8), path)
+                _save(_mix(found.colour, coloured[what.split(' ', 1)[1]], overlay), path)
             else:
                 _save(found.outputs[what], path)
             found.files.append(path)
+
+    def _shown(self, found: Prediction, overlay: float) -> np.ndarray:
+        """Picture of a frame in a video: overlays, or images and colours, side by side."""
+        (coloured,) = self.visualize([], [found])
+        return np.hstack(
+            [
+                image
+                if found.colour is None or not overlay or name in self.network.images
+                else _mix(found.colour, image, overlay)
+                for name, image in coloured.items()
+            ]
+        )
+
+    def _write_legends(self, out: Path | None, video: str | Path | None) -> None:
+        """Write names and colours of the classes, if the outputs are classes."""
+        classes, palette = self.meta.get('classes', ()), self.meta.get('palette', ())
+        if not classes or not len(palette) or set(self.outputs) <= set(self.network.images):
+            return
+        if out is not None:
+            draw_legend(out / 'legend.png', classes, palette)
+        if video is not None:
+            draw_legend(_legend_of(video), classes, palette)
+
+
+def _legend_of(video: str | Path) -> Path:
+    return Path(video).with_suffix('.legend.png')
+
+
+def _mix(colour: np.ndarray, classes: np.ndarray, weight: float) -> np.ndarray:
+    return ((1 - weight) * colour + weight * classes).round().astype(np.uint8)
 
 
 def _list_frames(path: Path, predictions: Sequence[Prediction]) -> None:

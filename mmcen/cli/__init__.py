@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from .. import register
-from .common import CLONE, exit_status
+from ..shipped import CLONE
+from .common import exit_status, reader_has_left
 
 COMMANDS = {
     'demo': 'train and evaluate a small CEN on rendered rooms: no data needed',
@@ -35,6 +36,13 @@ HELP = '\n'.join(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
+    try:
+        return _main(argv)
+    finally:
+        reader_has_left()
+
+
+def _main(argv: Sequence[str] | None) -> int:
     name, *rest = (sys.argv[1:] if argv is None else argv) or ['--help']
     if name in ('-h', '--help'):
         print(HELP)

@@ -1,17 +1,17 @@
-"""Shared parts of commands: exit status, parsing of arguments, shipped configs."""
+"""Shared parts of commands: exit status and parsing of arguments."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
+
+from ..shipped import CONFIG_OF, DEFAULT_MODEL
 
 UNITS = {'m': 1.0, 'cm': 0.01, 'mm': 0.001}
-PACKAGE = Path(__file__).resolve().parents[1]
-CLONE = PACKAGE.parent
 
 
 def exit_status(work: Callable[[], int | None]) -> int:
@@ -25,11 +25,30 @@ def exit_status(work: Callable[[], int | None]) -> int:
     try:
         return work() or 0
     except (ValueError, OSError, ImportError) as error:
+        if isinstance(error, BrokenPipeError) and reader_has_left(probe='\n'):
+            return 141  # as a shell reports SIGPIPE
         sys.stderr.write(f'error: {error}\n')
         return 1
     except KeyboardInterrupt:
         sys.stderr.write('\nstopped: run the same command again to continue\n')
         return 130
+
+
+def reader_has_left(probe: str = '') -> bool:
+    """Return whether the program that reads the output has ended, such as ``head``.
+
+    The rest of the output is dropped then. Python would print a traceback when it exits.
+
+    Args:
+        probe: Text to write, because output that has failed once is not tried again.
+    """
+    try:
+        sys.stdout.write(probe)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -50,7 +69,22 @@ def unit(text: str) -> float:
         ) from None
 
 
-def shipped_config(name: str) -> Path:
-    """Find a config of this clone or of the installed wheel."""
-    clone = CLONE / 'configs' / 'cen' / name
-    return clone if clone.is_file() else PACKAGE / '.mim' / 'configs' / 'cen' / name
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name the model to predict with; :func:`check_model` checks them."""
+    parser.add_argument(
+        'model',
+        nargs='?',
+        default=DEFAULT_MODEL,
+        help='config file, an .onnx file of `mmcen export`, or the name of a model that comes with '
+        'mmcen: %(default)s, for colour and depth of rooms, is the default',
+    )
+    parser.add_argument('checkpoint', nargs='?', help="checkpoint of the config's model")
+
+
+def check_model(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Reject a config without a checkpoint."""
+    if args.checkpoint is None and not (args.model.endswith('.onnx') or args.model in CONFIG_OF):
+        parser.error(
+            'a config needs a checkpoint: give both, an .onnx file, or the name of a model that '
+            f'comes with mmcen ({", ".join(CONFIG_OF)})'
+        )

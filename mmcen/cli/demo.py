@@ -20,7 +20,7 @@ from rich.table import Table
 
 from ..core import exchanged_shares
 from ..engine.options import Options, read_config
-from .common import shipped_config
+from ..shipped import shipped_config
 
 METRICS = {'mIoU': 'mean IoU', 'mAcc': 'mean accuracy', 'aAcc': 'pixel accuracy'}
 

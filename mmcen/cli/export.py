@@ -14,7 +14,12 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='mmcen export', description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint')
-    parser.add_argument('--out', type=Path, help='default: the checkpoint, ending in .onnx')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='default: the checkpoint, ending in .onnx. If it ends in .safetensors, only weights '
+        'are written, in half precision: a small checkpoint to share',
+    )
     parser.add_argument(
         '--outputs',
         nargs='+',
@@ -94,6 +99,8 @@ def export(args: argparse.Namespace) -> None:
     from ..deploy import as_it_is, deploy, export_onnx
     from ..deploy.onnx import import_onnx
 
+    if args.out is not None and args.out.suffix == '.safetensors':
+        return export_weights(args)
     import_onnx()  # before the work
     inferencer = CENInferencer(args.config, args.checkpoint, device='cpu', streams=args.streams)
     model, present = inferencer.model, args.present
@@ -143,6 +150,16 @@ def quantise(args: argparse.Namespace, inferencer: Any, file: Path, out: Path) -
         frames = frames_of_training_set(inferencer.cfg, inputs, args.frames)
     loss = write_int8(file, out, frames, args.max_loss, lambda text: print(text, flush=True))
     print(f'int8: {loss}')
+
+
+def export_weights(args: argparse.Namespace) -> None:
+    """Write the weights alone, after checking that they are the model's."""
+    from ..apis import CENInferencer
+    from ..checkpoints import read_checkpoint, write_weights
+
+    CENInferencer(args.config, args.checkpoint, device='cpu')
+    write_weights(read_checkpoint(args.checkpoint), args.out)
+    print(f'written: {args.out} ({args.out.stat().st_size / 2**20:.1f} MiB)')
 
 
 def multiply_adds(network: Any, frames: tuple[Any, ...]) -> int:

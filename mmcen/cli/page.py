@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import io
 import json
 import socket
 import sys
@@ -17,106 +16,28 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 from threading import BoundedSemaphore, Lock, Timer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import numpy as np
-from PIL import Image
+from .common import add_model, check_model, unit
 
-from .common import unit
+if TYPE_CHECKING:
+    from .previews import Examples
 
 LARGEST = 100 * 2**20  # bytes of a request
 DEADLINE = 60  # seconds until a request must have arrived
 CLIENTS = 16  # connections at once
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>mmcen</title><style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; color: #222; }
-label { display: inline-block; width: 14rem; height: 9rem; margin: .4rem; padding: .6rem;
-        border: 2px dashed #999; border-radius: .5rem; vertical-align: top; text-align: center; }
-label.over { border-color: #06c; background: #eef5ff; }
-label.full { border-style: solid; }
-label img { max-width: 100%; max-height: 6.5rem; display: block; margin: auto; }
-input { display: none; }
-button { font: inherit; padding: .4rem 1.2rem; margin: .4rem; }
-figure { display: inline-block; margin: .6rem; }
-figure img { max-width: 27rem; display: block; }
-#error { color: #b00; }
-</style></head><body>
-<h1>mmcen</h1><p>Drop a file on a field, or click it. One is enough: the model does without the
-others.</p>
-<div id="fields"></div><button id="go">Predict</button><p id="error"></p><p id="used"></p>
-<div id="found"></div>
-<script>
-const modalities = MODALITIES, files = {};
-const read = file => new Promise((done, fail) => {
-  const reader = new FileReader();
-  reader.onload = () => done(reader.result);
-  reader.onerror = () => fail(reader.error);
-  reader.readAsDataURL(file);
-});
-const told = work => async (...given) => {
-  try { await work(...given); } catch (failure) { error.textContent = failure.message; }
-};
-for (const name of modalities) {
-  const field = document.createElement('label'), input = document.createElement('input');
-  field.id = 'field-' + name;
-  input.type = 'file';
-  const take = told(async file => {
-    files[name] = {name: file.name, data: (await read(file)).split(',')[1]};
-    field.className = 'full';
-    field.replaceChildren(name + ': ' + file.name, input);
-    if (file.type.startsWith('image/')) {
-      const picture = new Image();
-      picture.src = URL.createObjectURL(file);
-      field.append(picture);
-    }
-    const remove = document.createElement('button');
-    remove.textContent = 'remove';
-    remove.onclick = event => {
-      event.preventDefault();
-      delete files[name];
-      input.value = '';
-      field.className = '';
-      field.replaceChildren(name, input);
-    };
-    field.append(remove);
-  });
-  input.onchange = () => input.files.length && take(input.files[0]);
-  field.ondragover = event => { event.preventDefault(); field.classList.add('over'); };
-  field.ondragleave = () => field.classList.remove('over');
-  field.ondrop = event => { event.preventDefault(); take(event.dataTransfer.files[0]); };
-  field.append(name, input);
-  fields.append(field);
-}
-go.onclick = told(async () => {
-  error.textContent = 'working ...';
-  found.replaceChildren();
-  used.textContent = '';
-  const answer = await fetch('/predict', {method: 'POST', body: JSON.stringify(files)});
-  const result = await answer.json();
-  error.textContent = result.error || '';
-  if (result.present) used.textContent = 'Predicted from ' + result.present.join(' and ') + '.';
-  for (const [name, data] of Object.entries(result.pictures || {})) {
-    const figure = document.createElement('figure'), picture = new Image();
-    picture.src = 'data:image/png;base64,' + data;
-    figure.append(picture, name);
-    found.append(figure);
-  }
-});
-</script></body></html>
-"""
+PAGE = Path(__file__).with_name('page.html').read_text(encoding='utf-8')
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='mmcen page', description=__doc__)
-    parser.add_argument('model', help='config file, or an .onnx file of `mmcen export`')
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint; an .onnx file has its weights')
+    add_model(parser)
     parser.add_argument('--host', default='127.0.0.1', help='default %(default)s: this machine')
     parser.add_argument('--port', type=int, default=7860, help='default %(default)s')
     parser.add_argument('--depth-unit', type=unit, help='m, cm, mm, or metres per stored unit')
     args = parser.parse_args(argv)
-    if not args.model.endswith('.onnx') and args.checkpoint is None:
-        parser.error('a config needs a checkpoint: give both, or an .onnx file')
+    check_model(args, parser)
     return args
 
 
@@ -166,6 +87,7 @@ class Handler(BaseHTTPRequestHandler):
     """
 
     inferencer: Any
+    examples: Examples
     lock = Lock()  # one prediction at a time
 
     def handle(self) -> None:
@@ -189,34 +111,42 @@ class Handler(BaseHTTPRequestHandler):
             self.timer.cancel()
 
     def do_GET(self) -> None:
-        def page() -> tuple[str, str]:
-            self._check('/')
-            names = json.dumps(self.inferencer.modalities)
-            return 'text/html; charset=utf-8', PAGE.replace('MODALITIES', names)
+        def content() -> tuple[str, str]:
+            self._check(['/', *(f'/example/{i}' for i in range(len(self.examples.scenes)))])
+            if self.path == '/':
+                facts = {
+                    'modalities': self.inferencer.modalities,
+                    'examples': len(self.examples.scenes),
+                }
+                return 'text/html; charset=utf-8', PAGE.replace('FACTS', for_script(facts))
+            with self.lock:
+                return 'application/json', self.examples.answer(int(self.path.rpartition('/')[2]))
 
-        self._answer(page)
+        self._answer(content)
 
     def do_POST(self) -> None:
-        def pictures() -> tuple[str, str]:
-            self._check('/predict')
+        def content() -> tuple[str, str]:
+            self._check(['/predict', '/preview'])
             body = self._body()
             try:
                 files = json.loads(body)
             except (ValueError, RecursionError) as error:
                 raise ValueError(f'the request is no JSON that can be read ({error})') from error
             self.timer.cancel()
-            return 'application/json', json.dumps(self._predict(files))
+            with stored(files) as given:
+                work = self._predict if self.path == '/predict' else self._preview
+                return 'application/json', json.dumps(work(given))
 
-        self._answer(pictures)
+        self._answer(content)
 
-    def _check(self, path: str) -> None:
+    def _check(self, paths: Sequence[str]) -> None:
         host, origin = self.headers.get('Host', ''), self.headers.get('Origin')
         address: Any = self.server.server_address
         if not is_this_machine(host, address[0]):
             raise RequestError(HTTPStatus.FORBIDDEN, f'Host {host!r} is not this machine')
         if origin is not None and urlsplit(origin).netloc != host:
             raise RequestError(HTTPStatus.FORBIDDEN, f'Origin {origin!r} is not this page')
-        if self.path != path:
+        if self.path not in paths:
             raise RequestError(HTTPStatus.NOT_FOUND, f'there is no {self.path!r} here')
 
     def _body(self) -> bytes:
@@ -239,29 +169,37 @@ class Handler(BaseHTTPRequestHandler):
             raise RequestError(HTTPStatus.REQUEST_TIMEOUT, 'the request did not arrive in time')
         return body
 
-    def _predict(self, files: dict) -> dict[str, Any]:
-        """``pictures``, outputs by name, base64 PNG, of files by modality; and ``present``, what
-        they were predicted from."""
-        if not isinstance(files, dict) or not all(map(is_file, files.values())):
-            raise ValueError('a request is {"MODALITY": {"name": "a.png", "data": BASE64}, ...}')
-        with tempfile.TemporaryDirectory() as folder:
-            given = {}
-            for i, (name, file) in enumerate(files.items()):
-                # a number and the suffix: what a browser calls a file is no path of ours
-                path = Path(folder, f'{i}{Path(file["name"]).suffix}')
-                path.write_bytes(base64.b64decode(file['data'], validate=True))
-                given[name] = path
-            try:
-                with self.lock:
-                    found = self.inferencer(given)['predictions']
-            except ValueError as error:
-                text = str(error)
-                for name, path in given.items():
-                    text = text.replace(str(path), f'the file of {name}')
-                raise ValueError(text) from error
-            (pictures,) = self.inferencer.visualize([], found)
-        encoded = {name: encode(picture) for name, picture in pictures.items()}
-        return {'pictures': encoded, 'present': found[0].present}
+    def _predict(self, given: dict[str, Path]) -> dict[str, Any]:
+        """Return pictures of the outputs by name, base64 PNG, and what the page says of them.
+
+        ``maps`` names the outputs that are class maps, ``present`` the modalities that were used.
+        """
+        from .previews import encode, legend
+
+        with self.lock:
+            (found,) = self.inferencer(given)['predictions']
+        (pictures,) = self.inferencer.visualize([], [found])
+        maps = {name: value for name, value in found.outputs.items() if value.ndim == 2}
+        return {
+            'pictures': {name: encode(picture) for name, picture in pictures.items()},
+            'maps': list(maps),
+            'legend': legend(list(maps.values()), self.inferencer.meta),
+            'colour': None if found.colour is None else encode(found.colour),
+            'present': found.present,
+        }
+
+    def _preview(self, given: dict[str, Path]) -> dict[str, Any]:
+        """Return the preview of each file."""
+        from ..datasets.transforms.reading import read_array
+        from .previews import preview
+
+        info = self.inferencer.info
+        if unknown := [name for name in given if name not in info]:
+            raise ValueError(f"modality '{unknown[0]}' is none of the model: it has {list(info)}")
+        return {
+            name: preview(read_array(str(path)), info[name], str(path))
+            for name, path in given.items()
+        }
 
     def _answer(self, make: Callable[[], tuple[str, str]]) -> None:
         """Send what ``make`` gives; whatever goes wrong, the page has to say it."""
@@ -285,8 +223,39 @@ class Handler(BaseHTTPRequestHandler):
         """Quiet: the page says what went wrong."""
 
 
+@contextmanager
+def stored(files: Any) -> Iterator[dict[str, Path]]:
+    """Write the files of a request, and yield their paths by modality.
+
+    Raises:
+        ValueError: If the request is not one of files, or the work on them raised this error, whose
+            text then names modalities instead of paths.
+    """
+    if not isinstance(files, dict) or not all(map(is_file, files.values())):
+        raise ValueError('a request is {"MODALITY": {"name": "a.png", "data": BASE64}, ...}')
+    with tempfile.TemporaryDirectory() as folder:
+        given = {}
+        for i, (name, file) in enumerate(files.items()):
+            # a number and the suffix: what a browser calls a file is no path of ours
+            path = Path(folder, f'{i}{Path(file["name"]).suffix}')
+            path.write_bytes(base64.b64decode(file['data'], validate=True))
+            given[name] = path
+        try:
+            yield given
+        except ValueError as error:
+            text = str(error)
+            for name, path in given.items():
+                text = text.replace(str(path), f'the file of {name}')
+            raise ValueError(text) from error
+
+
 def is_file(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(value.get(k), str) for k in ('name', 'data'))
+
+
+def for_script(value: object) -> str:
+    """Return JSON that can stand in a script: a name in an ONNX file may hold ``</script>``."""
+    return json.dumps(value).replace('<', '\\u003c')
 
 
 def is_this_machine(host: str, bound: str) -> bool:
@@ -305,12 +274,6 @@ def is_this_machine(host: str, bound: str) -> bool:
         return name in ('localhost', bound, socket.gethostname().lower())
 
 
-def encode(picture: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format='PNG')
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
 def server(args: argparse.Namespace) -> Server:
     """Ready to serve; the model is loaded.
 
@@ -322,10 +285,12 @@ def server(args: argparse.Namespace) -> Server:
         raise ValueError(f'port {args.port} is out of range: choose one of 1024 to 65535')
     print(f'loading {args.model} ...', file=sys.stderr, flush=True)
     from ..apis import CENInferencer
+    from .previews import Examples
 
     Handler.inferencer = CENInferencer(
         args.model, args.checkpoint, streams=True, depth_unit=args.depth_unit, show_progress=False
     )
+    Handler.examples = Examples(Handler.inferencer.info)
     return Server((args.host, args.port), Handler)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..visualization.run_log import RunLog, Series
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 1rem auto; padding: 0 1rem;
        color: #222; }
 h2 { border-bottom: 1px solid #ccc; margin-top: 2.5rem; }
 table { border-collapse: collapse; }
@@ -28,7 +28,10 @@ th, td { padding: .15rem .8rem; text-align: right; border-bottom: 1px solid #eee
 th:first-child, td:first-child { text-align: left; }
 td.best { font-weight: bold; }
 p.warning { background: #fff3cd; border-left: 4px solid #e0a800; padding: .6rem 1rem; }
+div.wide { overflow-x: auto; }
+div.wide img { min-width: 40rem; }
 img { max-width: 100%; }
+@media (max-width: 40rem) { th, td { padding: .15rem .35rem; font-size: 13px; } }
 pre { background: #f6f6f6; padding: 1rem; overflow-x: auto; font-size: 12px; }
 """
 SHEETS = 3
@@ -51,6 +54,7 @@ def page(run: RunLog) -> str:
     )
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n{warning(run)}{body}\n</body></html>\n'
     )
 
@@ -78,7 +82,7 @@ def sections(run: RunLog) -> Iterator[tuple[str, str, str]]:
         'curves',
         'Curves',
         ''.join(
-            image(curves(group, step), heading)
+            image(curves(group, step, colours(run)), heading)
             for heading, step, group in (
                 ('training', 'iteration', training_groups(run)),
                 ('validation', 'epoch', validation_groups(run)),
@@ -113,7 +117,8 @@ def scores(run: RunLog) -> str:
     """Return a table of metrics of the last and the best validation."""
     rows = [
         (name, f'{y[-1]:.2f}', f'{x[-1]:g}', f'{y.min():.2f}', f'{y.max():.2f}')
-        for name, (x, y) in sorted(run.validation.items())
+        for group in by_metric(run).values()
+        for name, (x, y) in group.items()
     ]
     return table(('metric', 'last', 'at epoch', 'lowest', 'highest'), rows) if rows else ''
 
@@ -128,22 +133,47 @@ def training_groups(run: RunLog) -> dict[str, dict[str, Series]]:
         'decision scores': [n for n in found if n.startswith('alpha/')],
         'learning rate': [n for n in found if n.endswith('lr')],
     }
-    return {title: {n: found[n] for n in names} for title, names in chosen.items() if names}
+    return {
+        title: {n: found[n] for n in run.in_order(names)}
+        for title, names in chosen.items()
+        if names
+    }
+
+
+def by_metric(run: RunLog) -> dict[str, dict[str, Series]]:
+    """Return the scores of each metric: streams in the order of the model, then ensembles."""
+    groups: dict[str, dict[str, Series]] = {}
+    for name in run.in_order(run.validation):
+        groups.setdefault(name.rsplit('/', 1)[-1], {})[name] = run.validation[name]
+    return groups
 
 
 def validation_groups(run: RunLog) -> dict[str, dict[str, Series]]:
-    """Return a panel for each metric, with ensemble and streams."""
-    groups: dict[str, dict[str, Series]] = {}
-    for name, series in sorted(run.validation.items()):
-        if len(series[0]) < 2:  # a single point makes no curve
-            continue
-        groups.setdefault(name.rsplit('/', 1)[-1], {})[name] = series
-    return groups
+    """Return a panel for each metric that was measured more than once."""
+    groups = {
+        metric: {name: series for name, series in group.items() if len(series[0]) > 1}
+        for metric, group in by_metric(run).items()
+    }
+    return {metric: group for metric, group in groups.items() if group}
+
+
+def colours(run: RunLog) -> dict[str, str]:
+    """Return the colour of each logged value: all values of an output have the same.
+
+    The colours of streams are those of the figure of exchanged channels.
+    """
+    chosen = {stream: f'C{i % 10}' for i, stream in enumerate(run.streams)} | {'': 'black'}
+    found = {'loss': 'grey', 'base_lr': 'grey'}  # sums over outputs
+    for name in run.in_order(run.training | run.validation):
+        colour = chosen.setdefault(run.output_of(name), f'C{(len(chosen) - 1) % 10}')
+        found.setdefault(name, colour)
+    return found
 
 
 def classes(run: RunLog) -> str:
     """Return a table of the IoU of each class and stream."""
-    found = run.classes
+    found = {name: run.classes[name] for name in run.streams if name in run.classes}
+    found |= run.classes  # the ensemble last
     if not found:
         return ''
     rows = []
@@ -171,7 +201,8 @@ def table(head: tuple, rows: list[tuple], best: bool = False) -> str:
 
     heads = ''.join(f'<th>{html.escape(cell)}</th>' for cell in head)
     body = ''.join(f'<tr>{cells(row)}</tr>' for row in rows)
-    return f'<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+    rows_of = f'<thead><tr>{heads}</tr></thead><tbody>{body}</tbody>'
+    return f'<div class="wide"><table>{rows_of}</table></div>'
 
 
 def image(figure: Figure, what: str) -> str:
@@ -182,7 +213,8 @@ def image(figure: Figure, what: str) -> str:
 
 def picture(data: bytes, what: str) -> str:
     encoded = base64.b64encode(data).decode()
-    return f'<img alt="{html.escape(what)}" src="data:image/png;base64,{encoded}">\n'
+    what = html.escape(what)
+    return f'<div class="wide"><img alt="{what}" src="data:image/png;base64,{encoded}"></div>\n'
 
 
 def report(args: argparse.Namespace) -> None:

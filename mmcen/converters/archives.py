@@ -13,6 +13,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ..datasets.transforms import reading
+
+BYTES_PER_PIXEL = 8  # of an unpacked file, at most
+
 
 class Archive:
     """Files of an official archive, downloaded or extracted; several threads can read it.
@@ -70,12 +74,24 @@ class Archive:
     def read(self, file: str) -> bytes:
         try:
             if self.zip is not None:
-                return self.zip.read(self.prefix + file)
+                entry = self.zip.getinfo(self.prefix + file)
+                _check_unpacked_size(entry.file_size)
+                return self.zip.read(entry)
             return (self.place / file).read_bytes()
-        except (OSError, KeyError, RuntimeError, BadZipFile, zlib.error) as error:
+        except (OSError, KeyError, RuntimeError, ValueError, zlib.error, BadZipFile) as error:
             raise ValueError(
                 f'{self.place}: {file} cannot be read ({error}): download it again'
             ) from error
+
+
+def _check_unpacked_size(size: int) -> None:
+    """Raise ValueError before a small entry of an archive fills the memory."""
+    limit = BYTES_PER_PIXEL * reading.MAX_PIXELS
+    if size > limit:
+        raise ValueError(
+            f'it has {size} bytes unpacked, more than {limit}: set the environment variable '
+            'MMCEN_MAX_PIXELS to take it'
+        )
 
 
 def decode(data: bytes, name: str, dtype: str, channels: tuple[int, ...] = ()) -> np.ndarray:
@@ -93,7 +109,9 @@ def decode(data: bytes, name: str, dtype: str, channels: tuple[int, ...] = ()) -
     try:
         with Image.open(io.BytesIO(data)) as image:  # raises where OpenCV would fill with grey
             picture = np.array(image)
-    except (OSError, ValueError, SyntaxError, struct.error) as error:
+    except (
+        OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError
+    ) as error:  # fmt: skip
         raise ValueError(f'{name} cannot be read ({error}): fetch it again') from error
     if dtype == 'uint16' and picture.dtype == np.int32:  # 16-bit PNG in Pillow before 10.3
         picture = picture.astype(np.uint16)

@@ -28,7 +28,8 @@ from .functional import (
 from .grid import StreamGrid
 from .selection import Selection
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+# also mmengine's class, of which its runner makes every SyncBatchNorm in a single process
+BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 STATE = ('weight', 'bias', 'running_mean', 'running_var')
 

@@ -22,7 +22,7 @@ from mmengine.runner import Runner
 
 from ..core import Budget, exchange_norms
 from ..engine.launch import protect, said
-from ..engine.options import read_config
+from ..engine.options import check_metrics, read_config
 from ..layers import ExchangeNorm
 from ..models.backbones.efficientnet_lite import PREFIX, weights_file
 from ..visualization.sheet import class_colours, draw_sheet, picture
@@ -111,6 +111,7 @@ class _Parts:
         """Take the safe parts, as a training does."""
         protect(self.cfg)
         init_default_scope(self.cfg.default_scope)
+        check_metrics(self.cfg)
 
     def build_model(self) -> None:
         self.model = MODELS.build(deepcopy(self.cfg.model))

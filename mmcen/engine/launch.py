@@ -29,7 +29,7 @@ from ..checkpoints import find_checkpoint
 from .heartbeat import TIMEOUT, start_heartbeat, stopped_ranks
 from .hooks import CheckClassesHook
 from .hooks.safe_checkpoint_hook import another_model, resume_command
-from .options import Options, read_config
+from .options import Options, check_metrics, read_config
 
 try:
     import fcntl
@@ -238,6 +238,7 @@ def build_runner(cfg: Config) -> Runner:
     if not cfg.get('model'):
         raise ValueError('the config has no model: give one that trains, such as of configs/cen/')
     protect(cfg)
+    check_metrics(cfg)
     if cfg.model.get('modality_dropout'):
         cfg.setdefault('find_unused_parameters', True)  # private layers of absent modalities
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':

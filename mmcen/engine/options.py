@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.registry import METRICS
 from mmengine.runner import Runner
+
+from ..modalities import nearest
 
 # Entries that Runner, our command line and mmsegmentation read, whether a config has them or not.
 READ = [name for name in inspect.signature(Runner.__init__).parameters if name != 'self']
@@ -82,6 +85,47 @@ def check_names(cfg: Config, path: str) -> None:
             raise ValueError(f'{path} has {name!r}, which is not read: did you mean {near[0]!r}?')
 
 
+def check_metrics(cfg: Config) -> None:
+    """Refuse arguments of a metric that its class does not have: mmsegmentation's ignore them.
+
+    Args:
+        cfg: Config with a ``default_scope``.
+
+    Raises:
+        ValueError: If ``val_evaluator`` or ``test_evaluator`` has an unknown argument; the text
+            names the nearest.
+    """
+    for key in ('val_evaluator', 'test_evaluator'):
+        given = cfg.get(key) or []
+        for metric in given if isinstance(given, list) else [given]:
+            kind = metric.get('type') if isinstance(metric, Mapping) else None
+            if isinstance(kind, str):
+                scope = metric.get('_scope_', cfg.default_scope)  # mmengine's, of `mmseg::` bases
+                with METRICS.switch_scope_and_registry(scope) as registry:
+                    kind = registry.get(kind)
+            if not inspect.isclass(kind) or not kind.__module__.startswith(('mmseg.', 'mmcen.')):
+                continue
+            known = _arguments(kind)
+            for name in metric:
+                if name not in ('type', '_scope_', *known):
+                    raise ValueError(
+                        f'{key}: {kind.__name__} has no argument {name!r}{nearest(name, known)}: '
+                        f'the arguments are {known}'
+                    )
+
+
+def _arguments(kind: type) -> list[str]:
+    """Return the arguments of a class, with those that it passes on to its parents."""
+    known: list[str] = []
+    for parent in kind.__mro__:
+        if '__init__' in vars(parent):
+            parameters = inspect.signature(vars(parent)['__init__']).parameters.values()
+            known += [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+    return list(dict.fromkeys(known))
+
+
 def check_key(cfg: Any, key: str) -> None:
     """Refuse an override of an entry that the config has not, and that looks like a slip.
 
@@ -113,7 +157,7 @@ def check_key(cfg: Any, key: str) -> None:
 
 def _unknown(key: str, depth: int, names: Any) -> str:
     parts = key.split('.')
-    nearest = get_close_matches(parts[depth], list(names), n=1, cutoff=0.5)
+    near = get_close_matches(parts[depth], list(names), n=1, cutoff=0.5)
     place = '.'.join(parts[:depth]) or 'the config'
-    hint = f', did you mean {nearest[0]!r}?' if nearest else ': look at the config'
+    hint = f', did you mean {near[0]!r}?' if near else ': look at the config'
     return f'--cfg-options {key}: {place} has no {parts[depth]!r}{hint}'

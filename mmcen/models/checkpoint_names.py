@@ -1,7 +1,8 @@
-"""Names of tasks, inputs and outputs that a checkpoint stores about its model.
+"""Names and normalisation of inputs, and tasks, that a checkpoint stores about its model.
 
 Two models may have the same shapes although their streams are in another order; a checkpoint would
-then load the norms of one stream into another. The names are a buffer, because mmengine saves
+then load the norms of one stream into another. Inputs that are normalised otherwise than in the
+training give wrong predictions, too. All of it is a buffer, because mmengine saves
 parameters and buffers only. They are compared whenever a state dict is loaded.
 """
 
@@ -16,14 +17,18 @@ import torch
 from torch import Tensor, nn
 
 KEY = 'stream_names'  # of the buffer
+Statistics = Mapping[str, list[list[float]]]  # mean and standard deviation by modality
 
 
 class CheckpointError(ValueError):
-    """A checkpoint has other streams, tasks or classes than the model that it is loaded into."""
+    """A checkpoint has other streams, tasks, classes or normalisation than its new model."""
 
 
 def keep_names(
-    model: nn.Module, tasks: Mapping[str, Iterable[str]], channels: Iterable[int]
+    model: nn.Module,
+    tasks: Mapping[str, Iterable[str]],
+    channels: Iterable[int],
+    statistics: Statistics | None = None,
 ) -> None:
     """Save names with the weights of a model, and reject checkpoints with other names.
 
@@ -33,24 +38,36 @@ def keep_names(
         model: Model that gets the buffer :data:`KEY`, JSON in bytes.
         tasks: Names of the inputs of each task, in the order of the streams.
         channels: Number of channels of each task's output, such as its classes.
+        statistics: Mean and standard deviation of each modality; None if they are unknown.
 
     Raises:
         CheckpointError: When a checkpoint with other names is loaded later.
     """
-    names = encode_names(tasks, channels)
+    names = encode_names(tasks, channels, statistics)
     model.register_buffer(KEY, names)
     model._register_load_state_dict_pre_hook(partial(_compare, names.clone()))
 
 
-def encode_names(tasks: Mapping[str, Iterable[str]], channels: Iterable[int]) -> Tensor:
+def encode_names(
+    tasks: Mapping[str, Iterable[str]],
+    channels: Iterable[int],
+    statistics: Statistics | None = None,
+) -> Tensor:
     """Return the entry :data:`KEY` of a state dict, for a converted checkpoint.
 
     Args:
         tasks: See :func:`keep_names`.
         channels: See :func:`keep_names`.
+        statistics: See :func:`keep_names`.
     """
+    known = statistics or {}
     facts = [
-        {'task': task, 'inputs': list(inputs), 'channels': count}
+        {
+            'task': task,
+            'inputs': list(inputs),
+            'channels': count,
+            'statistics': {name: known[name] for name in (*inputs, task) if name in known},
+        }
         for (task, inputs), count in zip(tasks.items(), channels, strict=True)
     ]
     with torch.device('cpu'):
@@ -60,18 +77,22 @@ def encode_names(tasks: Mapping[str, Iterable[str]], channels: Iterable[int]) ->
 def _decode(names: Tensor) -> list[dict]:
     try:
         facts = json.loads(bytes(names.tolist()))
-        return [{key: one[key] for key in ('task', 'inputs', 'channels')} for one in facts]
-    except (ValueError, TypeError, KeyError) as error:
+        return [
+            {key: one[key] for key in ('task', 'inputs', 'channels')}
+            | {'statistics': dict(one.get('statistics', {}))}  # converted weights have none
+            for one in facts
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f'{KEY} of the checkpoint cannot be read ({error}): it was changed after training'
         ) from error
 
 
 def _compare(names: Tensor, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Raise CheckpointError unless a state dict has the same names, or none."""
+    """Raise CheckpointError unless a state dict has the same names and statistics, or none."""
     saved = state_dict.get(prefix + KEY)
+    state_dict[prefix + KEY] = names  # nothing is missing, or of another length
     if saved is None:
-        state_dict[prefix + KEY] = names  # nothing is missing
         return
     theirs, own = _decode(saved), _decode(names)
     _reject_others('tasks', [one['task'] for one in theirs], [one['task'] for one in own])
@@ -79,6 +100,10 @@ def _compare(names: Tensor, state_dict: dict[str, Any], prefix: str, *_: Any) ->
         task = f' of task {b["task"]!r}' if len(own) > 1 else ''
         _reject_others(f'modalities{task}', a['inputs'], b['inputs'])
         _reject_others(f'output channels{task}', a['channels'], b['channels'])
+        for name in b['statistics']:
+            if name in a['statistics']:
+                what = f'mean and std of {name!r}'
+                _reject_others(what, a['statistics'][name], b['statistics'][name])
 
 
 def _reject_others(what: str, theirs: Any, own: Any) -> None:

@@ -89,6 +89,7 @@ class CENDataPreprocessor(SegDataPreProcessor):
             test_cfg=test_cfg,
         )
         self._channels = {spec.name: _channels(spec) for spec in specs}
+        self._stated = {spec.name: (spec.mean or (), spec.std or ()) for spec in specs}
         least = math.lcm(*self._channels.values())
         common = common_channels or (least if least > 1 else 3)
         if common % least:
@@ -121,6 +122,11 @@ class CENDataPreprocessor(SegDataPreProcessor):
     def channels(self) -> dict[str, int]:
         """Channels of each modality as it comes, before they are repeated."""
         return dict(self._channels)
+
+    @property
+    def statistics(self) -> dict[str, list[list[float]]]:
+        """Mean and standard deviation of each modality, a number for each channel, as stated."""
+        return {name: [list(mean), list(std)] for name, (mean, std) in self._stated.items()}
 
     def normalisation(self, name: str) -> tuple[Tensor, Tensor, int]:
         """Return mean and deviation of a modality, and how often its channels are repeated.

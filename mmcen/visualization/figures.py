@@ -12,19 +12,34 @@ from matplotlib.patches import Patch
 from .run_log import Series
 
 WIDTH = 9.0
+LINES = ('-', '--', ':', '-.')
 
 
-def curves(groups: Mapping[str, Mapping[str, Series]], step: str = 'step') -> Figure:
-    """Draw a panel for each group of series; a name has the same colour in all panels."""
+def curves(
+    groups: Mapping[str, Mapping[str, Series]],
+    step: str = 'step',
+    colours: Mapping[str, str] | None = None,
+) -> Figure:
+    """Draw a panel for each group of series; a name has the same colour in all panels.
+
+    Args:
+        groups: Series by name, by title of the panel.
+        step: Label of the x axis.
+        colours: Colour of each name. Names of one colour get different lines in a panel.
+    """
     names = dict.fromkeys(name for lines in groups.values() for name in lines)
-    colors = {name: f'C{i}' for i, name in enumerate(names)} if len(names) <= 10 else {}
+    if colours is None:
+        colours = {name: f'C{i}' for i, name in enumerate(names)} if len(names) <= 10 else {}
     rows = (len(groups) + 1) // 2
     figure = Figure(figsize=(WIDTH, 2.6 * rows), layout='constrained')
     axes = figure.subplots(rows, min(2, len(groups)), squeeze=False).flatten()
     for axis, (title, lines) in zip(axes, groups.items(), strict=False):
+        used: list[str | None] = []
         for name, (x, y) in lines.items():
-            marker = '.' if len(x) < 20 else ''
-            axis.plot(x, y, color=colors.get(name), marker=marker, label=name)
+            colour, marker = colours.get(name), '.' if len(x) < 20 else ''
+            style = LINES[used.count(colour) % len(LINES)] if colour else '-'
+            used.append(colour)
+            axis.plot(x, y, color=colour, marker=marker, label=name, linestyle=style)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(step, fontsize=8)
         axis.grid(alpha=0.3)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ..outputs import ENSEMBLE
 
 Series = tuple[np.ndarray, np.ndarray]  # steps and values
 EXCHANGE = 'exchange/'
@@ -74,6 +77,39 @@ class RunLog:
             layer, _, stream = name.removeprefix(EXCHANGE).partition('/')
             found.setdefault(stream, {})[layer] = series
         return found
+
+    @cached_property
+    def streams(self) -> list[str]:
+        """Streams in the order of the model, as far as something was logged of them."""
+        if self.exchange:
+            return list(self.exchange)
+        scores = [name.partition('/') for name in self.training]
+        return [stream for kind, _, stream in scores if kind == 'alpha'] or [
+            name for name in self.classes if name != ENSEMBLE
+        ]
+
+    def output_of(self, name: str) -> str:
+        """Return the output that a logged value is about.
+
+        Args:
+            name: Name of the value, such as ``rgb/mIoU``, ``decode.rgb.loss_ce``, ``alpha/rgb``.
+
+        Returns:
+            A stream, or else what precedes the last part, without the words for a head and an
+            ensemble: ``''`` for the ensemble of a segmentor, a task for that of the task.
+        """
+        parts = re.split('[/.]', name)
+        for stream in self.streams:
+            own = re.split('[/.]', stream)
+            if any(parts[i : i + len(own)] == own for i in range(len(parts))):
+                return stream
+        return '/'.join(part for part in parts[:-1] if part not in ('decode', ENSEMBLE))
+
+    def in_order(self, names: Iterable[str]) -> list[str]:
+        """Sort logged values: streams in the order of the model, then ensembles."""
+        streams = self.streams
+        places = {stream: i for i, stream in enumerate(streams)}
+        return sorted(names, key=lambda name: places.get(self.output_of(name), len(streams)))
 
     @property
     def masks(self) -> dict[str, np.ndarray]:

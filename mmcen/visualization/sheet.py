@@ -137,12 +137,24 @@ def sheet(
             axis.imshow(picture, interpolation='nearest')
             axis.set_axis_off()
     if classes:
-        patches = [
-            Patch(color=(r / 255, g / 255, b / 255), label=name)
-            for name, (r, g, b) in zip(classes, palette, strict=True)
-        ]
+        patches = _patches(classes, palette)
         figure.legend(handles=patches, loc='outside lower center', ncols=columns, fontsize=7)
     return figure
+
+
+def draw_legend(path: str | Path, classes: Sequence[str], palette: Colours) -> Path:
+    """Write the K classes' names and colours as PNG atomically."""
+    columns = math.ceil(len(classes) / 10)
+    figure = Figure(figsize=(1.6 * columns, 0.2 + 0.21 * math.ceil(len(classes) / columns)))
+    figure.legend(handles=_patches(classes, palette), loc='center', ncols=columns, fontsize=8)
+    return save_figure(figure, path)
+
+
+def _patches(classes: Sequence[str], palette: Colours) -> list[Patch]:
+    return [
+        Patch(color=(r / 255, g / 255, b / 255), label=name)
+        for name, (r, g, b) in zip(classes, palette, strict=True)
+    ]
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:

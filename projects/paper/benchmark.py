@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 # A clone runs without being installed, and runs its own package.
@@ -33,7 +34,16 @@ from projects.paper.benchmarking.workload import OURS, TASKS, Workload, quiet
 
 def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
     parser = argparse.ArgumentParser(description='Time and memory of a model.')
-    add = parser.add_argument
+    add_measurements(parser.add_argument)
+    add_settings(parser.add_argument)
+    args = parser.parse_args()
+    check_against(args, parser)
+    args.runs = args.runs or (5 if args.against else 10)
+    return args, parser
+
+
+def add_measurements(add: Callable) -> None:
+    """Add the options that say what is measured."""
     # fmt: off
     add('config', help='config file, for example one of configs/cen/')
     add('--cfg-options', nargs='+', action=Options, metavar='KEY=VALUE',
@@ -68,6 +78,12 @@ def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
         help='segmentation: measure from decoded frames of --shape to label maps, of files that '
         '`mmcen export --labels` wrote in float and with --int8, against the model in PyTorch; '
         'without files they are made of random weights')
+    # fmt: on
+
+
+def add_settings(add: Callable) -> None:
+    """Add the options that say how it is measured."""
+    # fmt: off
     add('--runs', type=positive,
         help='measured rounds, default 10; with --against processes of each side, default 5')
     add('--warmup', type=int, default=2,
@@ -85,10 +101,6 @@ def parse_args() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
         '--threads 1; default %(default)s')
     add('--out', type=Path, metavar='FILE', help='write all figures to this JSON file')
     # fmt: on
-    args = parser.parse_args()
-    check_against(args, parser)
-    args.runs = args.runs or (5 if args.against else 10)
-    return args, parser
 
 
 def check_against(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,7 @@ import argparse
 import csv
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -26,6 +27,8 @@ from matplotlib.figure import Figure
 from rich.progress import track
 
 from mmcen.cli.common import exit_status, pair, unit
+
+Add = Callable[..., argparse.ArgumentParser]
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,13 +45,21 @@ def parse_args() -> argparse.Namespace:
         one.add_argument('--out', type=Path, default=Path(f'{name}.png'), help='%(default)s')
         return one
 
-    def add_inputs(one: argparse.ArgumentParser) -> None:
-        one.add_argument(
-            '--input', nargs='+', type=pair, required=True, metavar='MODALITY=FILE',
-            help='a file for each modality; predictions: or a folder',
-        )  # fmt: skip
-        one.add_argument('--depth-unit', type=unit, help='m, cm, mm, or metres per stored unit')
+    add_figures_of_frames(add)
+    add_figures_of_scales(add)
+    add_figures_of_logs(add)
+    return parser.parse_args()
 
+
+def add_inputs(one: argparse.ArgumentParser) -> None:
+    one.add_argument(
+        '--input', nargs='+', type=pair, required=True, metavar='MODALITY=FILE',
+        help='a file for each modality; predictions: or a folder',
+    )  # fmt: skip
+    one.add_argument('--depth-unit', type=unit, help='m, cm, mm, or metres per stored unit')
+
+
+def add_figures_of_frames(add: Add) -> None:
     one = add('features', 'averaged feature maps by channel category (Fig. 3)', True)
     add_inputs(one)
     one.add_argument('--layer', help='name of an exchanging norm; default: one in the middle')
@@ -64,6 +75,12 @@ def parse_args() -> argparse.Namespace:
         help="label maps' classes start at 1, and 0 is no class, as NYUv2's masks",
     )  # fmt: skip
     one.add_argument('--frames', type=int, default=4, help='rows, default %(default)s')
+    one.add_argument(
+        '--alone', action='store_true', help='also each model from each of its modalities alone'
+    )
+
+
+def add_figures_of_scales(add: Add) -> None:
     one = add('proportions', 'scaling factors channel by channel (Figs. 7 and 12)', True)
     one.add_argument('--layers', nargs='+', help='names of exchanging norms; default all')
     one = add('scales', 'scaling factors over training (Fig. 8)')
@@ -75,6 +92,9 @@ def parse_args() -> argparse.Namespace:
     one.add_argument('--stream', help='default: the first')
     one = add('mask', 'which channels of each layer are exchanged', True)
     one.add_argument('--layers', nargs='+', help='names of exchanging norms; default all')
+
+
+def add_figures_of_logs(add: Add) -> None:
     one = add('exchange', 'exchanged share by layer over training')
     one.add_argument('work_dir', type=Path, help='work directory of a training')
     one = add('curves', 'trainings side by side')
@@ -89,7 +109,6 @@ def parse_args() -> argparse.Namespace:
     one = add('sensitivity', 'a metric by lambda and theta (Fig. 9)')
     one.add_argument('table', type=Path, help='figure9.csv of projects/paper/run.py')
     one.add_argument('--metric', default='mIoU', help='default %(default)s')
-    return parser.parse_args()
 
 
 def load(config, checkpoint, **kwargs):
@@ -165,7 +184,7 @@ def draw_features(args) -> Figure:
 def draw_predictions(args) -> Figure:
     from PIL import Image
 
-    from mmcen.apis.frames import find_frames
+    from mmcen.apis.frames import Frame, find_frames
     from mmcen.visualization.sheet import class_colours, sheet
 
     models = {
@@ -182,8 +201,15 @@ def draw_predictions(args) -> Figure:
         for i, frame in enumerate(track(frames, name)):
             (found,) = inferencer.predict([frame])
             inputs[i] |= found.inputs
-            (shown,) = inferencer.visualize([], [found])
-            outputs[i] |= {f'{name}\n{output}': image for output, image in shown.items()}
+            shown = {name: found}
+            for own in inferencer.modalities if args.alone else ():
+                one = Frame(frame.name, {own: frame.files[own]})
+                (shown[f'{name}, {own} alone'],) = inferencer.predict([one])
+            for title, prediction in shown.items():
+                (pictures,) = inferencer.visualize([], [prediction])
+                outputs[i] |= {
+                    f'{title}\n{output}': picture for output, picture in pictures.items()
+                }
         if any(value.ndim == 2 for value in found.outputs.values()):
             legend = (inferencer.meta.get('classes', ()), inferencer.meta.get('palette', ()))
     if args.label:
@@ -305,7 +331,9 @@ def sweeps(table: Path, metric: str) -> dict[str, dict[str, list]]:
             point = (
                 float(factor or 1), float(mean), float(line[f'{metric} deviation'] or 0), share
             )  # fmt: skip
-            points.setdefault(f'{kind}, {name}', {}).setdefault(how, []).append(point)
+            # the default is the centre of both sweeps
+            for parameter in ('lambda', 'theta') if name == 'default' else (name,):
+                points.setdefault(f'{kind}, {parameter}', {}).setdefault(how, []).append(point)
     return points
 
 

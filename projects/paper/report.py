@@ -7,6 +7,7 @@ import io
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 from mmcen.files import write
@@ -39,13 +40,12 @@ class Line:
 
 
 def columns_of(lines: Sequence[Line]) -> list[str]:
-    """Return published columns first, then further measured ones."""
-    return list(
-        dict.fromkeys(
-            [name for line in lines for name in line.published]
-            + [name for line in lines for name in line.measured]
-        )
+    """Return columns with a figure: published ones first, then further measured ones."""
+    names = dict.fromkeys(
+        [name for line in lines for name in line.published]
+        + [name for line in lines for name in line.measured]
     )
+    return [name for name in names if any(cell(line, name) for line in lines)]
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
@@ -68,7 +68,7 @@ def cell(line: Line, column: str, plus_minus: str = ' ± ') -> str:
 
 def _rows(lines: Sequence[Line], plus_minus: str) -> tuple[list[str], list[list[str]]]:
     columns = columns_of(lines)
-    costs = [key for key in COSTS if any(key in line.costs for line in lines)]
+    costs = [key for key in COSTS if any(line.costs.get(key) for line in lines)]
     head = ['row', *columns, *(COSTS[key] for key in costs), 'note']
     body = [
         [
@@ -90,7 +90,36 @@ def _warning(lines: Sequence[Line]) -> list[str]:
     return [f'**Nothing was exchanged in {", ".join(idle)}**: the ensemble alone fuses there.', '']
 
 
-def markdown(title: str, lines: Sequence[Line]) -> str:
+def orders(lines: Sequence[Line]) -> list[str]:
+    """Compare the order of the rows with the paper's: a sentence for each column.
+
+    Pairs of rows are counted, so half of them agree by chance. Pairs with equal published figures
+    are left out, and so are columns with a single pair.
+    """
+    sentences = []
+    for column in columns_of(lines):
+        both = [
+            (statistics.fmean(line.measured[column]), published)
+            for line in lines
+            if line.measured.get(column) and (published := line.published.get(column)) is not None
+        ]
+        pairs = [(a, b) for a, b in combinations(both, 2) if a[1] != b[1]]
+        agree = sum((a[0] - b[0]) * (a[1] - b[1]) > 0 for a, b in pairs)
+        if len(pairs) > 1:
+            sentences.append(
+                f'Order of rows by {column}: {agree} of {len(pairs)} pairs as in the paper.'
+            )
+    return sentences
+
+
+def markdown(title: str, lines: Sequence[Line], brackets: str) -> str:
+    """Return a table in Markdown.
+
+    Args:
+        title: Heading.
+        lines: Rows.
+        brackets: Sentence that says what the figures in brackets are.
+    """
     head, body = _rows(lines, ' ± ')
     table = [head, ['---'] * len(head), *body]
     commands = [f'- {line.name}: `{line.command}`' for line in lines if line.command]
@@ -99,9 +128,11 @@ def markdown(title: str, lines: Sequence[Line]) -> str:
             f'# {title}',
             '',
             *_warning(lines),
-            'Measured mean ± deviation over seeds, and in brackets what the paper prints.',
+            f'Measured mean ± deviation over seeds. {brackets}',
             '',
             *('| ' + ' | '.join(row) + ' |' for row in table),
+            '',
+            *(f'- {sentence}' for sentence in orders(lines)),
             '',
             *(['Commands:', '', *commands] if commands else []),
             '',
@@ -109,12 +140,14 @@ def markdown(title: str, lines: Sequence[Line]) -> str:
     )
 
 
-def latex(title: str, lines: Sequence[Line]) -> str:
+def latex(title: str, lines: Sequence[Line], brackets: str) -> str:
+    """Return a table in LaTeX; arguments as for :func:`markdown`."""
     head, body = _rows(lines, r' $\pm$ ')
     rows = [' & '.join(_escape(word) for word in row) + r' \\' for row in (head, *body)]
     return '\n'.join(
         [
-            f'% {title}; in brackets what the paper prints',
+            f'% {title}',
+            f'% {brackets}',
             rf'\begin{{tabular}}{{l{"r" * (len(head) - 2)}l}}',
             r'\toprule',
             rows[0],
@@ -133,7 +166,7 @@ def _escape(word: str) -> str:
     return word
 
 
-def comma_separated(title: str, lines: Sequence[Line]) -> str:
+def comma_separated(title: str, lines: Sequence[Line], brackets: str) -> str:
     """Write CSV: every figure unrounded in a separate cell."""
     columns = columns_of(lines)
     head = ['row']
@@ -153,17 +186,17 @@ def comma_separated(title: str, lines: Sequence[Line]) -> str:
     return out.getvalue()
 
 
-FORMATS: dict[str, Callable[[str, Sequence[Line]], str]] = {
+FORMATS: dict[str, Callable[[str, Sequence[Line], str], str]] = {
     'md': markdown,
     'csv': comma_separated,
     'tex': latex,
 }
 
 
-def write_all(out: Path, name: str, title: str, lines: Sequence[Line]) -> list[Path]:
-    """Write all formats, and return the files."""
+def write_all(out: Path, name: str, title: str, lines: Sequence[Line], brackets: str) -> list[Path]:
+    """Write all formats, and return the files; arguments as for :func:`markdown`."""
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f'{name}.{ending}' for ending in FORMATS]
     for path, render in zip(paths, FORMATS.values(), strict=True):
-        write(path, render(title, lines))
+        write(path, render(title, lines, brackets))
     return paths

@@ -56,6 +56,11 @@ class Row:
             if (dataset == run.home if self.at_home else run.fits(dataset))
         }
 
+    @property
+    def kind(self) -> str:
+        """Kind of the runs of a row that has some."""
+        return next(iter(self.runs.values())).kind
+
     def datasets(self) -> list[str]:
         """Return the data sets on which the row can be run."""
         return [name for name in DATASETS if self.runs_on(name)]
@@ -76,13 +81,25 @@ class Table:
         name: Name, such as table1.
         title: Title.
         page: Page in the paper.
+        dataset: Data that the paper used.
         rows: Rows by name.
     """
 
     name: str
     title: str
     page: int | str
+    dataset: str
     rows: Mapping[str, Row]
+
+    def brackets(self, dataset: str) -> str:
+        """Return a sentence that says what published figures are to runs on a data set."""
+        homes = {run.home for row in self.rows.values() for run in row.runs.values()}
+        published = f'In brackets: published, on {self.dataset}'
+        if dataset in homes:
+            return f'{published}.'
+        if any(dataset.startswith(f'{home}-') for home in homes):
+            return f'{published} with larger networks: compare the order of the rows.'
+        return f'{published}, other data than {dataset}: compare the order of the rows only.'
 
 
 def fused(run: Run, method: str, merge: bool) -> Run:
@@ -328,7 +345,7 @@ def read_tables() -> dict[str, Table]:
             key: MAKERS[name](key, dict(zip(data['columns'], values, strict=True)))
             for key, values in data['rows'].items()
         }
-        tables[name] = Table(name, data['title'], data['page'], rows)
+        tables[name] = Table(name, data['title'], data['page'], data['dataset'], rows)
     return tables
 
 

@@ -29,6 +29,7 @@ from mmcen.cli.common import exit_status
 from mmcen.engine.options import Options
 from mmcen.files import write
 from projects.paper import report, running
+from projects.paper.duration import duration
 from projects.paper.experiments import DATASETS, load
 from projects.paper.plan import RunPlan, Settings
 from projects.paper.rows import TABLES, Row, Table
@@ -172,10 +173,12 @@ def show(args: argparse.Namespace, console: Console) -> None:
     table = TABLES[args.table]
     plan = RunPlan(table, settings_of(args))
     lines = lines_of(args, plan)
-    title = f'{args.table}, page {table.page}: {table.title} (in brackets: published)'
+    title = f'{args.table}, page {table.page}: {table.title}'
     grid = wide(lines, title)
     wanted = console.measure(grid, options=console.options.update(width=10_000)).minimum
     console.print(grid if wanted <= console.width else long(lines, title))
+    for sentence in (table.brackets(args.dataset), *report.orders(lines)):
+        console.print(sentence, soft_wrap=True)
     trained = [name for name, row in chosen_rows(table, args.rows).items() if plan.runs(row)]
     if trained:
         console.print(f'a row: {command_of(args, trained[0])}', soft_wrap=True)
@@ -186,20 +189,29 @@ def run(args: argparse.Namespace, console: Console) -> int:
     table = TABLES[args.table]
     plan = RunPlan(table, settings_of(args))
     rows = chosen_rows(table, args.rows)
-    folders = {}
+    folders, kinds = {}, {}
     for name, row in rows.items():
         for why in plan.missing(row):
             console.print(f'{name}: {why}', soft_wrap=True)
-        folders |= {folder.path: folder for folder in plan.folders(name, row, args.without)}
+        for folder in plan.folders(name, row, args.without):
+            folders[folder.path], kinds[folder.path] = folder, row.kind
     if not folders:
         raise ValueError('nothing to train: choose other --rows or another --dataset')
+    timed = [(folder, (args.dataset, kinds[path])) for path, folder in folders.items()]
+    console.print(duration(timed, args.jobs), soft_wrap=True)
     out = args.out or args.work_dir / args.dataset
     title = f'{args.table}: {table.title}, on {args.dataset}'
     with running.lock(args.work_dir):
         try:
             running.run_all(list(folders.values()), args.jobs, console)
         finally:
-            paths = report.write_all(out, args.table, title, lines_of(args, plan, earlier=True))
+            paths = report.write_all(
+                out,
+                args.table,
+                title,
+                lines_of(args, plan, earlier=True),
+                table.brackets(args.dataset),
+            )
             console.print('written: ' + ', '.join(map(str, paths)), soft_wrap=True)
     failed = [folder for folder in folders.values() if folder.state == 'failed']
     for folder in failed:
@@ -226,7 +238,8 @@ def dump(args: argparse.Namespace, console: Console) -> None:
 
 def work(args: argparse.Namespace, console: Console) -> int | None:
     if args.command == 'list':
-        return list_tables(console)
+        list_tables(console)
+        return None
     return {'show': show, 'run': run, 'dump': dump}[args.command](args, console)
 
 

@@ -50,7 +50,8 @@ def complexity(model: nn.Module, cfg: Config) -> dict[str, float]:
     fusion = sum(n for name, n in parameters.items() if '.fusion' in name)
     loader = Runner.build_dataloader(dict(cfg.val_dataloader, batch_size=1, num_workers=0))
     # the counter hooks into modules, and fails on views that need gradients
-    batch = model.eval().requires_grad_(False).data_preprocessor(next(iter(loader)), False)
+    preprocessor: Any = model.eval().requires_grad_(False).data_preprocessor
+    batch = preprocessor(next(iter(loader)), False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(batch['inputs'])
     return {

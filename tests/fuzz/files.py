@@ -366,7 +366,8 @@ def archive(draw: random.Random, world: World) -> Case:
         lambda: kind == 'mat' or (kind != 'zip' and _inflates(data)),
         [path.name],
         f'{kind} {note}',
-        () if kind == 'zip' else ('os.fork', 'pickle.find_class'),  # a process of its own reads it
+        # a process of its own reads it, and is ended if it has crashed
+        () if kind == 'zip' else ('os.fork', 'os.kill', 'pickle.find_class'),
     )
 
 

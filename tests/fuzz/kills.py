@@ -164,6 +164,20 @@ def same(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
+def kill(config: Path, folder: Path, draw: random.Random, duration: float, writing: bool) -> bool:
+    """Kill a training once, within a write or at a random moment.
+
+    Returns:
+        Whether it was killed; False if it came to its end before.
+    """
+    pid = child(train, config, folder, (draw.randrange(4), draw.random()) if writing else None)
+    if not writing:
+        time.sleep(draw.random() * duration)
+        os.kill(pid, signal.SIGKILL)
+    status = os.waitpid(pid, 0)[1]
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
 def run(kills: int, seed: int = 0, each: int = 3) -> Counter:
     """Kill trainings until there were enough kills, a quarter of them within a write.
 
@@ -192,15 +206,11 @@ def run(kills: int, seed: int = 0, each: int = 3) -> Counter:
                 folder = Path(place, f'{number}-{training}')
                 folder.mkdir()
                 for _ in range(min(each, share - counts[way])):
+                    writing = 4 * counts['within a write'] <= sum(counts[one] for one in WAYS)
+                    if not kill(config, folder, draw, duration, writing):
+                        break
                     counts[way] += 1
-                    written = counts[way] % 4 == 0
-                    die_at = (draw.randrange(4), draw.random()) if written else None
-                    pid = child(train, config, folder, die_at)
-                    counts['within a write'] += written
-                    if not written:
-                        time.sleep(draw.random() * duration)
-                        os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, 0)
+                    counts['within a write'] += writing
                 status = os.waitpid(child(train, config, folder), 0)[1]
                 good = status == 0 and same(final(folder), wanted)
                 counts['same' if good else f'lost or different ({way}, {status})'] += 1

@@ -18,6 +18,7 @@ from PIL import Image
 
 from mmcen.apis import CENInferencer
 from mmcen.apis.frames import find_frames
+from mmcen.checkpoints import write_weights
 from mmcen.datasets import SyntheticRooms
 from mmcen.datasets.transforms import plausible
 from mmcen.layers import ExchangeNorm
@@ -108,6 +109,27 @@ def test_predictions_are_those_of_the_test(folder, apart):
         # taken apart, a pixel between two classes may fall to the other
         assert min(np.mean(part) for part in same) > (0.999 if apart else 0.99999)
         assert one.outputs['ensemble'].shape == SIZE
+
+
+def test_a_checkpoint_in_half_precision(folder):
+    """It is written without the training, and is a checkpoint like any other."""
+    checkpoint = torch.load('seg.pth', weights_only=True)
+    checkpoint['meta'] = dict(dataset_meta=dict(classes=[f'class {i}' for i in range(40)]))
+    torch.save(checkpoint, 'seg.pth')
+    assert command('export', 'seg.py', 'seg.pth', '--out', 'seg.safetensors') == 0
+    assert Path('seg.safetensors').stat().st_size < 0.6 * Path('seg.pth').stat().st_size
+    small = CENInferencer('seg.py', 'seg.safetensors', show_progress=False)
+    assert small.meta['classes'] == tuple(checkpoint['meta']['dataset_meta']['classes'])
+    for name, value in small.model.state_dict().items():
+        wanted = checkpoint['state_dict'][name]
+        assert torch.equal(value, wanted.half().float() if value.is_floating_point() else wanted)
+    assert len(small(FOLDERS)['predictions']) == 3
+
+
+def test_a_value_above_half_precision_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="'scale' has values above 65504, the largest number"):
+        write_weights(dict(state_dict=dict(scale=torch.tensor([1e5]))), tmp_path / 'a.safetensors')
+    assert not list(tmp_path.iterdir())
 
 
 def test_tasks_are_those_of_the_model(folder):
@@ -302,7 +324,8 @@ def test_files_are_written_and_resumed(folder, monkeypatch, capsys):
     written = sorted(path.relative_to('out') for path in Path('out').rglob('*.png'))
     kinds = ['', 'overlays/']
     wanted = [f'{k}{n}' for k in kinds for n in ('ensemble', 'rgb', 'depth')] + ['sheets']
-    assert written == sorted(Path(w, f'{i:06d}.png') for w in wanted for i in range(3))
+    frames = [Path(w, f'{i:06d}.png') for w in wanted for i in range(3)]
+    assert written == sorted([*frames, Path('legend.png')])
     (one,) = infer()(files(1))['predictions']
     label = np.asarray(Image.open('out/ensemble/000001.png'))
     np.testing.assert_array_equal(label, one.outputs['ensemble'])
@@ -319,23 +342,46 @@ def test_files_are_written_and_resumed(folder, monkeypatch, capsys):
     assert Path('out/ensemble/000000.png').stat().st_mtime_ns == before
 
 
-def test_names_that_belong_together(tmp_path):
-    for name in ('a_rgb.png', 'b_rgb.JPG', 'a_depth.png', 'b_depth.npy', 'notes.txt'):
-        folder = tmp_path / ('depth' if 'depth' in name else 'rgb')
-        folder.mkdir(exist_ok=True)
-        (folder / name).touch()
-    frames = find_frames(dict(depth=tmp_path / 'depth', rgb=tmp_path / 'rgb'), ['rgb', 'depth'])
-    assert [frame.name for frame in frames] == ['a', 'b']
-    assert list(frames[1].files) == ['rgb', 'depth']
-    assert frames[1].files['depth'] == str(tmp_path / 'depth' / 'b_depth.npy')
-    (tmp_path / 'rgb' / 'c_rgb.png').touch()
-    frames = find_frames(dict(depth=tmp_path / 'depth', rgb=tmp_path / 'rgb'), ['rgb', 'depth'])
-    assert [list(frame.files) for frame in frames] == [['rgb', 'depth']] * 2 + [['rgb']]
-    kept = find_frames(dict(depth=tmp_path / 'depth', rgb=tmp_path / 'rgb'), ['rgb', 'depth'], True)
-    assert [frame.name for frame in kept] == ['a', 'b']
-    (tmp_path / 'rgb' / 'a.png').touch()
-    with pytest.raises(ValueError, match=r"a.png and .*a_rgb.png are both frame 'a'"):
-        find_frames(dict(depth=tmp_path / 'depth', rgb=tmp_path / 'rgb'), ['rgb', 'depth'])
+@pytest.mark.parametrize('suffix', ['mp4', 'avi', 'webm'])
+def test_a_video_in_and_a_video_out(folder, monkeypatch, capsys, suffix):
+    """The same as of the video's frames as arrays."""
+    writer = cv2.VideoWriter('clip.avi', cv2.VideoWriter.fourcc(*'MJPG'), 12, SIZE[::-1])
+    for i in range(3):
+        writer.write(cv2.imread(f'data/rgb/{i:06d}.png'))
+    writer.release()
+    given = ('--input', 'color=clip.avi', 'depth=data/depth', '--out-video', f'out/film.{suffix}')
+    status, printed = predict(monkeypatch, capsys, 'seg.py', 'seg.pth', *given, '--streams')
+    assert status == 0, printed
+    assert "'color' is taken as 'rgb'\n" in printed
+    assert re.search(r'3 from rgb and depth\n +\d+\.\d frames per second, with rea', printed)
+    assert {path.name for path in Path('out').iterdir()} == {f'film.{suffix}', 'film.legend.png'}
+    assert not Path('predictions').exists()
+    reader = cv2.VideoCapture(f'out/film.{suffix}')
+    assert reader.get(cv2.CAP_PROP_FPS) == 12
+    clip, inferencer = cv2.VideoCapture('clip.avi'), infer(streams=True)
+    for i in range(3):
+        colour = clip.read()[1][..., ::-1].copy()
+        (one,) = inferencer(files(i, rgb=colour))['predictions']
+        (pictures,) = inferencer.visualize([], [one])
+        wanted = 0.5 * np.hstack([colour] * 3) + 0.5 * np.hstack(list(pictures.values()))
+        film = cv2.cvtColor(reader.read()[1], cv2.COLOR_BGR2RGB)
+        assert film.shape == wanted.shape
+        assert np.abs(film - wanted).mean() < 15  # these formats lose
+    assert not reader.read()[0]
+
+
+def test_one_folder_as_the_config_states_it(folder, monkeypatch, capsys):
+    """The data root itself; one frame needs no bar."""
+    status, printed = predict(monkeypatch, capsys, 'seg.py', 'seg.pth', '--input', 'data')
+    assert status == 0, printed
+    assert 'Predicting' in printed
+    found = np.asarray(Image.open('predictions/ensemble/000002.png'))
+    (wanted,) = infer()(files(2))['predictions']
+    np.testing.assert_array_equal(found, wanted.outputs['ensemble'])
+    one = ('--input', *(f'{name}={file}' for name, file in files().items()))
+    status, printed = predict(monkeypatch, capsys, 'seg.py', 'seg.pth', *one)
+    assert status == 0
+    assert 'Predicting' not in printed
 
 
 def test_a_modality_that_is_absent_is_done_without(folder, monkeypatch, capsys):
@@ -402,7 +448,7 @@ def test_frames_of_one_name_are_told_apart(folder):
     [
         (('no.py', 'seg.pth', *GIVEN), 'error: no.py does not exist'),
         (('seg.py', 'no.pth', *GIVEN), 'error: no.pth does not exist'),
-        (('seg.py', *GIVEN), 'a config needs a checkpoint: give both, or an .onnx file'),
+        (('seg.py', *GIVEN), 'a config needs a checkpoint: give both, an .onnx file'),
         (('seg.py', 'tasks.pth', *GIVEN),
          "error: the checkpoint has the tasks ['segment_semantic', 'normal'], the model has"),
         (('seg.py', 'names.pth', *GIVEN), 'error: stream_names of the checkpoint cannot be read ('),
@@ -420,7 +466,7 @@ def test_frames_of_one_name_are_told_apart(folder):
          "error: ['rgb'] are folders and ['depth'] are not: give one kind for all"),
         (('seg.py', 'seg.pth', '--input', 'rgb=data/splits', 'depth=data/depth'),
          "error: modality 'rgb': data/splits has no picture: looked for .png"),
-        (('seg.py', 'seg.pth', '--input', 'rgb=data/depth', 'depth=data/depth'),
+        (('seg.py', 'seg.pth', '--input', 'rgb=data/depth', 'depth=data/rgb'),
          'but colour is uint8 of shape (H, W, 3)'),
         (('seg.py', 'seg.pth', '--input', 'rgb'), "'rgb' is not MODALITY=FILE, such as rgb=a.png"),
         (('seg.py', 'seg.pth', *GIVEN, '--depth-unit', 'ft'), "'ft' is not a unit: give m, cm, mm"),
@@ -440,6 +486,13 @@ def test_frames_of_one_name_are_told_apart(folder):
          'error: the model takes rgb, no depth in a unit: leave --depth-unit out'),
         (('none.py', 'seg.pth', *GIVEN), 'error: a config without a model predicts nothing'),
         (('seg.py', 'seg.pth', *GIVEN, 'rgb=data/depth'), "modality 'rgb' is given twice"),
+        (('seg.py', 'seg.pth', *GIVEN, '--pair', 'nearest', '--max-gap', '20'),
+         "'20' is no time: give it as 20ms or 0.02s"),
+        (('seg.py', 'seg.pth', *GIVEN, '--max-gap', '20ms'), '--max-gap is the largest gap of'),
+        (('seg.py', 'seg.pth', *GIVEN, '--out-video', 'out.gif'),
+         'error: out.gif is no video: choose one of the suffixes .mp4, .avi, .webm, .mkv'),
+        (('seg.py', 'seg.pth', *GIVEN, '--out-video', 'out.mp4', '--resume'),
+         'error: a resumed video would lack frames'),
     ],
 )  # fmt: skip
 def test_what_is_wrong_takes_one_line(folder, monkeypatch, capsys, args, message):

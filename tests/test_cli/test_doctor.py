@@ -238,6 +238,8 @@ def test_configs_that_do_not_train(ask, text, sentence):
         ("train_dataloader = dict(sampler=dict(type='NoSampler'))", 'train data: '),
         ("visualizer = dict(type='NoVisualizer')", 'hooks: '),
         ("train_dataloader = dict(num_workers=0.5)", 'train data: '),
+        ("val_evaluator = dict(_delete_=True, type='IoUMetric', iou_metric=['mIoU'])",
+         "settings: val_evaluator: IoUMetric has no argument 'iou_metric' (did you mean 'iou_m"),
     ],
 )  # fmt: skip
 def test_parts_that_do_not_train(ask, text, problem):
@@ -245,6 +247,51 @@ def test_parts_that_do_not_train(ask, text, problem):
     status, printed = ask('own.py', '--cfg-options', 'train_dataloader.dataset.length=8')
     assert status == 1
     assert f'problem: {problem}' in printed
+
+
+STOCK = 'mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'
+SWIN = 'mmseg::swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py'
+TRANSFORMER = """
+_base_ = '{stock}'
+custom_imports = dict(imports=['mmcen'])
+modalities = [
+    dict(name='rgb', mean=[124.0, 116.0, 104.0], std=[58.0, 57.0, 57.0]),
+    dict(name='depth', mean=[2.8], std=[1.6]),
+]
+model = dict(
+    type='CENEncoderDecoder', exchange=dict(after='norm'), decode_head=dict(channels=32),
+    data_preprocessor=dict(type='CENDataPreprocessor', modalities=modalities, size=None))
+train_dataloader = dict(
+    num_workers=0, persistent_workers=False,
+    dataset=dict(
+        _delete_=True, type='SyntheticRooms', modalities=modalities, size=(64, 64), length=4,
+        pipeline=[dict(type='PackModalities')]))
+val_dataloader = val_cfg = val_evaluator = None
+test_dataloader = test_cfg = test_evaluator = None
+"""
+
+
+@pytest.mark.parametrize('stock, norms', [(STOCK, 8 * 2 + 6), (SWIN, 12 * 2)])
+def test_stock_transformers_with_streams_pass(ask, stock, norms):
+    """Their constructors compute with numbers, which a model on the meta device does not have.
+
+    Two norms of each block exchange, and one of each attention that reduces its keys.
+    """
+    Path('own.py').write_text(TRANSFORMER.format(stock=stock))
+    status, printed = ask('own.py')
+    assert status == 0, printed
+    assert f'  {norms} of ' in printed
+    assert 'nothing is missing: mmcen train own.py' in printed
+
+
+def test_a_stock_transformer_without_its_data(ask):
+    """An unchanged config: the model is judged good, and the data set is all that is missing."""
+    Path('own.py').write_text(f"_base_ = '{STOCK}'")
+    status, printed = ask('own.py')
+    assert status == 1
+    problems = re.findall('problem: (.*?):', printed)
+    assert problems == ['train data', 'val data', 'test data']
+    assert 'together: 3.7' in printed
 
 
 def test_no_config(ask):

@@ -1,7 +1,9 @@
 """The console script: help, unknown commands, and the command that reads no OpenMMLab."""
 
+import os
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -40,6 +42,24 @@ def test_unknown_names(capsys):
     with pytest.raises(SystemExit, match='2'):
         cli.main(['convert-data', 'kitti'])
     assert "invalid choice: 'kitti'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('words', [['--help'], ['train', '--help'], ['doctor']])
+def test_a_reader_that_ends_early_ends_the_output(words, monkeypatch, capfd):
+    """As ``mmcen --help | head -1`` does: no traceback, now or when Python exits."""
+
+    def long_report(argv):
+        print('x' * 2**20)
+
+    monkeypatch.setattr('mmcen.cli.doctor.main', long_report)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, 'w') as output, monkeypatch.context() as context:
+        context.setattr(sys, 'stdout', output)
+        with suppress(SystemExit):
+            status = cli.main(words)
+            assert status == (141 if words == ['doctor'] else 0)
+    assert capfd.readouterr().err == ''
 
 
 def test_as_a_module():

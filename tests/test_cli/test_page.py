@@ -24,10 +24,14 @@ from PIL import Image
 
 from mmcen.apis import CENInferencer
 from mmcen.cli import page
+from mmcen.cli.previews import SCENES, SIZE, Examples
+from mmcen.datasets import SyntheticRooms
+from mmcen.modalities import ModalitySpec
 from tests.converters import command
 from tests.training import ROOT
 
 CONFIG = ROOT / 'configs/cen/rooms_lwrefinenet_r18.py'
+CLASSES = SyntheticRooms.METAINFO['classes']
 
 
 @pytest.fixture(scope='module')
@@ -50,12 +54,16 @@ def png(array):
     return dict(name='../x.png', data=base64.b64encode(buffer.getvalue()).decode())
 
 
-def post(address, files):
+def post(address, files, path='predict'):
     try:
-        with urlopen(f'{address}/predict', json.dumps(files).encode(), timeout=60) as answer:
+        with urlopen(f'{address}/{path}', json.dumps(files).encode(), timeout=60) as answer:
             return json.load(answer)
     except HTTPError as error:
         return json.load(error)
+
+
+def decoded(data):
+    return np.asarray(Image.open(BytesIO(base64.b64decode(data))))
 
 
 RGB = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
@@ -73,10 +81,43 @@ def test_predictions_are_those_of_the_inferencer(address):
     )
     wanted = inferencer.visualize([], inferencer(dict(rgb=RGB, depth=DEPTH))['predictions'])[0]
     for name, data in found.items():
-        picture = np.asarray(Image.open(BytesIO(base64.b64decode(data))))
-        np.testing.assert_array_equal(picture, wanted[name])
+        np.testing.assert_array_equal(decoded(data), wanted[name])
+    np.testing.assert_array_equal(decoded(answer['colour']), RGB)
+    assert sorted(answer['maps']) == ['depth', 'ensemble', 'rgb']
+    classes = inferencer(dict(rgb=RGB, depth=DEPTH))['predictions'][0].outputs['ensemble']
+    shares = {name: share for name, _, share in answer['legend']}
+    assert list(shares.values()) == sorted(shares.values(), reverse=True)
+    for k, name in enumerate(CLASSES):
+        assert shares.get(name, 0) == pytest.approx((classes == k).mean())
     alone = post(url, dict(rgb=png(RGB)))
     assert (alone['present'], set(alone['pictures'])) == (['rgb'], {'ensemble', 'rgb'})
+
+
+def test_depth_is_shown_in_metres(address):
+    depth = np.tile(np.linspace(1000, 5000, 64).astype(np.uint16), (48, 1))
+    depth[:, :4] = 0
+    found = post(address[0], dict(depth=png(depth)), 'preview')['depth']
+    assert found['bar']['low'] == pytest.approx(depth[0, 4] / 1000)
+    assert found['bar']['high'] == pytest.approx(5)
+    shown = decoded(found['picture'])
+    assert not shown[:, :4].any()  # black: not measured
+    ends = [tuple(int(end[i : i + 2], 16) for i in (1, 3, 5)) for end in found['bar']['colours']]
+    np.testing.assert_allclose(shown[0, 4], ends[0], atol=1)
+    np.testing.assert_allclose(shown[0, -1], ends[-1], atol=1)
+    wrong = post(address[0], dict(rgb=png(DEPTH)), 'preview')
+    assert wrong['error'].startswith('the file of rgb is uint16 of shape (48, 64), but colour is')
+
+
+def test_examples_are_rooms_that_the_model_takes(address):
+    with urlopen(f'{address[0]}/example/1') as answer:
+        example = json.load(answer)
+    rooms = SyntheticRooms(['rgb', 'depth'], size=SIZE, length=SCENES, split='test')
+    modalities = rooms[1]['modalities']
+    stored = np.load(BytesIO(base64.b64decode(example['files']['depth']['data'])))
+    np.testing.assert_allclose(stored * 0.001, modalities['depth'][..., 0], rtol=1e-6)
+    np.testing.assert_array_equal(decoded(example['previews']['rgb']['picture']), modalities['rgb'])
+    assert post(address[0], example['files'])['present'] == ['rgb', 'depth']
+    assert Examples(dict(heat=ModalitySpec('heat', kind='raw'))).scenes == ()
 
 
 @pytest.mark.parametrize(
@@ -189,19 +230,40 @@ def browse(address, tmp_path):
 
 
 def test_the_page_says_that_nobody_answers(tmp_path):
-    text = page.PAGE.replace('MODALITIES', '["rgb"]')
+    text = page.PAGE.replace('FACTS', '{"modalities": ["rgb"], "examples": 0}')
     (tmp_path / 'page.html').write_text(f'{text}<script>go.click()</script>')
     shown = browse((tmp_path / 'page.html').as_uri(), tmp_path)
-    assert '<p id="error">Failed to fetch</p>' in shown
+    assert '<p id="error" role="alert">Failed to fetch</p>' in shown
 
 
-def test_the_page_in_a_browser(address, tmp_path):
-    with urlopen(address[0]) as answer:
-        assert '["rgb", "depth"]' in answer.read().decode()
+def test_a_room_is_predicted_in_a_browser(address, tmp_path, monkeypatch):
+    """A click on an example fills the fields; then depth is removed, and the rest is predicted."""
+    click = """<script>new MutationObserver((_, all) => {
+        const rooms = document.querySelectorAll('#examples button');
+        if (rooms.length < 4) return;
+        all.disconnect();
+        rooms[3].click();
+        setTimeout(() => { clear('depth'); predict(); }, 2000);
+    }).observe(document.getElementById('examples'), {childList: true})</script></body>"""
+    monkeypatch.setattr(page, 'PAGE', page.PAGE.replace('</body>', click))
+    shown = browse(address[0], tmp_path)
+    assert re.findall(r'<label id="field-(\w+)" class="([\w ]+)"', shown) == [
+        ('rgb', 'field full'),
+        ('depth', 'field'),
+    ]
+    assert 'Predicted from rgb, without depth.' in shown
+    assert re.findall('<figcaption>(.+?)</figcaption>', shown) == ['ensemble', 'stream rgb']
+    assert re.search(r'<li><i style="background: rgb\(.+?\);"></i>\w+ \d', shown)
+    assert '<p id="error" role="alert"></p>' in shown
     with pytest.raises(HTTPError, match='404'):
         urlopen(f'{address[0]}/../secret')
-    shown = browse(address[0], tmp_path)
-    assert re.findall(r'<label id="field-(\w+)"', shown) == ['rgb', 'depth']
+
+
+def test_names_of_a_file_are_no_markup():
+    """An ONNX file of a stranger names its modalities."""
+    text = page.for_script({'modalities': ['</script><script>alert(1)']})
+    assert '<' not in text
+    assert json.loads(text) == {'modalities': ['</script><script>alert(1)']}
 
 
 def test_a_port_out_of_range(capsys):
@@ -223,4 +285,4 @@ def test_what_is_no_model_takes_one_line(capsys, tmp_path):
 
 def test_random_weights_are_refused(capsys):
     assert command('page', str(CONFIG)) == 2
-    assert 'a config needs a checkpoint: give both, or an .onnx file' in capsys.readouterr().err
+    assert 'a config needs a checkpoint: give both, an .onnx file' in capsys.readouterr().err

@@ -208,6 +208,7 @@ def test_options_of_testing_reach_the_config():
     assert cfg.default_hooks.visualization == hook
 
 
+@pytest.mark.long
 def test_two_processes_on_cpus_train_as_one(config, run, tmp_path):
     """From another folder, not installed: gloo, the sampler's halves, averaged gradients."""
     with socket() as free:

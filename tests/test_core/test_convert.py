@@ -183,21 +183,24 @@ def test_without_exchange_a_stream_is_the_stock_network(name):
     stock = build()
     network = convert(deepcopy(stock), modalities=3, exchange=None)
     assert sum(isinstance(m, ExchangeNorm) for m in network.modules()) == count
+    assert_streams_are_stock(stock, network, torch.randn(3, 2, 3, size_of(name), size_of(name)))
+
+
+def assert_streams_are_stock(stock, network, frames):
+    """Outputs and statistics, training and not; ``frames`` are (streams, batch, ...)."""
     draw_norms(network)
-    stocks = [stock_of_stream(stock, network, stream) for stream in range(3)]
-    frames = [torch.randn(2, 3, size_of(name), size_of(name)) for _ in stocks]
+    stocks = [stock_of_stream(stock, network, stream) for stream in range(len(frames))]
     for training in (False, True):
         for one in (network, *stocks):
             one.train(training)
         drop_nothing(network, *stocks)
         with torch.no_grad():
-            found = tensors(network(torch.cat(frames)))
+            found = tensors(network(frames.flatten(0, 1)))
             expected = [tensors(one(x)) for one, x in zip(stocks, frames, strict=True)]
         assert len(found) == len(expected[0]) > 0
         for i, output in enumerate(found):
-            for stream, part in enumerate(output.chunk(3)):
+            for stream, part in enumerate(output.chunk(len(frames))):
                 torch.testing.assert_close(part, expected[stream][i], rtol=1e-5, atol=1e-5)
-    # statistics, too
     for stream, one in enumerate(stocks):
         again = stock_of_stream(stock, network, stream).state_dict()
         for key, value in one.state_dict().items():
@@ -227,6 +230,10 @@ def test_exchange_at_every_norm_is_the_oracles(name, rule):
     torch.manual_seed(0)
     network = convert(NETWORKS[name][0](), modalities=2, exchange=rule, threshold=0.6).eval()
     draw_norms(network)
+    assert_norms_follow_the_oracle(network, torch.randn(2, 2, 3, 64, 64))
+
+
+def assert_norms_follow_the_oracle(network, frames, threshold=0.6):
     seen = {}
     norms = {n: m for n, m in network.named_modules() if isinstance(m, ExchangeNorm)}
     for key, norm in norms.items():
@@ -240,22 +247,38 @@ def test_exchange_at_every_norm_is_the_oracles(name, rule):
 
         norm.forward = watched
     with torch.no_grad():
-        network(torch.randn(4, 3, 64, 64))
+        network(frames.flatten(0, 1))
     assert len(seen) == len(norms)
     replaced = 0
     for key, (x, y) in seen.items():
         norm = norms[key]
         off, norm.exchange, after, norm.after = norm.exchange, False, norm.after, None
         with torch.no_grad():
-            plain = list(type(norm).forward(norm, x).movedim(norm.channel_dim, 1).chunk(2))
+            plain = type(norm).forward(norm, x).movedim(norm.channel_dim, 1).chunk(len(frames))
             if norm.selection is not None and off:
                 gammas = list(norm.gamma().detach()[0])
-                plain = exchange_by_loops([plain], [gammas], 'modalities', 0.6)[0]
-                replaced += sum(int((g.abs() < 0.6).sum()) for g in gammas)
-            expected = torch.cat(plain).movedim(1, norm.channel_dim)
+                plain = exchange_by_loops([list(plain)], [gammas], 'modalities', threshold)[0]
+                replaced += sum(int((g.abs() < threshold).sum()) for g in gammas)
+            expected = torch.cat(tuple(plain)).movedim(1, norm.channel_dim)
             expected = expected if after is None else after(expected)
         torch.testing.assert_close(y, expected, rtol=0, atol=0)
     assert replaced > 50
+
+
+def test_a_network_of_volumes_with_four_modalities():
+    """As of the scans of one brain: the number of spatial dimensions does not matter."""
+    nets = pytest.importorskip('monai.networks.nets.basic_unet')
+    torch.manual_seed(0)
+    features = (8, 8, 16, 16, 16, 8)
+    stock = nets.BasicUNet(spatial_dims=3, in_channels=1, out_channels=3, features=features)
+    frames = torch.randn(4, 1, 1, 32, 32, 32)
+    network = convert(deepcopy(stock), modalities=4, exchange=None, example=frames[0])
+    assert_streams_are_stock(stock, network, frames)
+    network = convert(stock, modalities=4, threshold=0.6, example=frames[0]).eval()
+    draw_norms(network)
+    norms = [m for m in network.modules() if isinstance(m, ExchangeNorm)]
+    assert sum(norm.exchanges for norm in norms) == len(norms) == 18
+    assert_norms_follow_the_oracle(network, frames)
 
 
 def test_one_stream_weights_load_before_and_after_conversion_and_a_saved_network_strictly():

@@ -7,6 +7,7 @@ import timm.layers as of_timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmengine.model import revert_sync_batchnorm
 from torch import nn
 from torchvision.models.convnext import LayerNorm2d
 
@@ -43,6 +44,13 @@ KINDS = {
         for cls in kinds
     },
     'SyncBatchNorm': (lambda: nn.SyncBatchNorm(C), (C, 3, 5), 1, {}),
+    # what mmengine's runner makes of it in a single process
+    'SyncBatchNorm, reverted': (
+        lambda: revert_sync_batchnorm(nn.SyncBatchNorm(C)),
+        (C, 3, 5),
+        1,
+        {},
+    ),
     'BatchNorm2d, cumulative': (lambda: nn.BatchNorm2d(C, momentum=None), (C, 3, 5), 1, {}),
     'BatchNorm2d, untracked': (
         lambda: nn.BatchNorm2d(C, track_running_stats=False),

@@ -122,7 +122,9 @@ def test_real_frames(data_root: Path, tmp_path: Path) -> None:
         assert 0.1 < flat.mean() < 1
 
 
-@pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    'how', [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGKILL]
+)
 def test_stopped_and_gone_on_with(tmp_path: Path, how: signal.Signals) -> None:
     config = write_set(tmp_path, 30)
     rgb, out = tmp_path / 'out/rgb', tmp_path / 'out'

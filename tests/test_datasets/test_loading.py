@@ -168,14 +168,18 @@ def test_truncated_files(
     assert str(path) in str(why.value)
 
 
-def test_a_broken_png(tmp_path: Path) -> None:
-    """All of its length is there."""
-    path = Path(save(tmp_path / 'frame.png', np.tile(noise(np.uint8), (8, 8))))
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 255
-    path.write_bytes(data)
-    with pytest.raises(ValueError, match=r'frame\.png cannot be read'):
-        load(str(path), RAW)
+def test_flipped_bits_of_a_png(tmp_path: Path) -> None:
+    """Its checksums are verified: the second reader takes files that the first one refuses."""
+    depth = np.linspace(1500, 4000, 64 * 96).reshape(64, 96).astype(np.uint16)
+    path = Path(save(tmp_path / 'frame.png', depth))
+    load(str(path), DEPTH)
+    data = path.read_bytes()
+    for place in np.random.default_rng(0).integers(8 * len(data), size=200):
+        flipped = bytearray(data)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r'frame\.png cannot be read'):
+            load(str(path), DEPTH)
 
 
 @pytest.mark.parametrize(

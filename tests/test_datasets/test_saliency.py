@@ -158,6 +158,7 @@ def test_pseudo_labels_by_the_tool(copy, monkeypatch, capsys):
     assert labels[0].stat().st_mtime_ns > stamps[0]
 
 
+@pytest.mark.long
 def test_a_set_that_is_turned_round_stops_the_tool(copy, monkeypatch, capsys):
     """A test set, too, though no labels of it are made."""
     for path in (copy / 'STERE' / 'depth').iterdir():

@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 import pytest
 from mmengine.config import Config
 
-from mmcen.engine.options import Options, check_key, read_config
+from mmcen.engine.options import Options, check_key, check_metrics, read_config
 
 CFG = Config(
     dict(
@@ -42,6 +42,29 @@ def test_what_passes(key):
 def test_slips(key, message):
     with pytest.raises(ValueError, match=re.escape(f'--cfg-options {key}: {message}')):
         check_key(CFG, key)
+
+
+@pytest.mark.parametrize('key', ['val_evaluator', 'test_evaluator'])
+@pytest.mark.parametrize(
+    'kind, name, hint',
+    [
+        ('IoUMetric', 'iou_metric', " (did you mean 'iou_metrics'?)"),
+        ('mmseg.IoUMetric', 'ignore_indx', " (did you mean 'ignore_index'?)"),
+        ('CityscapesMetric', 'outpt_dir', " (did you mean 'output_dir'?)"),
+        ('StreamIoUMetric', 'tsk', " (did you mean 'task'?)"),
+        ('StreamIoUMetric', 'nan_to_nun', " (did you mean 'nan_to_num'?)"),
+        ('StreamIoUMetric', 'x', ''),
+    ],
+)
+def test_arguments_that_a_metric_would_ignore(key, kind, name, hint):
+    stock = dict(type='IoUMetric', iou_metrics=['mIoU'], _scope_='mmseg')  # of a base `mmseg::`
+    kinds = [stock, dict(type=kind, prefix='a', collect_device='cpu')]
+    cfg = Config({key: kinds, 'default_scope': 'mmseg'})
+    check_metrics(cfg)
+    cfg[key][1][name] = 1
+    message = f'{key}: {kind.split(".")[-1]} has no argument {name!r}{hint}: the arguments are ['
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_metrics(cfg)
 
 
 @pytest.mark.parametrize('text', ['a.b', '=1', 'a..b=1', 'a=[dict(x=1,y=2)]'])

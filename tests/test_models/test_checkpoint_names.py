@@ -1,4 +1,4 @@
-"""Checkpoints of other streams, tasks or classes are rejected on every path that loads them."""
+"""Checkpoints of other streams, tasks, classes or normalisation are rejected wherever loaded."""
 
 import re
 
@@ -11,19 +11,18 @@ from mmseg.apis import init_model
 
 from mmcen.apis import CENInferencer
 from mmcen.models.checkpoint_names import KEY, CheckpointError
-from tests.specs import task_list
+from tests.specs import modality_list, task_list
 from tests.training import ROOT, SMALL
 
 STATS = dict(mean=[0.0], std=[1.0])
 HEAD = dict(type='FCNHead', in_channels=64, in_index=3, channels=4, num_convs=1, concat_input=False)
 
 
-def segmentor(names=('rgb', 'depth'), classes=5):
+def segmentor(names=('rgb', 'depth'), classes=5, **depth):
+    specs = {name: STATS | (depth if name == 'depth' else {}) for name in names}
     return dict(
         type='CENEncoderDecoder',
-        data_preprocessor=dict(
-            type='CENDataPreprocessor', modalities=[dict(name=name, **STATS) for name in names]
-        ),
+        data_preprocessor=dict(type='CENDataPreprocessor', modalities=modality_list(specs)),
         backbone=dict(
             type='CENResNet', depth=18, base_channels=8, norm_cfg=dict(type='CENBN'), in_channels=3
         ),
@@ -31,9 +30,15 @@ def segmentor(names=('rgb', 'depth'), classes=5):
     )
 
 
-def multitask(tasks):
+def multitask(tasks, **preprocessor):
     network = dict(type='CENUNetGenerator', downs=3, base_channels=4)
-    return dict(type='CENMultiTask', tasks=task_list(tasks), network=network)
+    return dict(type='CENMultiTask', tasks=task_list(tasks), network=network, **preprocessor)
+
+
+def normalised(std):
+    """The target of a task by another standard deviation than its input."""
+    specs = modality_list(dict(rgb=STATS, normal=dict(mean=[127.5] * 3, std=[std] * 3)))
+    return dict(data_preprocessor=dict(type='CENDataPreprocessor', modalities=specs))
 
 
 OTHERS = {
@@ -56,6 +61,17 @@ OTHERS = {
         segmentor(),
         segmentor(classes=6),
         'the output channels 5, the model has 6',
+    ),
+    'normalisation': (
+        segmentor(mean=[2.8], std=[1.6]),
+        segmentor(mean=[2800], std=[1600]),  # in millimetres
+        "the mean and std of 'depth' [[2.8], [1.6]], the model has [[2800], [1600]]",
+    ),
+    'normalisation of a target': (
+        multitask(dict(normal=['rgb']), **normalised(127.5)),
+        multitask(dict(normal=['rgb']), **normalised(58.0)),
+        "the mean and std of 'normal' [[127.5, 127.5, 127.5], [127.5, 127.5, 127.5]], the model "
+        'has [[127.5, 127.5, 127.5], [58.0, 58.0, 58.0]]',
     ),
     'order of tasks': (
         multitask(dict(normal=['rgb'], edge=['rgb'])),

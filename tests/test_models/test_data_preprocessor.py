@@ -178,6 +178,19 @@ def test_bad_settings(kwargs: dict, text: str) -> None:
         CENDataPreprocessor(**kwargs)
 
 
+@pytest.mark.parametrize(
+    ('name', 'text'),
+    [
+        ('siz', r"has no argument 'siz' \(did you mean 'size'\?\): the arguments are"),
+        ('test_config', r"has no argument 'test_config' \(did you mean 'test_cfg'\?\)"),
+        ('xyz', r"has no argument 'xyz': the arguments are \['modalities', 'size'"),
+    ],
+)
+def test_an_unknown_argument(name: str, text: str) -> None:
+    with pytest.raises(TypeError, match=f'CENDataPreprocessor {text}'):
+        CENDataPreprocessor(modalities=specs_of(), **{name: None})
+
+
 def test_a_dict_is_rejected_because_its_order_is_lost() -> None:
     with pytest.raises(TypeError, match='modalities is a dict, .*: give a list, whose order is'):
         CENDataPreprocessor({'rgb': RGB, 'depth': DEPTH})

@@ -276,6 +276,7 @@ def config(tmp_path):
     return str(file)
 
 
+@pytest.mark.long
 def test_command_line(config, tmp_path):
     """One run of everything: tables for people, all promised figures for programs."""
     out = tmp_path / 'result.json'

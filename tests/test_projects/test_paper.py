@@ -18,9 +18,11 @@ from mmengine.registry import MODELS
 from mmcen.core import exchange_norms
 from projects.paper import run as paper
 from projects.paper import running
-from projects.paper.experiments import OWN, TRANSLATION, config_of, load
-from projects.paper.report import Line, markdown
+from projects.paper.duration import duration
+from projects.paper.experiments import OWN, SEGMENTATION, TRANSLATION, config_of, load
+from projects.paper.report import Line, markdown, orders
 from projects.paper.rows import TABLES
+from projects.paper.store import Folder
 from tests.command import Command, run_python
 from tests.optional import need_mmagic
 
@@ -212,6 +214,7 @@ def test_list_and_show(monkeypatch, capsys, tmp_path):
     out = capsys.readouterr().out
     assert 'needs --dataset nyuv2, sunrgbd, not synthetic' in out
     assert '(52.5)' in out
+    assert 'other data than synthetic: compare the order of the rows only' in out
     assert call(monkeypatch, 'show', 'table1', '--rows', 'cen', '--work-dir', str(tmp_path)) == 0
     out = capsys.readouterr().out
     assert '1 not run' in out
@@ -362,6 +365,7 @@ def test_killed_and_taken_up_again(tmp_path, monkeypatch, capsys):
     assert read(tmp_path, 'table1')['cen']['mIoU mean']
 
 
+@pytest.mark.long
 def test_a_part_of_a_row_is_left_out(tmp_path):
     words = ('run', 'table2', '--rows', 'concat-late', *TINY, '--without', 'common')
     assert run_python(*command(tmp_path, *words)).returncode == 0
@@ -387,5 +391,59 @@ def test_a_translated_row_shows_what_can_be_measured(tmp_path):
 def test_a_table_says_where_nothing_was_exchanged():
     lines = [Line('concat', {}), Line('idle', {}, exchanged=[0.0, 0.0]), Line('cen', {})]
     lines[2].exchanged = [0.0, 0.2]
-    assert markdown('T', lines).splitlines()[2].startswith('**Nothing was exchanged in idle**: ')
-    assert 'Nothing' not in markdown('T', [lines[0], lines[2]])
+    found = markdown('T', lines, '').splitlines()
+    assert found[2].startswith('**Nothing was exchanged in idle**: ')
+    assert 'Nothing' not in markdown('T', [lines[0], lines[2]], '')
+
+
+def test_a_table_counts_the_pairs_of_rows_in_the_order_of_the_paper():
+    figures = {
+        'a': (50.0, [48.0, 50.0]),
+        'b': (45.0, [51.0]),
+        'c': (40.0, [30.0]),
+        'd': (50.0, [9.0]),
+    }
+    lines = [
+        Line(name, {'mIoU': published, 'rgb/mIoU': None}, {'mIoU': measured})
+        for name, (published, measured) in figures.items()
+    ]
+    # of the six pairs, a and d are equal in the paper; only a > c and b > c are in its order
+    assert orders([*lines, Line('not run', {'mIoU': 60.0})]) == [
+        'Order of rows by mIoU: 2 of 5 pairs as in the paper.'
+    ]
+    text = markdown('T', lines, 'In brackets: published.')
+    assert '| row | mIoU | note |' in text  # no column for what has no figure
+    assert '- Order of rows by mIoU: 2 of 5 pairs as in the paper.' in text
+    assert 'over seeds. In brackets: published.' in text
+
+
+@pytest.mark.parametrize(
+    ('dataset', 'text'),
+    [
+        ('nyuv2', 'In brackets: published, on NYUDv2.'),
+        ('nyuv2-cpu', 'on NYUDv2 with larger networks: compare the order of the rows.'),
+        ('synthetic', 'on NYUDv2, other data than synthetic: compare the order of the rows only.'),
+    ],
+)
+def test_a_table_says_of_what_data_the_published_figures_are(dataset, text):
+    assert TABLES['table1'].brackets(dataset).endswith(text)
+
+
+def test_the_time_of_trainings_is_estimated_from_finished_ones(tmp_path):
+    cfg = Config(dict(train_cfg=dict(max_epochs=6)))
+    folders = [Folder(tmp_path / str(i), cfg) for i in range(5)]
+    known, unknown = (
+        [(folder, (dataset, SEGMENTATION)) for folder in folders]
+        for dataset in ('synthetic', 'sunrgbd')
+    )
+    # 66 s each were measured, see docs/results/index.md: a minute of a core
+    assert duration(known, 1) == (
+        '5 of 5 trainings to run, about 6 min, as on two cores of an AMD EPYC.'
+    )
+    assert 'their time was never measured' in duration(unknown, 1)
+    (tmp_path / '0').mkdir()
+    (tmp_path / '0/result.json').write_text('{"seconds": 3600}')
+    assert duration(unknown, 2) == (
+        '4 of 5 trainings to run, about 2.0 h, as those that are finished.'
+    )
+    assert duration(known[:1], 1) == '0 of 1 trainings to run.'

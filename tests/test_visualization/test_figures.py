@@ -106,6 +106,24 @@ def test_a_name_has_one_colour_in_all_panels():
     assert both['cen'] == one['cen'] != both['plain']
 
 
+def test_an_output_has_one_colour_and_place_in_all_panels(trained):
+    log = RunLog(trained / 'run')
+    assert log.streams == ['rgb', 'depth']
+    colours = report.colours(log)
+    for prefix, suffix in (('decode.', '.loss_ce'), ('', '/mIoU'), ('', '/mAcc'), ('alpha/', '')):
+        pair = [colours[f'{prefix}{stream}{suffix}'] for stream in log.streams]
+        assert pair == ['C0', 'C1']  # as in the figure of exchanged channels
+    assert {colours[name] for name in ('mIoU', 'mAcc', 'decode.ensemble.loss_ce')} == {'black'}
+    assert colours['loss'] == 'grey'
+    panels = {
+        **report.validation_groups(log),
+        'scores': report.training_groups(log)['decision scores'],
+    }
+    assert list(panels['mIoU']) == ['rgb/mIoU', 'depth/mIoU', 'mIoU']
+    assert list(panels['scores']) == ['alpha/rgb', 'alpha/depth']
+    assert '<th>rgb</th><th>depth</th><th>ensemble</th>' in report.classes(log)
+
+
 def test_labels_whose_classes_start_at_one(draw, trained):
     (trained / 'masks').mkdir()
     for path in (trained / 'label').iterdir():
@@ -138,10 +156,17 @@ def test_sensitivity(draw, trained):
     (trained / 'figure9.csv').write_text(
         'row,mIoU mean,mIoU deviation,exchanged % mean\n'
         'segmentation+exchange+lambda-x0.1,50,1,10\n'
+        'segmentation+exchange+default,52,1,30\n'
+        'segmentation+exchange+theta-x3,49,1,60\n'
         'segmentation+exchange+lambda-x10,51,1,45\n'
         'segmentation+zero+lambda-x10,,,\n'
     )
     assert draw('sensitivity', 'figure9.csv')[0] == 0
+    points = figures.sweeps(trained / 'figure9.csv', 'mIoU')  # the default is in both panels
+    assert {name: [p[:2] for p in ways['exchange']] for name, ways in points.items()} == {
+        'segmentation, lambda': [(0.1, 50), (1, 52), (10, 51)],
+        'segmentation, theta': [(1, 52), (3, 49)],
+    }
     status, printed = draw('sensitivity', 'figure9.csv', '--metric', 'FID')
     assert status == 1
     assert 'has no figure of FID: run projects/paper/run.py run figure9 first' in printed
@@ -194,6 +219,14 @@ def titles(monkeypatch):
 
     monkeypatch.setattr(sheet, 'sheet', keep)
     return drawn
+
+
+def test_a_model_beside_itself_without_a_modality(draw, titles):
+    words = ('--model', 'cen', *MODEL, '--alone', '--input', 'rgb=rgb', 'depth=depth')
+    status, printed = draw('predictions', *words)
+    assert status == 0, printed
+    models = ('cen', 'cen, rgb alone', 'cen, depth alone')
+    assert titles[0][0] == ['rgb', 'depth', *(f'{name}\nensemble' for name in models)]
 
 
 @pytest.mark.parametrize(
@@ -347,7 +380,7 @@ def test_the_page_in_a_browser(page, tmp_path):
         const images = [...document.images];
         document.body.dataset.images = images.length;
         document.body.dataset.drawn = images.filter(i => i.naturalWidth > 100).length;
-        document.body.dataset.rows = document.querySelectorAll('#classes + table tbody tr').length;
+        document.body.dataset.rows = document.querySelectorAll('#classes + div tbody tr').length;
         document.body.dataset.wide = document.documentElement.scrollWidth > innerWidth;
     })</script></body>"""
     probed = tmp_path / 'probed.html'

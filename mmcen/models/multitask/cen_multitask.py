@@ -90,7 +90,10 @@ class CENMultiTask(BaseModel):
         self.merged = out_grid.modalities < self.plan.grid.modalities
         self.ensemble = StreamEnsemble(out_grid)
         self.streams = [f'{task}/{one}' for task in self.plan.tasks for one in self.names_of(task)]
-        keep_names(self, self.plan.tasks, [head.channels for head in built.values()])
+        # preprocessors of other libraries do not know modalities by name
+        statistics = getattr(self.data_preprocessor, 'statistics', None)
+        channels = [head.channels for head in built.values()]
+        keep_names(self, self.plan.tasks, channels, statistics)
         self.test_cfg = dict(streams=True, dropout=False, present=None) | (test_cfg or {})
         add_modality_dropout(self, len(self.plan.domains), modality_dropout)
 

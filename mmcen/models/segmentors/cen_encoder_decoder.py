@@ -119,7 +119,12 @@ class CENEncoderDecoder(EncoderDecoder):
         self.channels_last = channels_last and not any(map(fails_channels_last, self.modules()))
         self.ensemble = StreamEnsemble(self.grid)
         add_modality_dropout(self, len(self.data_preprocessor.modalities), modality_dropout)
-        keep_names(self, {SEGMENTATION: self.data_preprocessor.modalities}, [self.out_channels])
+        keep_names(
+            self,
+            {SEGMENTATION: self.data_preprocessor.modalities},
+            [self.out_channels],
+            self.data_preprocessor.statistics,
+        )
         self.predict_streams = (test_cfg or {}).get('streams', True)
         if self.predict_streams:
             # ensemble and streams side by side in the channels: slide inference serves

@@ -1,0 +1,64 @@
+"""Write a video."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..files import whole_file
+
+CODECS = {'.mp4': 'mp4v', '.avi': 'MJPG', '.webm': 'VP80', '.mkv': 'mp4v'}
+
+
+def check_video(path: str | Path, rate: float) -> None:
+    """Raise ValueError if a file cannot be a video by its suffix, or the rate is impossible."""
+    if Path(path).suffix.lower() not in CODECS:
+        raise ValueError(f'{path} is no video: choose one of the suffixes {", ".join(CODECS)}')
+    if not 0 < rate < 1000:
+        raise ValueError(f'{rate} frames per second must be above 0 and below 1000')
+
+
+@contextmanager
+def video_file(path: str | Path, rate: float) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yield a function that appends an image (H, W, 3) uint8 RGB to a video.
+
+    The file appears when it is complete. Images are resized to the size of the first.
+
+    Args:
+        path: File to write, ``.mp4`` or ``.mkv`` (MPEG-4), ``.avi`` (Motion JPEG) or ``.webm``
+            (VP8).
+        rate: Frames per second.
+
+    Raises:
+        ValueError: See :func:`check_video`; or if OpenCV cannot write the file.
+    """
+    check_video(path, rate)
+    path = Path(path)
+    with whole_file(path) as part:
+        unfinished = part.with_name(part.name + path.suffix)  # OpenCV goes by the suffix
+        writer = cv2.VideoWriter()
+        size = (0, 0)
+
+        def add(image: np.ndarray) -> None:
+            nonlocal size
+            if not writer.isOpened():
+                size = image.shape[1], image.shape[0]
+                code = cv2.VideoWriter.fourcc(*CODECS[path.suffix.lower()])
+                if not writer.open(str(unfinished), code, rate, size):
+                    raise ValueError(f'OpenCV cannot write {path}: choose another suffix')
+            if image.shape[1::-1] != size:
+                image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+        try:
+            yield add
+            writer.release()
+            os.replace(unfinished, part)
+        finally:
+            writer.release()
+            unfinished.unlink(missing_ok=True)

@@ -1,0 +1,62 @@
+"""The model that comes with the package predicts at once, and is what its card says."""
+
+import hashlib
+import re
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmcen.apis import CENInferencer
+from mmcen.datasets import SyntheticRooms
+from mmcen.engine import launch
+from mmcen.shipped import CONFIG_OF, DEFAULT_MODEL, PACKAGE, shipped_model
+
+CARD = (PACKAGE / 'weights' / f'{DEFAULT_MODEL}.md').read_text()
+
+
+def test_the_card_is_of_these_files():
+    files = sorted(p for p in (PACKAGE / 'weights').iterdir() if p.suffix != '.md')
+    assert {path.stem.removesuffix('-int8') for path in files} == set(CONFIG_OF)
+    for path in files:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert f'| `{path.name}` | {path.stat().st_size / 2**20:.1f} MiB | `{digest}` |' in CARD
+        assert path.stat().st_size < 8 * 2**20
+
+
+@pytest.mark.parametrize('present', [('rgb', 'depth'), ('rgb',), ('depth',)])
+def test_it_predicts_by_its_name_from_what_is_there(present):
+    rooms = SyntheticRooms(modalities=('rgb', 'depth'), size=(120, 160), length=1, pipeline=[])
+    images = rooms.prepare_data(0)['modalities']
+    inferencer = CENInferencer(DEFAULT_MODEL)
+    (one,) = inferencer({name: images[name] for name in present})['predictions']
+    assert one.present == list(present)
+    assert one.outputs['ensemble'].shape == (120, 160)
+    found = {inferencer.meta['classes'][i] for i in np.unique(one.outputs['ensemble'])}
+    assert 'wall' in found  # of a rendered room, which it has never seen
+
+
+def test_a_name_without_a_model():
+    with pytest.raises(FileNotFoundError, match='nyuv2-resnet does not exist'):
+        CENInferencer('nyuv2-resnet')
+
+
+@pytest.mark.parametrize(
+    ('line', 'step'),
+    [('every sixth test frame', 6), pytest.param('all', 1, marks=pytest.mark.long)],
+)
+def test_its_score_on_real_frames(data_root, tmp_path, line, step):
+    """Mean IoU in percent, as the card states it."""
+    config, weights = shipped_model(DEFAULT_MODEL)
+    cfg = Config.fromfile(config)
+    cfg.work_dir, cfg.log_level = str(tmp_path), 'ERROR'
+    cfg.test_dataloader.num_workers = 0
+    cfg.test_dataloader.dataset.indices = list(range(0, 654, step))
+    cfg.load_from = str(weights)
+    launch.protect(cfg)
+    runner = Runner.from_cfg(cfg)
+    launch.load_strictly(runner, str(weights))
+    found = runner.test()
+    stated = re.search(rf'\| colour and depth, {line} \| ([\d.]+) \|', CARD)
+    assert found['mIoU'] == pytest.approx(float(stated[1]), abs=0.051)
