@@ -163,7 +163,12 @@ def test_an_output_never_leaves_the_folder(name):
         (FACTS | {'divisor': 0}, 'divisor must be a whole number of 1 or more, got 0'),
         (FACTS | {'palette': [[0, 0, 999]]}, 'palette'),
         (FACTS | {'config': 3}, 'config does not say how files are read'),
-        ({k: v for k, v in FACTS.items() if k != 'outputs'}, 'outputs and images must be lists'),
+        (
+            {k: v for k, v in FACTS.items() if k != 'outputs'},
+            'outputs, images and labels must be lists',
+        ),
+        (FACTS | {'labels': ['rgb']}, 'must be outputs that are no images'),
+        (FACTS | {'labels': ['ensemble']}, r'ensemble is no label map \(B, H, W\) in the graph'),
     ],
 )
 def test_metadata_that_do_not_hold(facts, message):

@@ -23,9 +23,10 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor, nn
 
-from ..deploy import DeployedNetwork, OnnxNetwork, as_it_is, deploy
+from ..deploy import DeployedNetwork, OnnxNetwork, as_it_is, deploy, padded
 from ..deploy.facts import check_pipeline
 from ..files import whole_file
+from ..models.label_map import label_map, resize_labels
 from ..models.multitask import CENMultiTask
 from ..models.segmentors import CENEncoderDecoder
 from ..outputs import ENSEMBLE
@@ -366,7 +367,7 @@ class CENInferencer(BaseInferencer):
     def predict(self, frames: Sequence[Frame]) -> Iterator[Prediction]:
         """Predict frames, together where they have the same size and the same modalities."""
         frames = [frame.read() for frame in frames]
-        packed = [self.pipeline(self._sample(frame)) for frame in frames]
+        packed = [self.load(frame) for frame in frames]
         for frame, one in zip(frames, packed, strict=True):
             self._check(frame, one['inputs'])
         kinds = {tuple((n, *x.shape[1:]) for n, x in one['inputs'].items()) for one in packed}
@@ -379,6 +380,10 @@ class CENInferencer(BaseInferencer):
                 yield self._prediction(frames[i], one, {n: y[k] for n, y in outputs.items()})
                 i += 1
 
+    def load(self, frame: Frame) -> dict[str, Any]:
+        """Return ``inputs``, modalities ``(C_m, H, W)`` by name, and ``data_samples``."""
+        return self.pipeline(self._sample(frame))
+
     def _check(self, frame: Frame, inputs: Mapping[str, Tensor]) -> None:
         for name, channels in self.network.inputs.items():
             if name in inputs and len(inputs[name]) != channels:
@@ -389,22 +394,17 @@ class CENInferencer(BaseInferencer):
 
     @torch.no_grad()
     def forward(self, inputs: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """Outputs of a batch by name: logits ``(B, K, H, W)``, or images in 0..255."""
+        """Return outputs of a batch by name.
+
+        They are logits ``(B, K, H, W)``, images in 0..255, or label maps ``(B, H, W)``.
+        """
         network = self.network_of(self._present(inputs['inputs']))
         stacked = [
             torch.stack(list(inputs['inputs'][name])).float().to(self.device)
             for name in network.inputs
         ]
-        height, width = stacked[0].shape[2:]
-        below, right = (-size % network.divisor for size in (height, width))
-        if below or right:
-            stacked = [nn.functional.pad(x, (0, right, 0, below), 'replicate') for x in stacked]
-        found = network(*stacked)
-        return {
-            name: y[:, :, :height, :width].cpu()
-            for name, y in zip(network.outputs, found, strict=True)
-            if name in self.outputs
-        }
+        found = padded(network, stacked)
+        return {name: y.cpu() for name, y in found.items() if name in self.outputs}
 
     def _present(self, inputs: Mapping[str, Any]) -> list[str]:
         """Names of the model's inputs that are there."""
@@ -437,13 +437,16 @@ class CENInferencer(BaseInferencer):
         return Prediction(frame.name, made, colour, inputs, present, [])
 
     def _array(self, name: str, y: Tensor, shape: Sequence[int]) -> np.ndarray:
-        if tuple(y.shape[1:]) != tuple(shape):
-            y = nn.functional.interpolate(y[None], tuple(shape), mode='bilinear')[0]
+        size = (shape[0], shape[1])
+        if name in self.network.labels:
+            return resize_labels(y, size).byte().numpy()
+        if name not in self.network.images and len(y) > 1:
+            return label_map(y, size).byte().numpy()
+        if tuple(y.shape[1:]) != size:
+            y = nn.functional.interpolate(y[None], size, mode='bilinear')[0]
         if name in self.network.images:
             return y.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-        if len(y) == 1:  # one logit for two classes
-            return (y[0].sigmoid() > self.meta['threshold']).byte().numpy()
-        return y.argmax(0).byte().numpy()
+        return (y[0].sigmoid() > self.meta['threshold']).byte().numpy()  # one logit for two classes
 
     def visualize(self, inputs: list, preds: Any, show: bool = False, **kwargs: Any) -> list:
         """Outputs of predictions as pictures (H, W, 3), by name."""

@@ -4,6 +4,7 @@ are folded into the convolutions, exchange becomes a fixed choice of channels, a
 removed."""
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,46 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='export the model unchanged: for fusion layers and other parts that cannot be '
         'simplified',
     )
-    return parser.parse_args(argv)
+    parser.add_argument(
+        '--labels',
+        action='store_true',
+        help='the file gives label maps, uint8 of the size of the input, in place of logits',
+    )
+    _add_int8(parser)
+    args = parser.parse_args(argv)
+    if not args.int8 and (args.calibrate or args.max_loss is not None):
+        parser.error('--calibrate and --max-loss are for --int8: give it, too')
+    if args.frames < 4:
+        parser.error(f'--frames {args.frames} is too few to calibrate and check: give 4 or more')
+    return args
+
+
+def _add_int8(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('int8')
+    group.add_argument(
+        '--int8',
+        action='store_true',
+        help='quantise to 8 bits, and check the loss on frames that were not used for that',
+    )
+    group.add_argument(
+        '--calibrate',
+        nargs='+',
+        metavar='FOLDER',
+        help='frames: MODALITY=FOLDER for each modality, or one folder with a folder for each; '
+        "default: the config's training set, with its labels",
+    )
+    group.add_argument(
+        '--max-loss',
+        type=float,
+        help='no file is written if more is lost: points of mIoU (default 0.5); without labels '
+        'per cent of the pixels that change their label (default 3)',
+    )
+    group.add_argument(
+        '--frames',
+        type=int,
+        default=96,
+        help='half of them calibrate, half of them check (default %(default)s)',
+    )
 
 
 def export(args: argparse.Namespace) -> None:
@@ -65,7 +105,8 @@ def export(args: argparse.Namespace) -> None:
     inferencer = CENInferencer(args.config, args.checkpoint, device='cpu', streams=args.streams)
     model, present = inferencer.model, args.present
     outputs = args.outputs or inferencer.outputs_of(present)
-    out = args.out or Path(args.checkpoint).with_suffix('.onnx')
+    default = Path(args.checkpoint).with_suffix('.int8.onnx' if args.int8 else '.onnx')
+    out = args.out or default
     norms = [norm for _, norm in exchange_norms(model)]
     if norms:
         exchanged = sum(int(norm.exchange_mask().sum()) for norm in norms)
@@ -84,11 +125,31 @@ def export(args: argparse.Namespace) -> None:
             f'{after / 1e9:.2f} G ({after / before - 1:+.1%})'
         )
     print('writing the file, and comparing', flush=True)  # most of a minute
-    worst = export_onnx(model, out, outputs, size, args.whole, inferencer.about(), present)
-    print(f'ONNX Runtime and PyTorch differ by {worst:.1e} of the largest output at most')
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, 'float.onnx') if args.int8 else out
+        about = inferencer.about()
+        worst = export_onnx(model, file, outputs, size, args.whole, about, present, args.labels)
+        print(f'ONNX Runtime and PyTorch differ by {worst:.1e} of the largest output at most')
+        if args.int8:
+            quantise(args, inferencer, file, out)
     print(f'written: {out} ({out.stat().st_size / 2**20:.1f} MiB), outputs {", ".join(outputs)}')
     files = ' '.join(f'{name}={name}.png' for name in inferencer.sources_of(list(whole.inputs)))
     print(f'predict: mmcen predict {out} --input {files}')
+
+
+def quantise(args: argparse.Namespace, inferencer: Any, file: Path, out: Path) -> None:
+    """Write a float file in int8."""
+    from ..apis.calibration import frames_of_folders, frames_of_training_set
+    from ..deploy import OnnxNetwork
+    from ..deploy.int8 import write_int8
+
+    inputs = list(OnnxNetwork(file).inputs)
+    if args.calibrate:
+        frames = frames_of_folders(inferencer, inputs, args.calibrate, args.frames)
+    else:
+        frames = frames_of_training_set(inferencer.cfg, inputs, args.frames)
+    loss = write_int8(file, out, frames, args.max_loss, lambda text: print(text, flush=True))
+    print(f'int8: {loss}')
 
 
 def export_weights(args: argparse.Namespace) -> None:

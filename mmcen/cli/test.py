@@ -1,4 +1,4 @@
-"""``mmcen test CONFIG CHECKPOINT``: evaluate a checkpoint."""
+"""``mmcen test CONFIG CHECKPOINT``: evaluate a checkpoint or an exported file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from ..engine import launch
+from ..engine.exported import check_classes, predict_by
 from ..engine.present import predict_from, treat_empty
 
 
@@ -25,7 +26,9 @@ def test_robustness(cfg: Config, checkpoint: str) -> None:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser = launch.common_parser('Evaluate a checkpoint.', prog or 'mmcen test')
-    parser.add_argument('checkpoint', help='checkpoint file, or its address')
+    parser.add_argument(
+        'checkpoint', help='checkpoint file, its address, or an .onnx file of `mmcen export`'
+    )
     parser.add_argument('--out', help='folder for the predicted label maps, as PNG')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
@@ -58,6 +61,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     given = [f'--{name.replace("_", "-")}' for name in others if getattr(args, name)]
     if args.robust and (given or args.launcher != 'none'):
         parser.error(f'--robust runs alone: leave out {(given or ["--launcher"])[0]}')
+    exported = args.checkpoint.endswith('.onnx')
+    for option in ('robust', 'tta', 'present', 'treat_empty') if exported else ():
+        if getattr(args, option):
+            parser.error(f'--{option.replace("_", "-")} needs a checkpoint, not an .onnx file')
     cfg = launch.load_config(args, parser)
     launch.load_checkpoint(cfg, args.checkpoint, parser)
     with launch.in_a_sentence(parser):
@@ -76,7 +83,12 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             launch.write_predictions(cfg, args.out)
         if args.show or args.show_dir is not None:
             launch.draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
+        if exported:
+            predict_by(cfg, args.checkpoint)
         runner = launch.build_runner(cfg)
-        launch.load_strictly(runner, args.checkpoint)
+        if exported:
+            check_classes(runner)
+        else:
+            launch.load_strictly(runner, args.checkpoint)
         runner.test()
     launch.finish()

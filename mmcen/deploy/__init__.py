@@ -1,4 +1,12 @@
-from .network import DeployedNetwork, as_it_is, deploy
+from .network import DeployedNetwork, Labelled, as_it_is, deploy, padded
 from .onnx import OnnxNetwork, export_onnx
 
-__all__ = ['DeployedNetwork', 'OnnxNetwork', 'as_it_is', 'deploy', 'export_onnx']
+__all__ = [
+    'DeployedNetwork',
+    'Labelled',
+    'OnnxNetwork',
+    'as_it_is',
+    'deploy',
+    'export_onnx',
+    'padded',
+]

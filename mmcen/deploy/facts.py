@@ -44,18 +44,26 @@ def check_facts(facts: Any) -> dict[str, Any]:
     if not isinstance(facts, Mapping):
         raise ValueError('they are no JSON object')
     inputs, outputs = facts.get('inputs'), facts.get('outputs')
-    images, divisor = facts.get('images', []), facts.get('divisor', 1)
+    images, labels = facts.get('images', []), facts.get('labels', [])
+    divisor = facts.get('divisor', 1)
     if not isinstance(inputs, Mapping) or not all(_is_whole(c, 1) for c in inputs.values()):
         raise ValueError(f'inputs must be numbers of channels by name, got {_short(inputs)}')
-    if not isinstance(outputs, list) or not isinstance(images, list) or not inputs or not outputs:
-        raise ValueError(f'outputs and images must be lists of names, got {_short(outputs)}')
-    for name in [*inputs, *outputs, *images]:
+    lists = all(isinstance(names, list) for names in (outputs, images, labels))
+    if not lists or not inputs or not outputs:
+        raise ValueError(
+            f'outputs, images and labels must be lists of names, got {_short(outputs)}'
+        )
+    for name in [*inputs, *outputs, *images, *labels]:
         check_output_name(name)
     if len(set(outputs)) < len(outputs) or not set(images) <= set(outputs):
         raise ValueError(f'images {_short(images)} must be some of the outputs {_short(outputs)}')
+    if not set(labels) <= set(outputs) - set(images):
+        raise ValueError(f'labels {_short(labels)} must be outputs that are no images')
     if not _is_whole(divisor, 1):
         raise ValueError(f'divisor must be a whole number of 1 or more, got {_short(divisor)}')
-    checked = dict(inputs=dict(inputs), outputs=outputs, images=images, divisor=divisor)
+    checked = dict(
+        inputs=dict(inputs), outputs=outputs, images=images, labels=labels, divisor=divisor
+    )
     for key, check in (('classes', _is_names), ('palette', _is_colours), ('threshold', _is_number)):
         if facts.get(key) is not None:
             if not check(facts[key]):

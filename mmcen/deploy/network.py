@@ -27,6 +27,7 @@ class DeployedNetwork(nn.Module):
         outputs: names: ``ensemble`` and the streams' of a segmentor, ``<task>/ensemble`` and
             ``<task>/<stream>`` of several tasks.
         images: those of the outputs that are images (saliency: grey ones), not logits of classes.
+        labels: those of the outputs that are label maps, see :class:`Labelled`.
         divisor: height and width must be multiples of it.
 
     Input: a tensor ``(B, C_m, H, W)`` of each modality, in the units of the sample (colour 0..255,
@@ -46,6 +47,7 @@ class DeployedNetwork(nn.Module):
         self.layers = layers
         self.inputs, self.outputs = dict(inputs), tuple(outputs)
         self.images, self.divisor = tuple(images), divisor
+        self.labels: tuple[str, ...] = ()
 
     def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
         return self.layers(*modalities)
@@ -57,6 +59,59 @@ class DeployedNetwork(nn.Module):
                 f'size {tuple(size)} must be multiples of {self.divisor}, and at least twice that: '
                 'the network halves its input'
             )
+
+
+class Labelled(DeployedNetwork):
+    """A deployed network whose logits become label maps.
+
+    Args:
+        network: Result of :func:`deploy` or :func:`as_it_is`.
+        threshold: Probability above which a single logit is class 1.
+
+    Output: label maps ``(B, H, W)`` in place of logits ``(B, K, H, W)``: uint8, or int64 if K is
+    above 256. Images remain.
+    """
+
+    def __init__(self, network: DeployedNetwork, threshold: float = 0.5) -> None:
+        super().__init__(
+            network.layers, network.inputs, network.outputs, network.images, network.divisor
+        )
+        self.labels = tuple(name for name in self.outputs if name not in self.images)
+        self.threshold = threshold
+
+    def forward(self, *modalities: Tensor) -> tuple[Tensor, ...]:
+        made = zip(self.outputs, self.layers(*modalities), strict=True)
+        return tuple(self._label(y) if name in self.labels else y for name, y in made)
+
+    def _label(self, logits: Tensor) -> Tensor:
+        if logits.shape[1] == 1:
+            return (logits[:, 0].sigmoid() > self.threshold).to(torch.uint8)
+        labels = logits.argmax(1)
+        return labels.to(torch.uint8) if logits.shape[1] <= 256 else labels
+
+
+def padded(network: Any, modalities: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Run a deployed network on frames of any size.
+
+    Args:
+        network: A :class:`DeployedNetwork` or :class:`OnnxNetwork`. Frames are padded to its
+            divisor.
+        modalities: ``(B, C_m, H, W)`` of each input.
+
+    Returns:
+        Outputs by name, ``(B, K, H, W)``, or ``(B, H, W)`` for label maps.
+    """
+    height, width = modalities[0].shape[2:]
+    found = network(*pad_to(network.divisor, modalities))
+    return {name: y[..., :height, :width] for name, y in zip(network.outputs, found, strict=True)}
+
+
+def pad_to(divisor: int, modalities: Sequence[Tensor]) -> list[Tensor]:
+    """Repeat the last row and column until height and width are multiples of the divisor."""
+    below, right = (-size % divisor for size in modalities[0].shape[2:])
+    if not (below or right):
+        return list(modalities)
+    return [nn.functional.pad(x, (0, right, 0, below), 'replicate') for x in modalities]
 
 
 def deploy(

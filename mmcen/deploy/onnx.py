@@ -2,18 +2,19 @@
 
 import importlib
 import json
+import math
 from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..files import whole_file
 from ..version import __version__
 from .facts import check_facts
 from .fingerprint import fingerprint
-from .network import DeployedNetwork, as_it_is, deploy
+from .network import DeployedNetwork, Labelled, as_it_is, deploy
 
 TOLERANCE = 1e-4  # of the largest output, or of 1
 METADATA, CHECKSUM = 'mmcen', 'mmcen_sha256'
@@ -27,6 +28,7 @@ def export_onnx(
     whole: bool = False,
     about: dict[str, Any] | None = None,
     present: Sequence[str] | None = None,
+    labels: bool = False,
 ) -> float:
     """Write a model for ONNX Runtime, with dynamic batch, height and width, and compare the two.
 
@@ -39,20 +41,62 @@ def export_onnx(
         whole: leave the model folded, for parts that :func:`deploy` does not support.
         about: further metadata of the file (JSON), such as the config and the classes.
         present: modalities that the file takes, as for :func:`deploy`.
+        labels: give label maps in place of logits, see :class:`Labelled`.
 
     Returns:
         The largest difference from the model as it is, relative to the largest output, or to 1 if
-        that is smaller.
+        that is smaller. That of a label map is how far the logit of a chosen class is below the
+        largest one.
 
     Raises:
         ImportError: onnx, onnxscript or onnxruntime is missing.
         ValueError: as :func:`deploy`; ``size`` does not fit; or the comparison fails.
     """
-    onnx = import_onnx()
+    import_onnx()
     reference = as_it_is(model, outputs, present)
     network = reference if whole else deploy(model, outputs, present)
-    divisor = network.divisor
     network.check_size(size)
+    if labels:
+        network = Labelled(network, _threshold_of(model)).eval()
+    proto = _trace(network, size)
+    from .rewrite import rewrite  # onnx is not needed to read files
+    from .sharing import share_weights
+
+    rewrite(proto, network)
+    share_weights(proto, network)
+    facts = {
+        'version': __version__,
+        'inputs': network.inputs,
+        'outputs': network.outputs,
+        'images': network.images,
+        'labels': network.labels,
+        'divisor': network.divisor,
+        **(about or {}),
+    }
+    with whole_file(path) as part:
+        save(proto, facts, part)
+        half = tuple(n // 2 // network.divisor * network.divisor for n in size)
+        differences = [
+            _difference(reference, part, _frames(network, batch, shape), _threshold_of(model))
+            for batch, shape in ((1, size), (2, half))
+        ]
+        worst = float(torch.tensor(differences).max())  # not a number, if one is not
+        if not worst <= TOLERANCE:
+            raise ValueError(
+                f'ONNX Runtime and PyTorch differ by {worst:.1e} of the largest output, more than '
+                f'{TOLERANCE:.0e}: the file was not written'
+            )
+    return worst
+
+
+def _threshold_of(model: nn.Module) -> float:
+    """Probability above which a single logit is class 1."""
+    threshold = getattr(getattr(model, 'decode_head', None), 'threshold', None)
+    return 0.5 if threshold is None else threshold
+
+
+def _trace(network: DeployedNetwork, size: tuple[int, int]) -> Any:
+    """Return the ONNX model of a network."""
     frames = _frames(network, 2, size)  # a batch of 1 would be taken for a constant
     free = torch.export.Dim.DYNAMIC
     # its progress lines would break into a tool's own
@@ -66,34 +110,18 @@ def export_onnx(
         verbose=False,
     )
     assert program is not None
-    proto = program.model_proto
-    facts = {
-        'version': __version__,
-        'inputs': network.inputs,
-        'outputs': network.outputs,
-        'images': network.images,
-        'divisor': divisor,
-        **(about or {}),
-    }
+    return program.model_proto
+
+
+def save(proto: Any, facts: dict[str, Any], path: Path) -> None:
+    """Write an ONNX model with metadata and a checksum."""
+    onnx = import_onnx()
     text = json.dumps(facts)
     check_facts(json.loads(text))
     del proto.metadata_props[:]
     checksum = fingerprint(proto.SerializeToString(), text)
     onnx.helper.set_model_props(proto, {METADATA: text, CHECKSUM: checksum})
-    with whole_file(path) as part:
-        onnx.save(proto, part)
-        half = (size[0] // 2 // divisor * divisor, size[1] // 2 // divisor * divisor)
-        differences = [
-            _difference(reference, part, _frames(network, batch, shape))
-            for batch, shape in ((1, size), (2, half))
-        ]
-        worst = float(torch.tensor(differences).max())  # not a number, if one is not
-        if not worst <= TOLERANCE:
-            raise ValueError(
-                f'ONNX Runtime and PyTorch differ by {worst:.1e} of the largest output, more than '
-                f'{TOLERANCE:.0e}: the file was not written'
-            )
-    return worst
+    onnx.save(proto, path)
 
 
 def import_onnx(what: str = 'onnx') -> Any:
@@ -162,6 +190,7 @@ class OnnxNetwork:
                 f'the metadata of {path} do not hold ({error}): write it by mmcen export'
             ) from error
         self.outputs, self.images = tuple(self.facts['outputs']), tuple(self.facts['images'])
+        self.labels = tuple(self.facts['labels'])
         self.divisor: int = self.facts['divisor']
 
     def _check_graph(self) -> None:
@@ -173,8 +202,13 @@ class OnnxNetwork:
         made = [one.name for one in self._session.get_outputs()]
         if sorted(made) != sorted(self._names):
             raise ValueError(f'outputs {self._names}, but the graph has {made}')
+        ranks = {one.name: len(one.shape) for one in self._session.get_outputs()}
+        for name in self.facts['labels']:
+            (own,) = _in_file([name], self.inputs)
+            if ranks[own] != 3:
+                raise ValueError(f'{name} is no label map (B, H, W) in the graph')
 
-    def __call__(self, *modalities: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def __call__(self, *modalities: Tensor) -> tuple[Tensor, ...]:
         fed = {name: x.numpy() for name, x in zip(self.inputs, modalities, strict=True)}
         return tuple(torch.from_numpy(y) for y in self._session.run(self._names, fed))
 
@@ -193,8 +227,20 @@ def _frames(network: DeployedNetwork, batch: int, size: tuple[int, int]) -> tupl
     )
 
 
-def _difference(reference: DeployedNetwork, path: Path, frames: tuple) -> float:
+def _difference(reference: DeployedNetwork, path: Path, frames: tuple, threshold: float) -> float:
     with torch.no_grad():
         pairs = list(zip(OnnxNetwork(path)(*frames), reference(*frames), strict=True))
-    differences = [(y - x).abs().max() / x.abs().max().clamp(min=1) for y, x in pairs]
+    differences = [
+        (_shortfall(y, x, threshold) if y.dim() == 3 else (y - x).abs()).max()
+        / x.abs().max().clamp(min=1)
+        for y, x in pairs
+    ]
     return float(torch.stack(differences).max())
+
+
+def _shortfall(labels: Tensor, logits: Tensor, threshold: float) -> Tensor:
+    """How far the logits of the chosen classes are below the largest ones."""
+    if logits.shape[1] == 1:
+        least = torch.full_like(logits, math.log(threshold / (1 - threshold)))
+        logits = torch.cat([least, logits], 1)
+    return logits.amax(1) - logits.gather(1, labels[:, None].long())[:, 0]

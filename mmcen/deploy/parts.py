@@ -1,6 +1,7 @@
 """Plain layers of one stream, the parts of an unrolled network."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -88,39 +89,62 @@ class Exchange(nn.Module):
     those of their channels that anybody reads.
     """
 
+    order: Tensor | None
+
     def __init__(self, replaced: Tensor, own: int, sources: int) -> None:
         super().__init__()
         kept, taken = (~replaced).nonzero().flatten(), replaced.nonzero().flatten()
         self.own = own
         self.channels = len(replaced)
-        # which channels of each source are read, and where they go
+        # which channels of each source are read
         self.reads = [kept if i == own else taken for i in range(sources)]
-        self.register_buffer('order', torch.cat([kept, taken]).argsort())
-        self.order: Tensor
-        self._write([None] * sources)
-
-    def _write(self, there: Sequence[Tensor | None]) -> None:
-        for i, (reads, computed) in enumerate(zip(self.reads, there, strict=True)):
-            place = reads
-            if computed is not None:
-                number = torch.full((self.channels,), -1)
-                number[computed] = torch.arange(len(computed))
-                place = number[reads]
-            self.register_buffer(f'index{i}', place)
+        self.compress([torch.arange(self.channels)] * sources)
 
     def compress(self, there: Sequence[Tensor]) -> None:
-        """From now on source i has the channels ``there[i]`` alone."""
-        self._write(there)
+        """From now on source i has the channels ``there[i]`` alone, in that order."""
+        other = 0 if self.own else 1
+        kept = _in_order(self.reads[self.own], there[self.own])
+        taken = _in_order(self.reads[other], there[other])
+        # where channels are read: from one to another, or at these places
+        self.spans: list[tuple[int, int] | None] = []
+        for i, channels in enumerate(there):
+            number = torch.full((self.channels,), -1)
+            number[channels] = torch.arange(len(channels))
+            place = number[kept if i == self.own else taken]
+            first = int(place[0]) if len(place) else 0
+            in_a_row = torch.equal(place, torch.arange(first, first + len(place)))
+            self.spans.append((first, first + len(place)) if in_a_row else None)
+            self.register_buffer(f'index{i}', None if in_a_row else place)
+        self.joined = torch.cat([kept, taken])
+        self.register_buffer('order', self.joined.argsort())
+
+    def leave_joined(self) -> Tensor:
+        """From now on the output has the channels that this returns, in that order."""
+        self.order = None
+        return self.joined
 
     def forward(self, *sources: Tensor) -> Tensor:
-        read = [x.index_select(1, self.get_buffer(f'index{i}')) for i, x in enumerate(sources)]
+        read = [self._read(x, i) for i, x in enumerate(sources)]
         kept = read.pop(self.own)
         taken = read[0]
         for other in read[1:]:
             taken = taken + other
         if len(read) > 1:
             taken = taken / len(read)
-        return torch.cat([kept, taken], 1).index_select(1, self.order)
+        joined = torch.cat([kept, taken], 1) if len(self.reads[self.own]) else taken
+        return joined if self.order is None else joined.index_select(1, self.order)
+
+    def _read(self, x: Tensor, i: int) -> Tensor:
+        """The channels of source i that are read."""
+        span = self.spans[i]
+        if span is None:
+            return x.index_select(1, self.get_buffer(f'index{i}'))
+        return x if span == (0, x.shape[1]) else x[:, span[0] : span[1]]
+
+
+def _in_order(channels: Tensor, there: Tensor) -> Tensor:
+    """Channels in the order in which a source has them."""
+    return there[torch.isin(there, channels)]
 
 
 def norm_of_stream(norm: ExchangeNorm, stream: int) -> nn.Module:
@@ -168,7 +192,40 @@ def take_channels(layer: nn.Module, channels: Tensor) -> nn.Module:
         )
     state = {k: v[channels] if v.dim() else v for k, v in layer.state_dict().items()}
     new.load_state_dict(state)
+    scaled = getattr(layer, 'scaled', None)
+    if scaled is not None:
+        rows = channels if scaled.rows is None else scaled.rows[channels]
+        new.scaled = replace(scaled, scale=scaled.scale[channels], rows=rows)
     return new.eval()
+
+
+def take_inputs(layer: nn.Module, channels: Tensor) -> nn.Module:
+    """A layer that :func:`is_dense`, for an input with its channels in this order."""
+    old: Any = layer
+    new = plain_conv(old)
+    with torch.no_grad():
+        new.weight.copy_(old.weight[:, channels])
+    scaled = getattr(layer, 'scaled', None)
+    if scaled is not None:
+        new.scaled = replace(scaled, columns=channels)
+    return new
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """How the weight of a convolution was made of another one's: rows of it, each scaled.
+
+    Attributes:
+        conv: Convolution before its norm was folded, which several streams may share.
+        scale: Factor of each row, ``(C,)``.
+        rows: Numbers of the output channels, None for all.
+        columns: Numbers of the input channels, None for all.
+    """
+
+    conv: nn.Module
+    scale: Tensor
+    rows: Tensor | None = None
+    columns: Tensor | None = None
 
 
 def fold_norm(conv: Any, norm: nn.Module) -> nn.Module | None:
@@ -184,6 +241,8 @@ def fold_norm(conv: Any, norm: nn.Module) -> nn.Module | None:
             own = 0 if conv.bias is None else conv.bias
             new.weight.copy_(conv.weight * scale.view(shape))
             new.bias.copy_((own - stock.running_mean) * scale + stock.bias)
+        if not transposed:
+            new.scaled = Scaled(conv, scale.detach())
         return new
     return None
 

@@ -7,6 +7,7 @@ nowhere else.
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from operator import itemgetter
 from typing import Any
 from unittest import mock
 
@@ -26,9 +27,11 @@ from .parts import (
     norm_of_stream,
     plain_conv,
     take_channels,
+    take_inputs,
     works_by_channel,
 )
 
+ACTIVATIONS = (nn.ReLU, nn.ReLU6)
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
@@ -246,13 +249,22 @@ class Unroller:
         """Prune unused parts and channels, and fold norms into convolutions."""
         self.graph.output(tuple(outputs))
         self.graph.eliminate_dead_code(lambda node: node.op in ('placeholder', 'output'))
+        self._remove_identities()
         self._fold_norms()
+        self._activate_sources()
         self._leave_out_channels()
+        self._leave_channels_joined()
         self.graph.lint()
         used = {str(n.target) for n in self.graph.nodes if n.op == 'call_module'}
         for name in [name for name, _ in self.parts.named_children() if name not in used]:
             delattr(self.parts, name)
         return fx.GraphModule(self.parts, self.graph)
+
+    def _remove_identities(self) -> None:
+        for node in list(self.graph.nodes):
+            if isinstance(self.part(node), (nn.Identity, nn.Dropout, nn.Dropout2d)):
+                node.replace_all_uses_with(node.args[0])
+                self.graph.erase_node(node)
 
     def _fold_norms(self) -> None:
         for node in list(self.graph.nodes):
@@ -279,12 +291,12 @@ class Unroller:
             if not readers or not all(isinstance(reader, Exchange) for reader in readers):
                 continue
             reads = [
-                reader.reads[i]
+                (i != reader.own, reader.reads[i])
                 for user, reader in zip(node.users, readers, strict=True)
                 for i, source in enumerate(user.args)
                 if source is node
             ]
-            channels = torch.cat(reads).unique() if any(map(len, reads)) else torch.zeros(1).long()
+            channels = _by_reader([read for _, read in sorted(reads, key=itemgetter(0))])
             new = self._narrow(node, channels)
             if new is not None:
                 computed[new] = channels
@@ -293,6 +305,57 @@ class Unroller:
             if isinstance(reader, Exchange):
                 every = torch.arange(reader.channels)
                 reader.compress([computed.get(source, every) for source in node.args])
+
+    def _activate_sources(self) -> None:
+        """Activate in front of an exchange of two streams, not behind it.
+
+        ONNX Runtime computes an activation together with the convolution in front.
+        """
+        kinds: dict[type[nn.Module], nn.Module] = {}
+        for node in list(self.graph.nodes):
+            users = list(node.users)
+            wanted = {self._activation(user) for user in users}
+            exchanged = any(isinstance(self.part(user), Exchange) for user in users)
+            kind = wanted.pop() if exchanged and len(wanted) == 1 else None
+            if kind is not None:
+                with self.graph.inserting_after(node):
+                    new = self.add(kinds.setdefault(kind, kind()), node)
+                for user in users:
+                    user.replace_input_with(node, new)
+        for node in list(self.graph.nodes):
+            before = node.args[0] if type(self.part(node)) in ACTIVATIONS else None
+            if not isinstance(before, fx.Node):
+                continue
+            exchange = isinstance(self.part(before), Exchange)
+            sources: list[Any] = list(before.args) if exchange else [before]
+            if all(type(self.part(source)) is type(self.part(node)) for source in sources):
+                node.replace_all_uses_with(before)  # an activation twice is one
+                self.graph.erase_node(node)
+
+    def _activation(self, node: fx.Node) -> type[nn.Module] | None:
+        """Type of an activation, also of the only one behind an exchange of two streams."""
+        if isinstance(self.part(node), Exchange) and len(node.args) == 2 and len(node.users) == 1:
+            (node,) = node.users
+        kind: Any = type(self.part(node))
+        return kind if kind in ACTIVATIONS else None
+
+    def _leave_channels_joined(self) -> None:
+        """Order the weights behind an exchange as its channels come, not these by an operation."""
+        for node in list(self.graph.nodes):
+            exchange = self.part(node)
+            users = list(node.users)
+            if not isinstance(exchange, Exchange) or not all(
+                is_dense(self.part(user)) for user in users
+            ):
+                continue
+            channels = exchange.leave_joined()
+            for user in users:
+                conv = self.part(user)
+                assert conv is not None
+                with self.graph.inserting_before(user):
+                    new = self.add(take_inputs(conv, channels), *user.args)
+                user.replace_all_uses_with(new)
+                self.graph.erase_node(user)
 
     def _narrow(self, node: fx.Node, channels: Tensor) -> fx.Node | None:
         """The layer of a source, with some of its channels alone: a convolution, or layers behind
@@ -315,3 +378,16 @@ class Unroller:
         for old in chain:
             self.graph.erase_node(old)
         return new
+
+
+def _by_reader(reads: Sequence[Tensor]) -> Tensor:
+    """Channels that are read, those with the same readers together: a slice for each reader.
+
+    Args:
+        reads: Channels by reader; the first one is the stream's own, if it reads any.
+    """
+    first, *others = (set(read.tolist()) for read in reads)
+    channels = sorted(
+        first.union(*others), key=lambda c: (c not in first, *(c in other for other in others), c)
+    )
+    return torch.tensor(channels or [0])

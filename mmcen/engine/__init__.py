@@ -1,4 +1,5 @@
 from .amp import BFloat16OptimWrapper
+from .exported import ExportedModel
 from .hooks import (
     CheckClassesHook,
     EpochSeedHook,
@@ -18,6 +19,7 @@ __all__ = [
     'EpochSeedHook',
     'ExchangeBudgetHook',
     'ExchangeMonitorHook',
+    'ExportedModel',
     'LastAndBestHook',
     'ListedLR',
     'PseudoLabelHook',

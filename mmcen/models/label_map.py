@@ -52,6 +52,17 @@ def label_map(logits: Tensor, size: tuple[int, int], align_corners: bool | None 
     return labels
 
 
+def resize_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize a label map ``(h, w)`` to ``(H, W)`` by the nearest pixel."""
+    if labels.shape == tuple(size):
+        return labels
+    y, x = (
+        ((torch.arange(to) + 0.5) * (n / to)).long()
+        for n, to in zip(labels.shape, size, strict=True)
+    )
+    return labels.index_select(0, y).index_select(1, x)
+
+
 Taps = tuple[Tensor, Tensor, Tensor]
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mmcen.engine.options import Options
 from mmcen.files import write
-from projects.paper.benchmarking import against, deployed, loading, measure, memory, report
+from projects.paper.benchmarking import against, deployed, edge, loading, measure, memory, report
 from projects.paper.benchmarking.translation import TranslationWorkload
 from projects.paper.benchmarking.workload import OURS, TASKS, Workload, quiet
 
@@ -73,6 +74,10 @@ def add_measurements(add: Callable) -> None:
     add('--deploy', action='store_true',
         help='segmentation: measure inference only, of the model folded, unrolled and in ONNX '
         'Runtime, against lists of streams; 30 %% of all channels are exchanged')
+    add('--edge', nargs='*', metavar='FILE',
+        help='segmentation: measure from decoded frames of --shape to label maps, of files that '
+        '`mmcen export --labels` wrote in float and with --int8, against the model in PyTorch; '
+        'without files they are made of random weights')
     # fmt: on
 
 
@@ -100,7 +105,9 @@ def add_settings(add: Callable) -> None:
 
 def check_against(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """End the program if options of another report are given."""
-    modes = ('data', 'compare', 'streams', 'tasks', 'cycle', 'deploy')
+    if args.edge is not None and len(args.edge) not in (0, 2):
+        parser.error(f'--edge takes no file, or those in float and int8, not {len(args.edge)}')
+    modes = ('data', 'compare', 'streams', 'tasks', 'cycle', 'deploy', 'edge')
     for name in modes if args.against else ('ori_size', 'steps'):
         if getattr(args, name) not in (None, False):
             option = name.replace('_', '-')
@@ -149,15 +156,18 @@ def make_workload(args: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     translates = cfg.get('model', {}).get('type') == 'CENTranslator'
     kind = TranslationWorkload if translates else Workload
     if args.compare is None:
-        args.compare = [] if args.deploy else list(kind.rivals)
+        infers = args.deploy or args.edge is not None
+        args.compare = [] if infers else list(kind.rivals)
     unknown = [name for name in args.compare if name not in kind.rivals]
     if unknown:
         parser.error(f'--compare: {unknown[0]} is none of {", ".join(kind.rivals)}')
     if not translates and (args.tasks or args.cycle):
         parser.error('--tasks and --cycle are for the config of a CENTranslator')
-    if args.deploy and (translates or device != 'cpu'):
-        parser.error('--deploy is for a CENEncoderDecoder on the CPU: add --device cpu')
-    if not (args.compare or args.deploy or args.streams or args.tasks or args.cycle):
+    for name in ('deploy', 'edge'):
+        if getattr(args, name) not in (None, False) and (translates or device != 'cpu'):
+            parser.error(f'--{name} is for a CENEncoderDecoder on the CPU: add --device cpu')
+    named = args.compare or args.deploy or args.streams or args.tasks or args.cycle
+    if not named and args.edge is None:
         parser.error('nothing to measure: name a rival after --compare, or give --streams')
     work = kind(
         cfg, tuple(args.shape), args.batch, device, args.precision, args.channels_last, args.threads
@@ -219,6 +229,22 @@ def compare_deployed(work: Workload, args: argparse.Namespace, progress: Progres
                 f'to_{other}': measure.ratios(seconds, times[other])
                 for other in ('list_of_streams', 'folded')
             },
+        }
+        for name, seconds in times.items()
+    }
+    return {**facts, 'rows': rows}
+
+
+def compare_edge(work: Workload, args: argparse.Namespace, progress: Progress) -> dict:
+    """Measure from decoded frames to label maps, against the float file and PyTorch."""
+    with tempfile.TemporaryDirectory() as folder:
+        variants, facts = edge.build(work, args.edge, Path(folder))
+    times = measure_times(variants, 'inference', args, progress)
+    others = ('float', next(reversed(times)))
+    rows = {
+        name: {
+            **measure.summary(seconds),
+            **{f'to_{other}': measure.ratios(times[other], seconds) for other in others},
         }
         for name, seconds in times.items()
     }
@@ -315,6 +341,8 @@ def measure_model(args: argparse.Namespace, parser: argparse.ArgumentParser) -> 
             result['comparison'] = compare(work, args, progress)
         if args.deploy:
             result['deployed'] = compare_deployed(work, args, progress)
+        if args.edge is not None:
+            result['edge'] = compare_edge(work, args, progress)
         for kind in ('streams', 'tasks'):
             if getattr(args, kind):
                 result[kind] = compare_counts(work, args, progress, kind)
@@ -326,6 +354,8 @@ def measure_model(args: argparse.Namespace, parser: argparse.ArgumentParser) -> 
         report.print_comparison(console, result['comparison'])
     if args.deploy:
         report.print_deployed(console, result['deployed'])
+    if args.edge is not None:
+        report.print_edge(console, result['edge'])
     for kind in ('streams', 'tasks'):
         if kind in result:
             report.print_counts(console, kind, result[kind])

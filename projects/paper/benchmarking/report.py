@@ -159,6 +159,20 @@ def print_deployed(console: Console, result: dict) -> None:
     )
 
 
+def print_edge(console: Console, result: dict) -> None:
+    """From decoded frames to label maps."""
+    others = [key for key in next(iter(result['rows'].values())) if key.startswith('to_')]
+    columns = ['', 'median s', 'p95 s']
+    for other in others:
+        columns += [f'times as fast as {other[3:]}', 'quartiles']
+    table = make_table('from decoded frame to label map', columns)
+    for name, row in result['rows'].items():
+        table.add_row(name, *cells(row), *(c for other in others for c in ratio_cells(row[other])))
+    console.print(table)
+    sizes = ', '.join(f'{name} {mebibytes(n)} MiB' for name, n in result['bytes'].items())
+    console.print(f'weights: {result["weights"]}; files: {sizes}')
+
+
 def print_counts(console: Console, kind: str, rows: dict) -> None:
     """Cost of each added stream, or task, in a train step."""
     columns = ('', 'median s', 'p95 s', 'added s', 'quartiles', 'tensors MiB', 'added MiB')
