@@ -272,7 +272,7 @@ class _Judge:
         for frame in (frame for own in frames.values() for frame in own):
             if frame.label is not None:
                 known = frame.label[frame.label != IGNORED]
-                self.classes = max([self.classes, *(known.max(),) * bool(len(known))])
+                self.classes = max(self.classes, 1 + int(known.max()) if len(known) else 0)
 
     def loss(self, path: Path, name: str) -> Loss:
         """Return the loss of a file on a set of frames."""
@@ -309,7 +309,8 @@ class _Judge:
 def _labels(network: OnnxNetwork, frame: CalibrationFrame) -> list[Tensor]:
     """Label maps of all outputs at the size of the frame's label, else of its input."""
     stacked = _stack(network, frame)
-    size = (stacked[0] if frame.label is None else frame.label).shape[-2:]
+    height, width = (stacked[0] if frame.label is None else frame.label).shape[-2:]
+    size = (height, width)
     threshold = network.facts.get('threshold', 0.5)
     made = []
     for name, (y,) in padded(network, stacked).items():

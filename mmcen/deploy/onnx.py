@@ -75,10 +75,10 @@ def export_onnx(
     }
     with whole_file(path) as part:
         save(proto, facts, part)
-        half = tuple(n // 2 // network.divisor * network.divisor for n in size)
+        height, width = (n // 2 // network.divisor * network.divisor for n in size)
         differences = [
             _difference(reference, part, _frames(network, batch, shape), _threshold_of(model))
-            for batch, shape in ((1, size), (2, half))
+            for batch, shape in ((1, size), (2, (height, width)))
         ]
         worst = float(torch.tensor(differences).max())  # not a number, if one is not
         if not worst <= TOLERANCE:

@@ -76,15 +76,14 @@ def _split_pool(node: Any) -> list[Any]:
     if len(kernel) != 2 or min(kernel) < 3:
         return []
     (given,), (made,), between = node.input, node.output, f'{node.output[0]}.columns'
-    steps = dict(strides=[1, 1])
     return [
         helper.make_node(
             'MaxPool', [given], [between], f'{node.name}.columns',
-            kernel_shape=[kernel[0], 1], pads=[pads[0], 0, pads[2], 0], **steps,
+            kernel_shape=[kernel[0], 1], pads=[pads[0], 0, pads[2], 0], strides=[1, 1],
         ),
         helper.make_node(
             'MaxPool', [between], [made], f'{node.name}.rows',
-            kernel_shape=[1, kernel[1]], pads=[0, pads[1], 0, pads[3]], **steps,
+            kernel_shape=[1, kernel[1]], pads=[0, pads[1], 0, pads[3]], strides=[1, 1],
         ),
     ]  # fmt: skip
 
