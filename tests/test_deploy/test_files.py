@@ -44,7 +44,7 @@ def test_resized_labels_are_those_of_the_nearest_pixel():
 
 def scores(file, *args):
     """Metrics of ``mmcen test``."""
-    place = Path('scores', Path(file).name)
+    place = Path('scores', f'{file}{len(args)}')
     assert command('test', 'seg.py', file, '--work-dir', str(place), *args) == 0
     (found,) = place.glob('*/*.json')
     return json.loads(found.read_text().splitlines()[-1])
@@ -54,6 +54,7 @@ def export(*args):
     return command('export', 'seg.py', 'seg.pth', '--size', '64', '64', *args)
 
 
+@pytest.mark.long
 def test_exported_files_score_as_the_checkpoint(folder, capsys):  # noqa: F811
     """Label maps of all streams, and logits of a single modality."""
     assert export('--streams', '--labels', '--out', 'labels.onnx') == 0
@@ -77,6 +78,7 @@ def test_exported_files_score_as_the_checkpoint(folder, capsys):  # noqa: F811
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_int8_is_checked_before_it_is_written(folder, capsys, monkeypatch):  # noqa: F811
     """With labels by their mIoU, without by the pixels that change their label."""
     monkeypatch.setattr(int8, 'PARTS', 2)
