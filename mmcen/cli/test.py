@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -24,8 +25,8 @@ def test_robustness(cfg: Config, checkpoint: str) -> None:
     RobustTest(runner, stated, checkpoint, folder).run()
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
-    parser = launch.common_parser('Evaluate a checkpoint.', prog or 'mmcen test')
+def make_parser(prog: str) -> ArgumentParser:
+    parser = launch.common_parser('Evaluate a checkpoint.', prog)
     parser.add_argument(
         'checkpoint', help='checkpoint file, its address, or an .onnx file of `mmcen export`'
     )
@@ -56,15 +57,28 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         help='test all subsets of the modalities and corrupted modalities, and write a table and a '
         'picture into the work directory. Run it again to continue after a stop',
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def check_options(args: Namespace, parser: ArgumentParser) -> None:
+    """Reject options that exclude each other."""
     others = ('out', 'show', 'show_dir', 'tta', 'present', 'treat_empty')
     given = [f'--{name.replace("_", "-")}' for name in others if getattr(args, name)]
     if args.robust and (given or args.launcher != 'none'):
         parser.error(f'--robust runs alone: leave out {(given or ["--launcher"])[0]}')
-    exported = args.checkpoint.endswith('.onnx')
-    for option in ('robust', 'tta', 'present', 'treat_empty') if exported else ():
+    for option in ('robust', 'tta', 'present', 'treat_empty') if is_exported(args) else ():
         if getattr(args, option):
             parser.error(f'--{option.replace("_", "-")} needs a checkpoint, not an .onnx file')
+
+
+def is_exported(args: Namespace) -> bool:
+    return args.checkpoint.endswith('.onnx')
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
+    parser = make_parser(prog or 'mmcen test')
+    args = parser.parse_args(argv)
+    check_options(args, parser)
     cfg = launch.load_config(args, parser)
     launch.load_checkpoint(cfg, args.checkpoint, parser)
     with launch.in_a_sentence(parser):
@@ -83,10 +97,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
             launch.write_predictions(cfg, args.out)
         if args.show or args.show_dir is not None:
             launch.draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
-        if exported:
+        if is_exported(args):
             predict_by(cfg, args.checkpoint)
         runner = launch.build_runner(cfg)
-        if exported:
+        if is_exported(args):
             check_classes(runner)
         else:
             launch.load_strictly(runner, args.checkpoint)
