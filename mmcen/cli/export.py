@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..shipped import CONFIG_OF, shipped_model
+
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='mmcen export', description=__doc__)
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint')
+    parser.add_argument(
+        'config', help=f'config file, or a model that comes with mmcen: {", ".join(CONFIG_OF)}'
+    )
+    parser.add_argument('checkpoint', nargs='?', help="checkpoint of the config's model")
     parser.add_argument(
         '--out',
         type=Path,
@@ -60,6 +64,17 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error('--calibrate and --max-loss are for --int8: give it, too')
     if args.frames < 4:
         parser.error(f'--frames {args.frames} is too few to calibrate and check: give 4 or more')
+    return name_files(args, parser)
+
+
+def name_files(args: argparse.Namespace, parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Find the files of a model that comes with mmcen, and name the file to write."""
+    beside = Path(args.checkpoint or args.config)
+    if args.checkpoint is None:
+        if args.config not in CONFIG_OF:
+            parser.error('a config needs a checkpoint: give both')
+        args.config, args.checkpoint = map(str, shipped_model(args.config))
+    args.out = args.out or beside.with_suffix('.int8.onnx' if args.int8 else '.onnx')
     return args
 
 
@@ -99,14 +114,13 @@ def export(args: argparse.Namespace) -> None:
     from ..deploy import as_it_is, deploy, export_onnx
     from ..deploy.onnx import import_onnx
 
-    if args.out is not None and args.out.suffix == '.safetensors':
+    if args.out.suffix == '.safetensors':
         return export_weights(args)
     import_onnx()  # before the work
     inferencer = CENInferencer(args.config, args.checkpoint, device='cpu', streams=args.streams)
     model, present = inferencer.model, args.present
     outputs = args.outputs or inferencer.outputs_of(present)
-    default = Path(args.checkpoint).with_suffix('.int8.onnx' if args.int8 else '.onnx')
-    out = args.out or default
+    out = args.out
     norms = [norm for _, norm in exchange_norms(model)]
     if norms:
         exchanged = sum(int(norm.exchange_mask().sum()) for norm in norms)

@@ -12,6 +12,7 @@ from mmcen.apis import CENInferencer
 from mmcen.datasets import SyntheticRooms
 from mmcen.engine import launch
 from mmcen.shipped import CONFIG_OF, DEFAULT_MODEL, PACKAGE, shipped_model
+from tests.converters import command
 
 CARD = (PACKAGE / 'weights' / f'{DEFAULT_MODEL}.md').read_text()
 
@@ -35,6 +36,20 @@ def test_it_predicts_by_its_name_from_what_is_there(present):
     assert one.outputs['ensemble'].shape == (120, 160)
     found = {inferencer.meta['classes'][i] for i in np.unique(one.outputs['ensemble'])}
     assert 'wall' in found  # of a rendered room, which it has never seen
+
+
+@pytest.mark.long
+def test_it_is_exported_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command('export', DEFAULT_MODEL, '--size', '64', '64') == 0
+    image = np.random.default_rng(0).integers(0, 255, (160, 208, 3)).astype(np.uint8)
+    labels = [
+        CENInferencer(model)(dict(rgb=image, depth=np.full((160, 208), 2000, np.uint16)))[
+            'predictions'
+        ][0].outputs['ensemble']
+        for model in (DEFAULT_MODEL, f'{DEFAULT_MODEL}.onnx')
+    ]
+    assert np.mean(labels[0] == labels[1]) > 0.999
 
 
 def test_a_name_without_a_model():
