@@ -104,6 +104,8 @@ def run_together(number, *words, env=ENV, timeout=300, **place):
 
 def _become(words, folder, env, out, error):
     os.setsid()
+    # a shell's background job ignores Ctrl-C, and so would this one
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.set_start_method(None, force=True)  # the default, as in any other process
     for number, path in ((1, out), (2, error)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
