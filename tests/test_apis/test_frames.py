@@ -70,6 +70,8 @@ def here(tmp_path, monkeypatch):
          {'2': 'in/Color/2.png in/depth/2.png', '10': 'in/Color/10.png'}),
         ('in/cam/left/2.png in/tof/2.png', 'in', NESTED, {'2': 'in/cam/left/2.png in/tof/2.png'}),
         ('d/d41d8.png', dict(depth='d'), None, {'d41d8': 'd/d41d8.png'}),
+        ('rgb/c.png rgb/d.png depth/c.png depth/d.png', OWN, None,
+         {'c': 'rgb/c.png depth/c.png', 'd': 'rgb/d.png depth/d.png'}),
     ],
 )  # fmt: skip
 def test_files_belong_together_by_name(files, inputs, specs, wanted):
