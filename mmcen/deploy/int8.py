@@ -116,7 +116,7 @@ def write_int8(
         judge = _Judge(network, {'known': known, 'unseen': unseen})
         quantiser = _Quantiser(path, Path(folder), network, known)
         best, loss = _search(quantiser, judge, allowed, report)
-        if loss.points > allowed:
+        if not loss.points <= allowed:  # also if there is no number, without a labelled pixel
             raise ValueError(
                 f'int8 costs too much: {loss}, {allowed:g} is allowed: allow more by --max-loss, '
                 'calibrate on more frames, or use the float file. No file was written'
