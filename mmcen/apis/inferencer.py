@@ -323,7 +323,7 @@ class CENInferencer(BaseInferencer):
         with (
             nullcontext()
             if out_video is None
-            else video_file(out_video, rate or own_rate or 30) as film
+            else video_file(out_video, (own_rate or 30) if rate is None else rate) as film
         ):
             for found in self._predict_all(frames, batch_size):
                 predictions.append(found)

@@ -60,7 +60,10 @@ class Video:
                 raise ValueError(f'{self.path} has no frame {index} that can be decoded')
             self._at, self._image = self._at + 1, None
         if self._image is None:
-            self._image = cv2.cvtColor(self._reader.retrieve()[1], cv2.COLOR_BGR2RGB)
+            there, image = self._reader.retrieve()
+            if not there:
+                raise ValueError(f'{self.path}: frame {index} is damaged: convert the video again')
+            self._image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         return self._image
 
 
