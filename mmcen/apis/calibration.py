@@ -41,7 +41,7 @@ def frames_of_folders(
     missing = [name for name in sources if name not in folders]
     if missing:
         raise ValueError(f"--calibrate has no folder of '{missing[0]}', which the file takes")
-    found = find_frames(folders, inferencer.modalities, skip_incomplete=True)
+    found = find_frames(folders, inferencer.modalities, True, inferencer.info)
     return [_frame(inferencer.load(found[i].read())) for i in _spread(len(found), count)]
 
 
