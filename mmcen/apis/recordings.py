@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..datasets.encodings import to_file
 from ..modalities import ModalitySpec
 from .frames import Frame, check_no_gap, find_frames
 from .names import ModalityNames
@@ -191,6 +192,8 @@ def _of_camera(
 
 def _as_stored(metres: np.ndarray, spec: ModalitySpec) -> np.ndarray:
     """Depth as files of the modality store it."""
+    if spec.kind == 'domain':
+        return to_file(spec.domain, metres[..., None])
     unit = spec.metres('float32')
     if unit is not None:
         return metres / np.float32(unit)
