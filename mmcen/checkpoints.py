@@ -7,6 +7,7 @@ import os
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import wraps
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from .files import write
+
+NAMED = ('classes', 'palette')  # what a file of weights says of its classes
 
 
 def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
@@ -30,14 +33,18 @@ def read_checkpoint(path: str | Path, map_location: Any = 'cpu') -> Any:
 
     Raises:
         FileNotFoundError: If the file does not exist.
+        ImportError: If safetensors is not installed and the file needs it.
         ValueError: If the file is damaged, is not a checkpoint, holds other objects, or has weights
             that are not finite.
     """
     path = os.path.expanduser(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f'the checkpoint {path} does not exist: check its path')
+    safe = path.endswith('.safetensors')
+    if safe and find_spec('safetensors') is None:
+        raise ImportError(f'{path} needs a package that is not installed: pip install safetensors')
     try:
-        if path.endswith('.safetensors'):
+        if safe:
             checkpoint = _read_weights(path, map_location)
         else:
             _verify_archive(path)
@@ -58,6 +65,9 @@ def _read_weights(path: str, map_location: Any) -> dict[str, Any]:
     with safe_open(path, 'pt', device=device) as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         facts = json.loads((file.metadata() or {}).get('mmcen', '{}'))
+    if not isinstance(facts, dict) or not all(isinstance(facts.get(k, []), list) for k in NAMED):
+        raise ValueError('its metadata are no lists of classes and colours')
+    facts = {key: facts[key] for key in NAMED if key in facts}
     if 'classes' in facts:
         facts['classes'] = tuple(facts['classes'])
     return {'state_dict': state, 'meta': {'dataset_meta': facts or None}}
@@ -88,7 +98,7 @@ def write_weights(checkpoint: Mapping[str, Any], path: str | Path) -> None:
             )
         state[name] = small.contiguous()
     meta = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
-    facts = {key: meta[key] for key in ('classes', 'palette') if meta.get(key) is not None}
+    facts = {key: meta[key] for key in NAMED if meta.get(key) is not None}
     write(Path(path), save(state, {'mmcen': json.dumps(facts)}))
 
 

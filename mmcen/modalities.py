@@ -7,6 +7,7 @@ preprocessor. The order of the list is the order of the streams.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -94,6 +95,11 @@ class ModalitySpec:
                 object.__setattr__(self, key, tuple(value))
 
     def _check_files(self) -> None:
+        texts = isinstance(self.dir, (str, os.PathLike)) and all(
+            isinstance(one, str) for one in self.suffix
+        )
+        if not texts:
+            self._fail(f'has dir {self.dir!r} and suffix {self.suffix!r}', 'state texts')
         if not self.suffix:
             self._fail('has no suffix', "state one, e.g. suffix='.png'")
         for key, value, choices in (

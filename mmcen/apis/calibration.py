@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -25,23 +24,24 @@ def frames_of_folders(
     Args:
         inferencer: Loads as the model does.
         inputs: Modalities that the file takes.
-        given: ``MODALITY=FOLDER`` of each, or one folder with a folder for each modality.
+        given: ``MODALITY=FOLDER`` of each, or one folder with a folder for each modality, by the
+            names that :func:`~mmcen.apis.frames.find_frames` accepts.
         count: Largest number of frames.
 
     Raises:
         ValueError: If a folder or a modality is missing.
     """
     sources = inferencer.sources_of(inputs)
-    if len(given) == 1 and '=' not in given[0]:
-        folders = {name: str(Path(given[0], name)) for name in sources}
-    else:
-        folders = dict(one.split('=', 1) for one in given if '=' in one)
-        if len(folders) < len(given):
+    place: str | dict[str, str] = given[0]
+    if len(given) > 1 or '=' in given[0]:
+        place = dict(one.split('=', 1) for one in given if '=' in one)
+        if len(place) < len(given):
             raise ValueError(f'--calibrate {" ".join(given)}: give one folder, or MODALITY=FOLDER')
-    missing = [name for name in sources if name not in folders]
-    if missing:
-        raise ValueError(f"--calibrate has no folder of '{missing[0]}', which the file takes")
-    found = find_frames(folders, inferencer.modalities, skip_incomplete=True)
+    found = find_frames(place, inferencer.modalities, specs=inferencer.info)
+    for name in sources:
+        if not any(name in frame.files for frame in found):
+            raise ValueError(f"--calibrate has no folder of '{name}', which the file takes")
+    found = [frame for frame in found if set(sources) <= set(frame.files)]
     return [_frame(inferencer.load(found[i].read())) for i in _spread(len(found), count)]
 
 

@@ -183,7 +183,9 @@ class _Matching:
         found: dict[str, Path] = {}
         inside = sorted(path for path in place.iterdir() if path.is_dir())
         for name, spec in self.names.specs.items():
-            own = [place / (spec.dir or '')]
+            # a folder outside is one of the data of the training, not of the user
+            configured = place / (spec.dir or '')
+            own = [configured] if _is_within(configured, place) else []
             own += [path for path in inside if self.names.of(path.name) == name]
             if there := [path for path in own if path.is_dir()]:
                 found[name] = there[0]
@@ -280,6 +282,11 @@ class _Matching:
             + ('the names are time stamps, so add --pair nearest, or ' if timed else '')
             + 'give them equal names, or one folder alone'
         )
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    """Return whether a path leads into a folder, by its name: links in the folder may lead out."""
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:

@@ -314,8 +314,8 @@ class CENInferencer(BaseInferencer):
             raise ValueError('a resumed video would lack frames: leave out resume or out_video')
         frames, own_rate = open_frames(inputs, self.modalities, self.info, skip_incomplete, max_gap)
         out = None if out_dir is None else Path(out_dir)
-        if isinstance(frames, list):  # else of a recording, which is no picture
-            self._check_out(frames, out, out_video, overlay, sheets)
+        listed = frames if isinstance(frames, list) else []  # those of a recording are no files
+        self._check_out(inputs, listed, out, out_video, overlay, sheets)
         done: list[str] = []
         if out is not None and resume:
             frames = self._left(frames, done, out, overlay, sheets)
@@ -323,7 +323,7 @@ class CENInferencer(BaseInferencer):
         with (
             nullcontext()
             if out_video is None
-            else video_file(out_video, rate or own_rate or 30) as film
+            else video_file(out_video, (own_rate or 30) if rate is None else rate) as film
         ):
             for found in self._predict_all(frames, batch_size):
                 predictions.append(found)
@@ -490,6 +490,7 @@ class CENInferencer(BaseInferencer):
 
     def _check_out(
         self,
+        inputs: Any,
         frames: Sequence[Frame],
         out: Path | None,
         video: str | Path | None,
@@ -498,6 +499,8 @@ class CENInferencer(BaseInferencer):
     ) -> None:
         """Refuse results that would take the place of inputs."""
         given = {os.path.realpath(file) for frame in frames for file in frame.paths()}
+        if isinstance(inputs, (str, os.PathLike)):  # such as a recording
+            given.add(os.path.realpath(inputs))
         results = [] if video is None else [Path(video), _legend_of(video)]
         if out is not None:
             results.append(out / 'legend.png')
@@ -507,7 +510,7 @@ class CENInferencer(BaseInferencer):
             if os.path.realpath(path) in given:
                 raise ValueError(
                     f'{path} is an input, and the result would overwrite it: choose another '
-                    f'out_dir than {out} (--out-dir), or another video'
+                    'out_dir (--out-dir) or out_video (--out-video)'
                 )
 
     def _written(self, frame: Frame, out: Path, overlay: float, sheets: bool) -> bool:

@@ -88,7 +88,8 @@ class ModalityNames:
         """Return the modality that a file name states, and the name of the frame.
 
         A suffix of the config such as ``_rgb.png`` comes first, then words at the end
-        (``a_depth.png``) or the start (``color_0001.png``). The frame of ``depth.png`` is ``''``.
+        (``a_depth.png``) or the start (``color_0001.png``). The frame of ``depth.png`` is ``''``;
+        a single letter such as ``d.png`` is the name of a frame.
 
         Examples:
             >>> names = ModalityNames(['rgb', 'depth'])
@@ -110,7 +111,8 @@ class ModalityNames:
             return self.of(match[2]), match[1]
         if match := self._first.fullmatch(stem):
             return self.of(match[1]), match[2]
-        return self.of(stem), '' if self.of(stem) else stem
+        name = self.of(stem) if len(stem) > 1 else None
+        return name, '' if name else stem
 
     def stated(self, name: str) -> list[str]:
         """Return the suffixes of a modality in the config that are more than a file type."""

@@ -86,7 +86,7 @@ def pair_by_time(
                 f'smallest gap is {gap * 1000:g} ms, so give a larger --max-gap, or check the '
                 'clocks'
             )
-        for key, i in zip(list(frames), range(len(frames)), strict=True):
+        for i, key in enumerate(frames):
             if i in pairs:
                 frames[key][name] = own[keys[pairs[i]]]
     order = sorted(zip(times[first], frames, strict=True))

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..datasets.encodings import to_file
 from ..modalities import ModalitySpec
 from .frames import Frame, check_no_gap, find_frames
 from .names import ModalityNames
@@ -60,7 +61,10 @@ class Video:
                 raise ValueError(f'{self.path} has no frame {index} that can be decoded')
             self._at, self._image = self._at + 1, None
         if self._image is None:
-            self._image = cv2.cvtColor(self._reader.retrieve()[1], cv2.COLOR_BGR2RGB)
+            there, image = self._reader.retrieve()
+            if not there:
+                raise ValueError(f'{self.path}: frame {index} is damaged: convert the video again')
+            self._image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         return self._image
 
 
@@ -188,6 +192,8 @@ def _of_camera(
 
 def _as_stored(metres: np.ndarray, spec: ModalitySpec) -> np.ndarray:
     """Depth as files of the modality store it."""
+    if spec.kind == 'domain':
+        return to_file(spec.domain, metres[..., None])
     unit = spec.metres('float32')
     if unit is not None:
         return metres / np.float32(unit)

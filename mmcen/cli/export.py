@@ -60,11 +60,19 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     _add_int8(parser)
     args = parser.parse_args(argv)
+    check_options(args, parser)
+    return name_files(args, parser)
+
+
+def check_options(args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Reject options that have no effect, and too few frames."""
     if not args.int8 and (args.calibrate or args.max_loss is not None):
         parser.error('--calibrate and --max-loss are for --int8: give it, too')
     if args.frames < 4:
         parser.error(f'--frames {args.frames} is too few to calibrate and check: give 4 or more')
-    return name_files(args, parser)
+    for name in ('int8', 'labels', 'whole', 'outputs', 'streams', 'present'):
+        if args.out and args.out.suffix == '.safetensors' and getattr(args, name):
+            parser.error(f'--{name} is for an .onnx file, and {args.out} has weights: leave it out')
 
 
 def name_files(args: argparse.Namespace, parser: argparse.ArgumentParser) -> argparse.Namespace:
@@ -169,10 +177,10 @@ def quantise(args: argparse.Namespace, inferencer: Any, file: Path, out: Path) -
 def export_weights(args: argparse.Namespace) -> None:
     """Write the weights alone, after checking that they are the model's."""
     from ..apis import CENInferencer
-    from ..checkpoints import read_checkpoint, write_weights
+    from ..checkpoints import write_weights
 
     model = CENInferencer(args.config, args.checkpoint, device='cpu').model
-    meta = read_checkpoint(args.checkpoint).get('meta')
+    meta = {'dataset_meta': model.dataset_meta}
     write_weights({'state_dict': model.state_dict(), 'meta': meta}, args.out)
     print(f'written: {args.out} ({args.out.stat().st_size / 2**20:.1f} MiB)')
 

@@ -1,6 +1,6 @@
 """Predict on your own files: `mmcen predict CONFIG CHECKPOINT --input rgb=a.png depth=b.png`.
 Give folders to predict on all their files, matched by name or by time stamps, or videos. No label
-is needed. Modalities that are absent are done without."""
+is needed. The model predicts without the modalities that are absent."""
 
 import argparse
 import re

@@ -70,7 +70,7 @@ def legend(maps: Sequence[np.ndarray], meta: Mapping[str, Any]) -> list[tuple]:
     return [
         (classes[k], [int(c) for c in palette[k]], counts[k] / maps[0].size)
         for k in seen
-        if k < len(classes)
+        if k < min(len(classes), len(palette))
     ]
 
 

@@ -66,6 +66,8 @@ def check_options(args: Namespace, parser: ArgumentParser) -> None:
     given = [f'--{name.replace("_", "-")}' for name in others if getattr(args, name)]
     if args.robust and (given or args.launcher != 'none'):
         parser.error(f'--robust runs alone: leave out {(given or ["--launcher"])[0]}')
+    if is_exported(args) and args.launcher != 'none':
+        parser.error('--launcher needs a checkpoint, not an .onnx file')
     for option in ('robust', 'tta', 'present', 'treat_empty') if is_exported(args) else ():
         if getattr(args, option):
             parser.error(f'--{option.replace("_", "-")} needs a checkpoint, not an .onnx file')

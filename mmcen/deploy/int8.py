@@ -6,6 +6,7 @@ parts that change the labels most stay in float, part by part.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import logging
@@ -116,7 +117,7 @@ def write_int8(
         judge = _Judge(network, {'known': known, 'unseen': unseen})
         quantiser = _Quantiser(path, Path(folder), network, known)
         best, loss = _search(quantiser, judge, allowed, report)
-        if loss.points > allowed:
+        if not loss.points <= allowed:  # also if there is no number, without a labelled pixel
             raise ValueError(
                 f'int8 costs too much: {loss}, {allowed:g} is allowed: allow more by --max-loss, '
                 'calibrate on more frames, or use the float file. No file was written'
@@ -195,6 +196,10 @@ class _Quantiser:
         from onnxruntime import quantization
 
         path = self.folder / 'int8.onnx'
+        # older versions, such as the last one for Python 3.10, measure the ranges each time
+        known = inspect.signature(quantization.quantize_static).parameters
+        name = 'calibration_cache_path'
+        cache: Any = {name: self.folder / 'ranges.json'} if name in known else {}
         quantization.quantize_static(
             self.prepared,
             path,
@@ -204,8 +209,8 @@ class _Quantiser:
             reduce_range=self.bits == 7,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
-            nodes_to_quantize=[name for part in parts for name in part],
-            calibration_cache_path=self.folder / 'ranges.json',
+            nodes_to_quantize=[node for part in parts for node in part],
+            **cache,
         )
         save(import_onnx().load(path), self._facts, path)
         return path
@@ -220,17 +225,10 @@ def _reader(network: OnnxNetwork, frames: Iterable[CalibrationFrame]) -> Any:
             self.frames = iter(frames)
 
         def get_next(self) -> dict | None:
-            frame = next(self.frames, None)
-            return (
-                None
-                if frame is None
-                else {
-                    name: x.numpy()
-                    for name, x in zip(
-                        network.inputs, pad_to(network.divisor, _stack(network, frame)), strict=True
-                    )
-                }
-            )
+            for frame in self.frames:
+                x = pad_to(network.divisor, _stack(network, frame))
+                return {name: one.numpy() for name, one in zip(network.inputs, x, strict=True)}
+            return None
 
     return Reader()
 

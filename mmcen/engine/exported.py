@@ -40,6 +40,10 @@ class ExportedModel(BaseModel):
         self.first = next(iter(self.network.inputs))
         self.align_corners = align_corners
 
+    def to(self, *args: Any, **kwargs: Any) -> ExportedModel:
+        """Stay on the CPU, as ONNX Runtime does: the runner moves batches where the model is."""
+        return self
+
     def forward(self, inputs: Any, data_samples: Any = None, mode: str = 'predict') -> Any:
         """Predict samples, as in mmengine.
 

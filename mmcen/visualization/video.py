@@ -20,7 +20,7 @@ def check_video(path: str | Path, rate: float) -> None:
     if Path(path).suffix.lower() not in CODECS:
         raise ValueError(f'{path} is no video: choose one of the suffixes {", ".join(CODECS)}')
     if not 0 < rate < 1000:
-        raise ValueError(f'{rate} frames per second must be above 0 and below 1000')
+        raise ValueError(f'{rate} frames per second: give a rate (--fps) above 0 and below 1000')
 
 
 @contextmanager

@@ -22,6 +22,7 @@ SUFFIXED = dict(
     depth=ModalitySpec('depth', dir='', suffix='_range.png', unit='mm'),
 )
 TYPED = dict(rgb=ModalitySpec('rgb', suffix='.jpg'), depth=ModalitySpec('depth', unit='mm'))
+OUTSIDE = dict(rgb=ModalitySpec('rgb', dir='../out'), depth=ModalitySpec('depth', dir='../out'))
 NESTED = dict(
     rgb=ModalitySpec('rgb', dir='cam/left'), depth=ModalitySpec('depth', dir='tof', unit='mm')
 )
@@ -69,7 +70,10 @@ def here(tmp_path, monkeypatch):
         ('in/Color/2.png in/depth/2.png in/Color/10.png in/label/2.png', 'in', None,
          {'2': 'in/Color/2.png in/depth/2.png', '10': 'in/Color/10.png'}),
         ('in/cam/left/2.png in/tof/2.png', 'in', NESTED, {'2': 'in/cam/left/2.png in/tof/2.png'}),
+        ('in/rgb/2.png out/2.png', 'in', OUTSIDE, {'2': 'in/rgb/2.png'}),
         ('d/d41d8.png', dict(depth='d'), None, {'d41d8': 'd/d41d8.png'}),
+        ('rgb/c.png rgb/d.png depth/c.png depth/d.png', OWN, None,
+         {'c': 'rgb/c.png depth/c.png', 'd': 'rgb/d.png depth/d.png'}),
     ],
 )  # fmt: skip
 def test_files_belong_together_by_name(files, inputs, specs, wanted):

@@ -540,6 +540,13 @@ def test_results_never_take_the_place_of_inputs(folder, inputs):
     assert before == {path: path.read_bytes() for path in Path(out).rglob('*.png')}
 
 
+def test_a_video_never_takes_the_place_of_a_recording(folder):
+    Path('a.mkv').write_bytes(b'recording')
+    with pytest.raises(ValueError, match='a.mkv is an input, and the result would overwrite it'):
+        infer()('a.mkv', out_video='a.mkv')
+    assert Path('a.mkv').read_bytes() == b'recording'
+
+
 def test_export(folder, monkeypatch, capsys):
     """ONNX Runtime predicts what PyTorch does, from a file that says all that is needed."""
     pytest.importorskip('onnxruntime')
