@@ -22,10 +22,12 @@ from .world import World, make_world
 
 # How often a kind comes up, of 100.
 KINDS: dict[str, tuple[int, Callable[[random.Random, World], Case]]] = {
-    'picture': (26, files.picture),
+    'picture': (22, files.picture),
     'odd .npy': (5, files.odd_npy),
     'array': (6, files.array),
     'list of frames': (6, files.frame_list),
+    'list of pairs': (2, files.pairs),
+    'video': (2, files.video),
     'checkpoint': (10, files.checkpoint),
     'resume': (3, files.resumed),
     'ONNX': (10, files.onnx_file),

@@ -1,4 +1,4 @@
-"""Cases of damaged files: pictures, arrays, lists, checkpoints, ONNX files and archives."""
+"""Cases of damaged files: pictures, arrays, lists, videos, checkpoints, ONNX files, archives."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmengine.registry import DATASETS
@@ -19,13 +20,14 @@ from PIL import Image
 from scipy.io import savemat
 
 from mmcen.apis import CENInferencer
+from mmcen.apis.frames import find_frames
 from mmcen.checkpoints import find_checkpoint
 from mmcen.converters.archives import Archive
 from mmcen.converters.matlab import read_mat
 
 from .mutate import damage, mutate
 from .outcomes import Case, same
-from .world import FACTS, FRAMES, World, npy, small_graph
+from .world import FACTS, FRAMES, SIZE, World, npy, small_graph
 
 PLACE = Path('tmp')
 
@@ -210,6 +212,57 @@ def frame_list(draw: random.Random, world: World) -> Case:
         lambda: damaged and set(found_names(data)) <= set(FRAMES),
         ['list.txt', *FRAMES],
         f'{code} {end!r} {note}',
+    )
+
+
+def pairs(draw: random.Random, world: World) -> Case:
+    """A list of pairs of files with time stamps, perhaps damaged."""
+    frames = draw.sample(FRAMES, draw.randint(1, len(FRAMES)))
+    end = draw.choice(('\n', '\r\n', '\n\n', ' \n'))
+    lines = [f'{i}.5 rgb/{frame}.png {i}.51 depth/{frame}.png' for i, frame in enumerate(frames)]
+    data, note = end.join(['# as in TUM RGB-D', *lines]).encode(), ''
+    wanted = [{part: f'{part}/{frame}.png' for part in world.arrays} for frame in frames]
+    damaged = draw.random() < 0.8
+    if damaged:
+        data, note = damage(data, draw)
+    Path('pairs.txt').write_bytes(data)
+
+    def work() -> list[dict[str, str]]:
+        found = find_frames('pairs.txt', list(world.arrays))
+        return [{part: str(file) for part, file in frame.files.items()} for frame in found]
+
+    # stamps are read, but pair nothing; a comment that is none any more is an error
+    return Case(
+        work,
+        lambda found: found == wanted,
+        lambda: damaged,  # other files that exist
+        ['pairs.txt', *FRAMES],
+        f'{end!r} {note}',
+    )
+
+
+def video(draw: random.Random, world: World) -> Case:
+    """A video beside a folder of depth files, damaged."""
+    suffix, code = draw.choice((('.avi', 'MJPG'), ('.mp4', 'mp4v'), ('.mkv', 'FFV1')))
+    path = PLACE / f'x{suffix}'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), 10, SIZE[::-1])
+    for shift in range(len(FRAMES)):
+        writer.write(np.roll(world.arrays['rgb'], shift, 1))
+    writer.release()
+
+    def work() -> dict[str, np.ndarray]:
+        found = world.inferencer({'rgb': path, 'depth': 'depth'})['predictions']
+        return {f'{i} {n}': v for i, one in enumerate(found) for n, v in one.outputs.items()}
+
+    wanted = undamaged(work)
+    data, note = damage(path.read_bytes(), draw)
+    path.write_bytes(data)
+    return Case(
+        work,
+        lambda found: wanted is not None and same(found, wanted),
+        lambda: True,  # videos have no checksums
+        [path.name],
+        f'{suffix} {note}',
     )
 
 
