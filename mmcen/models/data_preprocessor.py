@@ -175,8 +175,8 @@ class CENDataPreprocessor(SegDataPreProcessor):
                 modalities, testing needs at least one.
 
         Returns:
-            ``inputs``: (B, M*C, H, W) float32, and ``data_samples``. If modalities are absent, also
-            ``present``, the names of the others, and ``inputs`` contains only these.
+            ``inputs``: (B, M*C, H, W) of the model's type, and ``data_samples``. If modalities are
+            absent, also ``present``, the names of the others, and ``inputs`` contains only these.
 
         Raises:
             ValueError: a modality is missing, or its shape does not fit.
@@ -196,6 +196,7 @@ class CENDataPreprocessor(SegDataPreProcessor):
         output = super().forward({**data, 'inputs': normalised}, training)
         if self._shifts:
             output['inputs'] += shift
+        output['inputs'] = output['inputs'].to(mean.dtype)  # mmseg's part gives float32
         if len(present) < len(self.modalities):
             output['present'] = present
         return output

@@ -138,6 +138,15 @@ def test_moves_to_the_device_of_the_model_and_has_no_state() -> None:
     assert not preprocessor.state_dict()
 
 
+def test_keeps_the_precision_of_the_model() -> None:
+    specs = {'rgb': RGB, 'depth': DEPTH}
+    preprocessor = CENDataPreprocessor(listed(specs)).double()
+    one = frame()
+    found = preprocessor({'inputs': [one]})['inputs']
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found[0].float(), expected(one, specs, 3), rtol=1e-6, atol=1e-6)
+
+
 # --- errors
 
 
