@@ -7,7 +7,6 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-
 from torch import nn
 
 from ...core import BudgetSchedule, ExchangeBudget
