@@ -47,7 +47,7 @@ class Prediction:
 def pictures_of(found: Prediction, palette: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
     """Return the outputs of a prediction as pictures (H, W, 3), by name."""
     return {
-        name: y if y.ndim == 3 else class_colours(torch.from_numpy(y.astype(np.int64)), palette)
+        name: y if y.ndim == 3 else class_colours(torch.from_numpy(y.astype(np.int32)), palette)
         for name, y in found.outputs.items()
     }
 
