@@ -40,7 +40,7 @@ test: $(STAMP) lint ## lint, then the test suite; MMCEN_DATA=... adds the tests 
 test-long: $(STAMP) ## the test suite with the tests that take long, for a release
 	@$(TEST_ENV) .venv/bin/python $(PYTEST) --long $(ARGS)
 
-fuzz: $(STAMP) ## damage 5,000 inputs and kill 200 trainings, see docs/reliability.md
+fuzz: $(STAMP) ## damage 5,000 inputs and kill trainings 200 times, see docs/reliability.md
 	@$(TEST_ENV) .venv/bin/python -m tests.fuzz --cases 5000
 	@$(TEST_ENV) .venv/bin/python -m tests.fuzz.kills --kills 200
 

@@ -17,7 +17,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from mmcen.core import ExchangeBudget, ExchangeNorm, convert, exchange_norms
+from mmcen.core import BudgetSchedule, ExchangeBudget, ExchangeNorm, convert, exchange_norms
 from projects.paper.gpu.waits import count_waits
 
 pytestmark = pytest.mark.gpu
@@ -209,7 +209,9 @@ def test_a_resumed_training_goes_on_alike(device, tmp_path):
         torch.manual_seed(0)
         cfg, model = segmentor('nyud_lwrefinenet_efflite0_budget.py')
         model = model.to(device).train()
-        budget = ExchangeBudget(model, begin=0.2, end=0.9, interval=1, memory=3)
+        budget = ExchangeBudget(
+            model, memory=3, schedule=BudgetSchedule(begin=0.2, end=0.9, interval=1)
+        )
         return model, build_optim_wrapper(model, cfg.optim_wrapper), budget
 
     model, wrapper, budget = begin()

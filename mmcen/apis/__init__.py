@@ -1,5 +1,6 @@
 """Prediction on files."""
 
-from .inferencer import CENInferencer, Prediction
+from .inferencer import CENInferencer
+from .results import Prediction
 
 __all__ = ['CENInferencer', 'Prediction']

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import warnings
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,53 +16,30 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.infer import BaseInferencer
 from mmengine.registry import MODELS, init_default_scope
-from PIL import Image
 from rich.progress import track
 from torch import Tensor, nn
 
 from ..deploy import DeployedNetwork, OnnxNetwork, as_it_is, deploy, padded
 from ..deploy.facts import check_pipeline
-from ..files import whole_file
 from ..models.label_map import label_map, resize_labels
 from ..models.multitask import CENMultiTask
 from ..models.segmentors import CENEncoderDecoder
 from ..outputs import ENSEMBLE
 from ..shipped import CONFIG_OF, shipped_model
-from ..visualization.sheet import class_colours, draw_legend, draw_sheet, picture
-from ..visualization.video import video_file
+from ..visualization.sheet import picture
 from .frames import Frame
 from .loading import find_loading, find_test_set, without_loaders
 from .recordings import open_frames
+from .results import Prediction, Results, pictures_of
 from .weights import load_checkpoint, load_weights
-
-
-@dataclass
-class Prediction:
-    """What the model makes of a frame.
-
-    Attributes:
-        name: of the frame.
-        outputs: class numbers (H, W) uint8 or images (H, W, 3) uint8, as large as the frame, by
-            the names of :class:`~mmcen.deploy.DeployedNetwork`.
-        colour: the frame's colour (H, W, 3) uint8, where it has any.
-        inputs: the modalities as the model got them, (H', W', 3) or (H', W') for imshow.
-        present: names of the model's inputs that it was predicted from.
-        files: what was written.
-    """
-
-    name: str
-    outputs: dict[str, np.ndarray]
-    colour: np.ndarray | None
-    inputs: dict[str, np.ndarray]
-    present: list[str]
-    files: list[Path]
 
 
 class CENInferencer(BaseInferencer):
     """Predict on files or arrays of named modalities, in the manner of mmengine's inferencers.
 
     Args:
-        model: config file, config, a built model, an ``.onnx`` file of ``mmcen export``, or the
+        model: config file, config, a built model, an ``.onnx`` file of ``mmcen export`` or an
+            :class:`~mmcen.deploy.OnnxNetwork` of one, which takes a number of threads, or the
             name of a model that comes with mmcen: ``'nyuv2-efflite0'``.
         weights: checkpoint; an ONNX file and a model that comes with mmcen have their own, a built
             model may have.
@@ -79,7 +53,6 @@ class CENInferencer(BaseInferencer):
             floating-point ones.
         size: (height, width) that the model gets; by default what it was tested at, which is the
             frame's own size where the pipeline does not resize. Predictions have the frame's size.
-        threads: of ONNX Runtime; 0 takes all cores.
         treat_empty: how to handle a modality without content, in which all values are equal or
             not finite: ``'use'`` it as it is, or treat it as ``'absent'``. A warning names
             the first such file of a folder in either case.
@@ -100,54 +73,39 @@ class CENInferencer(BaseInferencer):
 
     def __init__(
         self,
-        model: str | Path | Config | nn.Module,
+        model: str | Path | Config | nn.Module | OnnxNetwork,
         weights: str | Path | None = None,
         device: str | None = None,
         apart: bool = False,
         streams: bool = False,
         depth_unit: float | None = None,
         size: tuple[int, int] | None = None,
-        threads: int = 0,
         treat_empty: str = 'use',
         show_progress: bool = True,
     ) -> None:
-        self._given: Any = None
-        if isinstance(model, str) and model in CONFIG_OF and weights is None:
-            model, weights = shipped_model(model)
-        for path in (model, weights):
-            local = isinstance(path, (str, Path)) and '://' not in str(path)
-            if local and not Path(str(path)).is_file():
-                raise FileNotFoundError(f'{path} does not exist')
         if depth_unit is not None and not 0 < depth_unit < math.inf:
             raise ValueError(
                 f'depth_unit must be metres per stored unit, above 0, got {depth_unit}'
             )
         if size is not None and min(size) < 1:
             raise ValueError(f'size {tuple(size)} must be height and width in pixels, above 0')
-        cfg: Any = str(model) if isinstance(model, Path) else model
-        if str(cfg).endswith('.onnx'):
+        if isinstance(model, str) and model in CONFIG_OF and weights is None:
+            model, weights = shipped_model(model)
+        for file in (model, weights):
+            local = isinstance(file, (str, Path)) and '://' not in str(file)
+            if local and not Path(str(file)).is_file():
+                raise FileNotFoundError(f'{file} does not exist')
+        path = getattr(model, 'path', model)
+        if str(path).endswith('.onnx'):
             if weights or apart:
-                raise ValueError(f'{cfg} has its own weights and is apart: leave out the others')
-            self._given = OnnxNetwork(cfg, threads)
-            if 'config' not in self._given.facts:
-                raise ValueError(f'{cfg} does not say how files are read: export it again')
-            cfg = Config(dict(self._given.facts['config'], model=dict()))
+                raise ValueError(f'{path} has its own weights and is apart: leave out the others')
+            model = model if isinstance(model, OnnxNetwork) else OnnxNetwork(str(model))
             device = 'cpu'
-        elif isinstance(cfg, nn.Module):
-            self._given, cfg = cfg, getattr(cfg, 'cfg', None) or Config(dict(model=dict()))
-        elif isinstance(cfg, str):
-            cfg = Config.fromfile(cfg)
+        self._given, cfg = _built_and_config(model)
         if self._given is None and not (weights and cfg.get('model')):
             what = 'a checkpoint' if cfg.get('model') else 'a model'
             raise ValueError(f'a config without {what} predicts nothing: give one')
-        if device is not None:
-            try:
-                torch.empty(0, device=device)
-            except (RuntimeError, AssertionError) as error:
-                raise ValueError(
-                    f"device '{device}' is not there ({str(error).splitlines()[0]}): leave it out "
-                    'to take the best there is'
-                ) from error
+        _check_device(device)
         init_default_scope(cfg.get('default_scope', 'mmseg'))
         self.apart, self.streams = apart, streams
         self.depth_unit, self.size, self.treat_empty = depth_unit, size, treat_empty
@@ -312,41 +270,44 @@ class CENInferencer(BaseInferencer):
             raise ValueError(f'batch_size {batch_size} must be 1 or more, overlay {overlay} 0..1')
         if resume and out_video is not None:
             raise ValueError('a resumed video would lack frames: leave out resume or out_video')
+        results = Results(
+            None if out_dir is None else Path(out_dir),
+            None if out_video is None else Path(out_video),
+            overlay,
+            sheets,
+            self.meta,
+            self.network.images,
+        )
         frames, own_rate = open_frames(inputs, self.modalities, self.info, skip_incomplete, max_gap)
-        out = None if out_dir is None else Path(out_dir)
         listed = frames if isinstance(frames, list) else []  # those of a recording are no files
-        self._check_out(inputs, listed, out, out_video, overlay, sheets)
+        given = [inputs] if isinstance(inputs, (str, os.PathLike)) else []
+        given += [file for frame in listed for file in frame.paths()]
+        results.check(given, [p for frame in listed for p in self._files(frame, results)])
         done: list[str] = []
-        if out is not None and resume:
-            frames = self._left(frames, done, out, overlay, sheets)
+        if out_dir is not None and resume:
+            frames = self._left(frames, done, results)
+        if out_dir is None and out_video is None:
+            return {'predictions': list(self._predict_all(frames, batch_size)), 'skipped': done}
         predictions: list[Prediction] = []
-        with (
-            nullcontext()
-            if out_video is None
-            else video_file(out_video, (own_rate or 30) if rate is None else rate) as film
-        ):
+        with results.opened((own_rate or 30) if rate is None else rate) as write:
             for found in self._predict_all(frames, batch_size):
+                write(found)
                 predictions.append(found)
-                if film is not None:
-                    film(self._shown(found, overlay))
-                if out is not None:
-                    self._write(found, out, overlay, sheets)
-                if film is not None or out is not None:
-                    found.outputs, found.inputs, found.colour = {}, {}, None
-        if out is not None:
-            _list_frames(out / 'frames.csv', predictions)
-        if predictions:
-            self._write_legends(out if overlay else None, out_video)
         return {'predictions': predictions, 'skipped': done}
 
+    def _files(self, frame: Frame, results: Results) -> Iterable[Path]:
+        """Return the files of a frame, if none of its modalities is treated as absent."""
+        present = [name for name, source in self.sources.items() if source in frame.files]
+        return results.paths(frame.name, self.outputs_of(present), 'rgb' in frame.files).values()
+
     def _left(
-        self, frames: Iterable[Frame], done: list[str], out: Path, overlay: float, sheets: bool
+        self, frames: Iterable[Frame], done: list[str], results: Results
     ) -> list[Frame] | Iterator[Frame]:
         """Frames that lack files; the names of others are appended to ``done``."""
 
         def left() -> Iterator[Frame]:
             for frame in frames:
-                if self._written(frame, out, overlay, sheets):
+                if all(path.is_file() for path in self._files(frame, results)):
                     done.append(frame.name)
                 else:
                     yield frame
@@ -434,14 +395,14 @@ class CENInferencer(BaseInferencer):
             colour = own['modalities']['rgb']
         inputs = {name: picture(x) for name, x in packed['inputs'].items()}
         present = self._present(packed['inputs'])
-        return Prediction(frame.name, made, colour, inputs, present, [])
+        return Prediction(frame.name, made, colour, inputs, present)
 
     def _array(self, name: str, y: Tensor, shape: Sequence[int]) -> np.ndarray:
         size = (shape[0], shape[1])
-        if name in self.network.labels:
-            return resize_labels(y, size).byte().numpy()
+        if name in self.network.labels:  # of at most 256 classes, if they are of 8 bits
+            return _numbers(resize_labels(y, size), 256 if y.dtype == torch.uint8 else 2**16)
         if name not in self.network.images and len(y) > 1:
-            return label_map(y, size).byte().numpy()
+            return _numbers(label_map(y, size), len(y))
         if tuple(y.shape[1:]) != size:
             y = nn.functional.interpolate(y[None], size, mode='bilinear')[0]
         if name in self.network.images:
@@ -450,14 +411,7 @@ class CENInferencer(BaseInferencer):
 
     def visualize(self, inputs: list, preds: Any, show: bool = False, **kwargs: Any) -> list:
         """Outputs of predictions as pictures (H, W, 3), by name."""
-        palette = self.meta.get('palette', ())
-        return [
-            {
-                name: value if value.ndim == 3 else class_colours(torch.from_numpy(value), palette)
-                for name, value in one.outputs.items()
-            }
-            for one in preds
-        ]
+        return [pictures_of(one, self.meta.get('palette', ())) for one in preds]
 
     def postprocess(
         self, preds: Any, visualization: list, return_datasample: bool = False, **kwargs: Any
@@ -465,118 +419,31 @@ class CENInferencer(BaseInferencer):
         """Return predictions and their pictures."""
         return {'predictions': preds, 'visualization': visualization}
 
-    def _paths(self, frame: Frame, out: Path, overlay: float, sheets: bool) -> dict[str, Path]:
-        """Files of a frame by what they are, if none of its modalities is treated as absent."""
-        present = [name for name, source in self.sources.items() if source in frame.files]
-        return self._paths_of(
-            frame.name, self.outputs_of(present), frame.files, out, overlay, sheets
-        )
 
-    def _paths_of(
-        self,
-        frame: str,
-        outputs: Sequence[str],
-        given: Container[str],
-        out: Path,
-        overlay: float,
-        sheets: bool,
-    ) -> dict[str, Path]:
-        """Files of some outputs of a frame by what they are."""
-        paths = {name: out / name / f'{frame}.png' for name in outputs}
-        classes = [name for name in outputs if name not in self.network.images]
-        if overlay and 'rgb' in given:
-            paths |= {f'overlay {n}': out / 'overlays' / n / f'{frame}.png' for n in classes}
-        return paths | ({'sheet': out / 'sheets' / f'{frame}.png'} if sheets else {})
-
-    def _check_out(
-        self,
-        inputs: Any,
-        frames: Sequence[Frame],
-        out: Path | None,
-        video: str | Path | None,
-        overlay: float,
-        sheets: bool,
-    ) -> None:
-        """Refuse results that would take the place of inputs."""
-        given = {os.path.realpath(file) for frame in frames for file in frame.paths()}
-        if isinstance(inputs, (str, os.PathLike)):  # such as a recording
-            given.add(os.path.realpath(inputs))
-        results = [] if video is None else [Path(video), _legend_of(video)]
-        if out is not None:
-            results.append(out / 'legend.png')
-            for frame in frames:
-                results += self._paths(frame, out, overlay, sheets).values()
-        for path in results:
-            if os.path.realpath(path) in given:
-                raise ValueError(
-                    f'{path} is an input, and the result would overwrite it: choose another '
-                    'out_dir (--out-dir) or out_video (--out-video)'
-                )
-
-    def _written(self, frame: Frame, out: Path, overlay: float, sheets: bool) -> bool:
-        return all(p.is_file() for p in self._paths(frame, out, overlay, sheets).values())
-
-    def _write(self, found: Prediction, out: Path, overlay: float, sheets: bool) -> None:
-        (coloured,) = self.visualize([], [found])
-        given = () if found.colour is None else ('rgb',)
-        paths = self._paths_of(found.name, list(found.outputs), given, out, overlay, sheets)
-        for what, path in paths.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if what == 'sheet':
-                classes = any(value.ndim == 2 for value in found.outputs.values())
-                legend = (self.meta.get('classes', ()), self.meta.get('palette', ()))
-                # a stream is named after its modality, whose picture is there, too
-                outputs = {f'from {n}' if n in found.inputs else n: x for n, x in coloured.items()}
-                draw_sheet([found.inputs | outputs], path, *(legend if classes else ()))
-            elif what.startswith('overlay '):
-                assert found.colour is not None  # else there is no overlay
-                _save(_mix(found.colour, coloured[what.split(' ', 1)[1]], overlay), path)
-            else:
-                _save(found.outputs[what], path)
-            found.files.append(path)
-
-    def _shown(self, found: Prediction, overlay: float) -> np.ndarray:
-        """Picture of a frame in a video: overlays, or images and colours, side by side."""
-        (coloured,) = self.visualize([], [found])
-        return np.hstack(
-            [
-                image
-                if found.colour is None or not overlay or name in self.network.images
-                else _mix(found.colour, image, overlay)
-                for name, image in coloured.items()
-            ]
-        )
-
-    def _write_legends(self, out: Path | None, video: str | Path | None) -> None:
-        """Write names and colours of the classes, if the outputs are classes."""
-        classes, palette = self.meta.get('classes', ()), self.meta.get('palette', ())
-        if not classes or not len(palette) or set(self.outputs) <= set(self.network.images):
-            return
-        if out is not None:
-            draw_legend(out / 'legend.png', classes, palette)
-        if video is not None:
-            draw_legend(_legend_of(video), classes, palette)
+def _built_and_config(model: Any) -> tuple[Any, Config]:
+    """Return the network, if it is built already, and the config of its inputs."""
+    if isinstance(model, OnnxNetwork):
+        if 'config' not in model.facts:
+            raise ValueError(f'{model.path} does not say how files are read: export it again')
+        return model, Config(dict(model.facts['config'], model=dict()))
+    if isinstance(model, nn.Module):
+        return model, getattr(model, 'cfg', None) or Config(dict(model=dict()))
+    return None, Config.fromfile(str(model)) if isinstance(model, (str, Path)) else model
 
 
-def _legend_of(video: str | Path) -> Path:
-    return Path(video).with_suffix('.legend.png')
+def _check_device(device: str | None) -> None:
+    """Raise ValueError if a device does not exist."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device '{device}' is not there ({str(error).splitlines()[0]}): leave it out to take "
+            'the best there is'
+        ) from error
 
 
-def _mix(colour: np.ndarray, classes: np.ndarray, weight: float) -> np.ndarray:
-    return ((1 - weight) * colour + weight * classes).round().astype(np.uint8)
-
-
-def _list_frames(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Write which modalities each frame was predicted from, after what the list says already."""
-    rows = {one.name: ' '.join(one.present) for one in predictions}
-    if path.is_file():
-        with path.open(newline='', encoding='utf-8') as file:
-            rows = {row['frame']: row['modalities'] for row in csv.DictReader(file)} | rows
-    with whole_file(path) as part, part.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file)
-        writer.writerows([('frame', 'modalities'), *sorted(rows.items())])
-
-
-def _save(array: np.ndarray, path: Path) -> None:
-    with whole_file(path) as part:
-        Image.fromarray(array).save(part, format='PNG')
+def _numbers(labels: Tensor, classes: int) -> np.ndarray:
+    """Return a map of class numbers in as few bits as a PNG needs: 8, or 16."""
+    if classes > 2**16:
+        raise ValueError(f'a label map has at most {2**16} classes, the model has {classes}')
+    return labels.numpy().astype(np.uint8 if classes <= 256 else np.uint16)

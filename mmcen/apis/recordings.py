@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from ..datasets.encodings import to_file
+from ..datasets.transforms.reading import check_pixels
 from ..modalities import ModalitySpec
 from .frames import Frame, check_no_gap, find_frames
 from .names import ModalityNames
@@ -42,6 +43,11 @@ class Video:
         reader = cv2.VideoCapture(self.path)
         if not reader.isOpened():
             raise ValueError(f'{self.path} cannot be read as a video: convert it to H.264 .mp4')
+        width = reader.get(cv2.CAP_PROP_FRAME_WIDTH)
+        try:
+            check_pixels(int(width), int(reader.get(cv2.CAP_PROP_FRAME_HEIGHT)))
+        except ValueError as error:
+            raise ValueError(f'{self.path} cannot be read as a video ({error})') from error
         return reader
 
     def __len__(self) -> int:
@@ -179,7 +185,7 @@ def _of_camera(
 
     def frames() -> Iterator[Frame]:
         count = 0
-        for count, (colour, metres) in enumerate(images, 1):
+        for count, (colour, metres) in enumerate(_readable(images, path), 1):
             files = {'rgb': colour, 'depth': metres}
             if 'depth' in taken:
                 files['depth'] = _as_stored(metres, specs['depth'])
@@ -188,6 +194,20 @@ def _of_camera(
             raise ValueError(f'{path} has no frame with colour and depth')
 
     return frames()
+
+
+def _readable(images: Iterator[Any], path: str) -> Iterator[Any]:
+    """Yield the same; an error of a camera's software becomes a ValueError that names the file."""
+    try:
+        yield from images
+    except (ImportError, ValueError):
+        raise
+    except (Exception, SystemExit) as error:  # pykinect_azure ends the program
+        reason = 'its reader stopped' if isinstance(error, SystemExit) else error
+        raise ValueError(
+            f'{path} cannot be read as a recording of a depth camera ({reason}): copy it again, or '
+            f'give a video as rgb={path}'
+        ) from error
 
 
 def _as_stored(metres: np.ndarray, spec: ModalitySpec) -> np.ndarray:
@@ -261,13 +281,16 @@ def read_kinect(path: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     kinect = _package('pykinect_azure', path, 'an Azure Kinect')
     kinect.initialize_libraries()
     playback = kinect.start_playback(path)
-    there, capture = playback.update()
-    while there:
-        has_colour, colour = capture.get_color_image()  # BGR, or with opacity
-        has_depth, depth = capture.get_transformed_depth_image()  # millimetres
-        if has_colour and has_depth:
-            yield colour[..., 2::-1].copy(), depth * np.float32(0.001)
+    try:
         there, capture = playback.update()
+        while there:
+            has_colour, colour = capture.get_color_image()  # BGR, or with opacity
+            has_depth, depth = capture.get_transformed_depth_image()  # millimetres
+            if has_colour and has_depth:
+                yield colour[..., 2::-1].copy(), depth * np.float32(0.001)
+            there, capture = playback.update()
+    finally:
+        playback.close()
 
 
 CAMERAS = {'.bag': read_realsense, '.mkv': read_kinect}

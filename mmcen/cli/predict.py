@@ -151,18 +151,23 @@ def _place_or_pairs(given: Sequence[str], parser: argparse.ArgumentParser) -> st
 def predict(args: argparse.Namespace) -> None:
     from ..apis import CENInferencer
     from ..datasets.transforms.plausible import ImplausibleWarning
+    from ..deploy import OnnxNetwork
 
     if args.strict:
         warnings.simplefilter('error', ImplausibleWarning)
+    model = args.model
+    if args.threads:
+        if not model.endswith('.onnx'):
+            raise ValueError(f'--threads is for an .onnx file, and {model} is none: leave it out')
+        model = OnnxNetwork(model, args.threads)
     inferencer = CENInferencer(
-        args.model,
+        model,
         args.checkpoint,
         device=args.device,
         apart=args.apart,
         streams=args.streams,
         depth_unit=args.depth_unit,
         size=tuple(args.size) if args.size else None,
-        threads=args.threads,
         treat_empty=args.treat_empty,
     )
     if args.streams and all(name.split('/')[-1] == 'ensemble' for name in inferencer.outputs):

@@ -8,10 +8,12 @@ from copy import deepcopy
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from ..engine import launch
 from ..engine.exported import check_classes, predict_by
 from ..engine.present import predict_from, treat_empty
+from ..shipped import CONFIG_OF, shipped_model
 
 
 def test_robustness(cfg: Config, checkpoint: str) -> None:
@@ -28,7 +30,10 @@ def test_robustness(cfg: Config, checkpoint: str) -> None:
 def make_parser(prog: str) -> ArgumentParser:
     parser = launch.common_parser('Evaluate a checkpoint.', prog)
     parser.add_argument(
-        'checkpoint', help='checkpoint file, its address, or an .onnx file of `mmcen export`'
+        'checkpoint',
+        nargs='?',
+        help='checkpoint file, its address, or an .onnx file of `mmcen export`; none if CONFIG is '
+        f'a model that comes with mmcen: {", ".join(CONFIG_OF)}',
     )
     parser.add_argument('--out', help='folder for the predicted label maps, as PNG')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
@@ -73,6 +78,16 @@ def check_options(args: Namespace, parser: ArgumentParser) -> None:
             parser.error(f'--{option.replace("_", "-")} needs a checkpoint, not an .onnx file')
 
 
+def check_label_maps(runner: Runner) -> None:
+    """Raise ValueError if classes do not fit the label maps of ``--out``, which have 8 bits."""
+    classes = runner.test_dataloader.dataset.metainfo.get('classes') or ()
+    if len(classes) > 256:
+        raise ValueError(
+            f'--out writes label maps of 8 bits, and there are {len(classes)} classes: use '
+            '`mmcen predict`'
+        )
+
+
 def is_exported(args: Namespace) -> bool:
     return args.checkpoint.endswith('.onnx')
 
@@ -80,6 +95,10 @@ def is_exported(args: Namespace) -> bool:
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser = make_parser(prog or 'mmcen test')
     args = parser.parse_args(argv)
+    if args.checkpoint is None:
+        if args.config not in CONFIG_OF:
+            parser.error('a config needs a checkpoint: give both')
+        args.config, args.checkpoint = map(str, shipped_model(args.config))
     check_options(args, parser)
     cfg = launch.load_config(args, parser)
     launch.load_checkpoint(cfg, args.checkpoint, parser)
@@ -102,6 +121,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         if is_exported(args):
             predict_by(cfg, args.checkpoint)
         runner = launch.build_runner(cfg)
+        if args.out is not None:
+            check_label_maps(runner)
         if is_exported(args):
             check_classes(runner)
         else:

@@ -8,11 +8,13 @@ from .grid import AXES, StreamGrid
 from .measure import exchange_norms, exchange_penalty, exchanged_share, exchanged_shares
 from .norm import ExchangeNorm
 from .private import PrivateCopies
+from .schedule import BudgetSchedule
 from .selection import Budget, Fixed, Random, Selection, Threshold
 
 __all__ = [
     'AXES',
     'Budget',
+    'BudgetSchedule',
     'ExchangeBudget',
     'ExchangeNorm',
     'Fixed',

@@ -112,6 +112,8 @@ def write_int8(
         raise ValueError(f'{len(frames)} frames are too few to calibrate and check: give 4 or more')
     known, unseen = frames[::2], frames[1::2]
     labelled = frames[0].label is not None
+    if not labelled:
+        report('the frames have no label gt_sem_seg: the loss is in pixels that change their label')
     allowed = max_loss if max_loss is not None else (MAX_LOSS if labelled else MAX_CHANGED)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         judge = _Judge(network, {'known': known, 'unseen': unseen})

@@ -58,9 +58,11 @@ def export_onnx(
     network.check_size(size)
     if labels:
         network = Labelled(network, _threshold_of(model)).eval()
-    proto = _trace(network, size)
-    from .rewrite import rewrite  # onnx is not needed to read files
+    from .rewrite import rewrite  # onnx and mmseg's backbones are not needed to read files
     from .sharing import share_weights
+    from .windows import follow_sizes
+
+    proto = _trace(follow_sizes(network), size)
 
     rewrite(proto, network)
     share_weights(proto, network)
@@ -158,6 +160,7 @@ class OnnxNetwork:
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
+        self.path = path
         runtime = import_onnx('onnxruntime')
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -167,10 +167,10 @@ def save_figure(figure: Figure, path: str | Path) -> Path:
 
 def class_colours(labels: Tensor, palette: Colours) -> np.ndarray:
     """Convert a class map (1, H, W) or (H, W) to colours (H, W, 3) uint8; void is black."""
-    table = np.zeros((256, 3), np.uint8)
+    table = np.zeros((2**16, 3), np.uint8)
     if len(palette):
         table[: len(palette)] = palette
-    return table[labels.detach().cpu().squeeze().numpy().astype(np.uint8)]
+    return table[labels.detach().cpu().squeeze().numpy().astype(np.uint16)]
 
 
 def picture(value: Tensor) -> np.ndarray:

@@ -35,6 +35,7 @@ def video_file(path: str | Path, rate: float) -> Iterator[Callable[[np.ndarray],
         rate: Frames per second.
 
     Raises:
+        OSError: If the file is incomplete, such as on a full disk.
         ValueError: See :func:`check_video`; or if OpenCV cannot write the file.
     """
     check_video(path, rate)
@@ -42,10 +43,10 @@ def video_file(path: str | Path, rate: float) -> Iterator[Callable[[np.ndarray],
     with whole_file(path) as part:
         unfinished = part.with_name(part.name + path.suffix)  # OpenCV goes by the suffix
         writer = cv2.VideoWriter()
-        size = (0, 0)
+        size, count = (0, 0), 0
 
         def add(image: np.ndarray) -> None:
-            nonlocal size
+            nonlocal size, count
             if not writer.isOpened():
                 size = image.shape[1], image.shape[0]
                 code = cv2.VideoWriter.fourcc(*CODECS[path.suffix.lower()])
@@ -54,11 +55,26 @@ def video_file(path: str | Path, rate: float) -> Iterator[Callable[[np.ndarray],
             if image.shape[1::-1] != size:
                 image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
             writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            count += 1
 
         try:
             yield add
             writer.release()
+            _check_complete(unfinished, path, count)
             os.replace(unfinished, part)
         finally:
             writer.release()
             unfinished.unlink(missing_ok=True)
+
+
+def _check_complete(file: Path, path: Path, count: int) -> None:
+    """Raise OSError unless a file has all frames: OpenCV does not say that a disk is full."""
+    reader, there = cv2.VideoCapture(str(file)), 0
+    while there < count and reader.grab():
+        there += 1
+    reader.release()
+    if there < count:
+        raise OSError(
+            f'{path}: {there} of {count} frames could be written: make room on the disk, or choose '
+            'another place'
+        )

@@ -24,6 +24,7 @@ from mmcen.apis.frames import find_frames
 from mmcen.checkpoints import find_checkpoint
 from mmcen.converters.archives import Archive
 from mmcen.converters.matlab import read_mat
+from mmcen.deploy import OnnxNetwork
 
 from .mutate import damage, mutate
 from .outcomes import Case, same
@@ -385,7 +386,7 @@ def onnx_file(draw: random.Random, world: World) -> Case:
     path.write_bytes(data)
 
     def work() -> dict[str, np.ndarray]:
-        inferencer = CENInferencer(path, threads=1, streams=False, show_progress=False)
+        inferencer = CENInferencer(OnnxNetwork(path, 1), show_progress=False)
         return read(world, world.arrays, inferencer)
 
     # what a file says of itself may be anything that is consistent

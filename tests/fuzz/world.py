@@ -16,6 +16,7 @@ from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
 from mmcen.apis import CENInferencer
+from mmcen.deploy import OnnxNetwork
 from mmcen.deploy.fingerprint import fingerprint
 from mmcen.deploy.onnx import CHECKSUM, METADATA
 
@@ -122,7 +123,7 @@ def make_world(folder: Path) -> World:
     onnx.save(small_graph(), folder / 'own.onnx')
     for name in ('own.py', 'own.pth', 'own.onnx'):
         world.files[name] = Path(folder, name).read_bytes()
-    world.inferencer = CENInferencer(folder / 'own.onnx', threads=1, show_progress=False)
+    world.inferencer = CENInferencer(OnnxNetwork(folder / 'own.onnx', 1), show_progress=False)
     (found,) = world.inferencer(world.arrays)['predictions']
     world.wanted = found.inputs | found.outputs
     return world

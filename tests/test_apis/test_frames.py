@@ -13,6 +13,7 @@ from mmcen.apis.frames import find_frames
 from mmcen.apis.pairing import nearest
 from mmcen.apis.recordings import open_frames
 from mmcen.datasets import CityscapesRGBDDataset
+from mmcen.datasets.transforms import reading
 from mmcen.modalities import ModalitySpec, read_specs
 
 NAMES = ['rgb', 'depth']
@@ -201,6 +202,13 @@ def test_a_video_and_a_folder_are_frames_in_order():
         open_frames(dict(rgb='bad.mp4'), NAMES, SPECS)
 
 
+def test_a_video_has_the_limit_of_pictures(monkeypatch):
+    film('clip.avi', size=(48, 64))
+    monkeypatch.setattr(reading, 'MAX_PIXELS', 48 * 64 - 1)
+    with pytest.raises(ValueError, match='clip.avi cannot be read as a video .*64x48 pixels, more'):
+        open_frames(dict(rgb='clip.avi'), NAMES, SPECS)
+
+
 COLOUR = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 MILLIMETRES = np.arange(8, dtype=np.uint16).reshape(2, 4) * 1000
 
@@ -236,7 +244,7 @@ class FakeRealSense(SimpleNamespace):
         )
 
 
-def fake_kinect():
+def fake_kinect(closed=None, error=None):
     """The part of pykinect_azure that is called, with a recording of two frames."""
     opaque = np.full((2, 4, 1), 255, np.uint8)
     capture = SimpleNamespace(
@@ -244,10 +252,15 @@ def fake_kinect():
         get_transformed_depth_image=lambda: (True, MILLIMETRES),
     )
     left = iter([(True, capture), (True, capture), (False, capture)])
-    return SimpleNamespace(
-        initialize_libraries=lambda: None,
-        start_playback=lambda path: SimpleNamespace(update=lambda: next(left)),
-    )
+
+    def update():
+        if error is not None:
+            raise error
+        return next(left)
+
+    close = [].clear if closed is None else lambda: closed.append(True)
+    playback = SimpleNamespace(update=update, close=close)
+    return SimpleNamespace(initialize_libraries=lambda: None, start_playback=lambda path: playback)
 
 
 @pytest.mark.parametrize(
@@ -270,3 +283,24 @@ def test_recordings_of_depth_cameras(monkeypatch, file, package, fake, unit):
     stored = two.files['depth']
     metres = stored * specs['depth'].metres(stored.dtype.name)
     np.testing.assert_allclose(metres, MILLIMETRES / 1000, rtol=1e-6)
+
+
+@pytest.mark.parametrize('error', [RuntimeError('no header'), SystemExit(1)])
+def test_a_recording_that_cannot_be_read_is_named_and_closed(monkeypatch, error):
+    """pykinect_azure ends the program where a file is damaged."""
+    touch('a.mkv', 'a.bag')
+    closed = []
+    monkeypatch.setitem(sys.modules, 'pykinect_azure', fake_kinect(closed, error))
+    with pytest.raises(ValueError, match='a.mkv cannot be read as a recording of a depth camera'):
+        list(open_frames('a.mkv', NAMES, SPECS)[0])
+    assert closed == [True]
+    monkeypatch.setitem(sys.modules, 'pykinect_azure', fake_kinect(closed))
+    next(iter(open_frames('a.mkv', NAMES, SPECS)[0]))  # the rest is not wanted
+    assert closed == [True, True]
+    monkeypatch.setitem(sys.modules, 'pyrealsense2', FakeRealSense(config=lambda: raising(error)))
+    with pytest.raises(ValueError, match='a.bag cannot be read as a recording of a depth camera'):
+        list(open_frames('a.bag', NAMES, SPECS)[0])
+
+
+def raising(error):
+    raise error

@@ -21,6 +21,7 @@ from mmcen.apis.frames import find_frames
 from mmcen.checkpoints import write_weights
 from mmcen.datasets import SyntheticRooms
 from mmcen.datasets.transforms import plausible
+from mmcen.deploy import Labelled, as_it_is
 from mmcen.layers import ExchangeNorm
 from tests.converters import command
 from tests.training import ROOT
@@ -538,6 +539,46 @@ def test_results_never_take_the_place_of_inputs(folder, inputs):
     with pytest.raises(ValueError, match=r'is an input, and the result would overwrite it: choose'):
         infer(streams=True)(inputs, out_dir=out)
     assert before == {path: path.read_bytes() for path in Path(out).rglob('*.png')}
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_prediction(folder, monkeypatch):
+    inferencer = infer()
+    monkeypatch.setattr(inferencer, 'predict', None)
+    Path('file').touch()
+    Path('out').mkdir()
+    for results, message in (
+        (dict(out_dir='file'), 'file is a file and not a folder: choose another out_dir'),
+        (dict(out_dir='file/out'), 'file is a file and not a folder: choose another out_dir'),
+        (dict(out_video='file/a.mp4'), 'file is a file and not a folder: choose another out_dir'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            inferencer(files(), **results)
+    for text in (b'', b'frame,size\n1,2\n', b'frame,modalities\n1\n', b'\x80\x00', b'"'):
+        Path('out/frames.csv').write_bytes(text)
+        with pytest.raises(ValueError, match=r'out/frames.csv is no list of predicted frames \('):
+            inferencer(files(), out_dir='out')
+
+
+def test_more_classes_than_8_bits_hold(folder):
+    cfg = Config.fromfile('seg.py')
+    cfg.model.decode_head.num_classes = 300
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    torch.nn.init.normal_(model.decode_head.conv_seg.weight)
+    model.cfg = cfg
+    inferencer = CENInferencer(model, show_progress=False)
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    (wanted,) = inferencer.model.test_step(pseudo_collate([dataset[0]]))
+    wanted = wanted.pred_sem_seg.data[0].numpy()
+    assert wanted.max() > 255
+    inferencer(files(), out_dir='out', sheets=True)
+    np.testing.assert_array_equal(np.asarray(Image.open('out/ensemble/000000.png')), wanted)
+    labels = Labelled(as_it_is(inferencer.model, ['ensemble']))
+    labels.facts = dict(inferencer.meta)
+    inferencer.network = labels
+    inferencer._networks = {tuple(labels.inputs): labels}
+    (found,) = inferencer(files())['predictions']
+    assert np.mean(found.outputs['ensemble'] == wanted) > 0.9  # labels are resized, not logits
 
 
 def test_a_video_never_takes_the_place_of_a_recording(folder):

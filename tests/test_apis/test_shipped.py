@@ -75,3 +75,15 @@ def test_its_score_on_real_frames(data_root, tmp_path, line, step):
     found = runner.test()
     stated = re.search(rf'\| colour and depth, {line} \| ([\d.]+) \|', CARD)
     assert found['mIoU'] == pytest.approx(float(stated[1]), abs=0.051)
+
+
+def test_it_is_tested_by_its_name(tmp_path, data_root):
+    few = ['test_dataloader.dataset.indices=4', 'test_dataloader.num_workers=0']
+    work = ('--work-dir', str(tmp_path), '--cfg-options', *few)
+    assert command('test', DEFAULT_MODEL, *work) == 0
+    assert list(tmp_path.glob('*/*.json'))
+
+
+def test_a_config_has_no_checkpoint_of_its_own(capsys):
+    assert command('test', 'own.py') == 2
+    assert 'a config needs a checkpoint: give both' in capsys.readouterr().err

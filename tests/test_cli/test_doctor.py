@@ -185,8 +185,8 @@ ROOMS = f"_base_ = '{ROOT}/configs/cen/rooms_lwrefinenet_r18.py'\n"
         ('custom_hooks = None', ['no SparsityHook']),
         ("model = dict(exchange=dict(budget=0.3))", ['no ExchangeBudgetHook']),
         ("model = dict(exchange=dict(budget=0.3))\n"
-         "custom_hooks = [dict(type='ExchangeBudgetHook', ramp=0.1)]",
-         ["ExchangeBudgetHook: {'ramp': 0.1}"]),
+         "custom_hooks = [dict(type='ExchangeBudgetHook', scope='network')]",
+         ["ExchangeBudgetHook: {'scope': 'network'}"]),
         ("model = dict(init_cfg=[dict(type='Pretrained', checkpoint='own.py')])",
          ['  starts from own.py']),
         ("optim_wrapper = dict(paramwise_cfg=None, optimizer=dict(_delete_=True, type='Adadelta'))",

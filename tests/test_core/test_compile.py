@@ -12,7 +12,7 @@ from torch._dynamo import mark_dynamic
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from mmcen import models  # noqa: F401  (registers)
-from mmcen.core import ExchangeBudget, ExchangeNorm, Fixed, StreamGrid, convert
+from mmcen.core import BudgetSchedule, ExchangeBudget, ExchangeNorm, Fixed, StreamGrid, convert
 from mmcen.core.selection import make_selection
 from tests.streams import multi_stream
 from tests.test_core.test_norm import KINDS, C
@@ -202,7 +202,8 @@ def test_a_budget_chooses_alike_for_a_compiled_network():
     eager = deepcopy(network)
     counter = CompileCounterWithBackend('aot_eager')
     compiled = torch.compile(network, backend=counter, fullgraph=True)
-    budgets = [ExchangeBudget(net, begin=0.0, end=1.0, interval=1) for net in (eager, network)]
+    schedule = BudgetSchedule(begin=0.0, end=1.0, interval=1)
+    budgets = [ExchangeBudget(net, schedule=schedule) for net in (eager, network)]
     masks = []
     for step in range(1, 4):
         for net in (eager, network):

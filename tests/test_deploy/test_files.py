@@ -108,6 +108,9 @@ def test_int8_is_checked_before_it_is_written(folder, capsys, monkeypatch):  # n
     with pytest.raises(ValueError, match=r'int8 costs too much: \S+ % of the pixels of 3 frames'):
         write(Path('float.onnx'), Path('no.onnx'), frames, -1, steps.append)
     assert any('if one part alone is int8' in step for step in steps)
+    assert steps[0] == (
+        'the frames have no label gt_sem_seg: the loss is in pixels that change their label'
+    )
     assert not Path('no.onnx').exists()
     assert not list(Path().rglob('*.part'))
     with pytest.raises(ValueError, match='3 frames are too few to calibrate and check'):

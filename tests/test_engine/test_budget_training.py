@@ -39,7 +39,8 @@ default_hooks = dict(
     logger=dict(interval=1), checkpoint=dict(max_keep_ckpts=-1, save_best=None))
 custom_hooks = [
     dict(type='EpochSeedHook'),
-    dict(type='ExchangeBudgetHook', begin=0.1, end=0.95, interval=2, memory=3, ramp=0.1),
+    dict(type='ExchangeBudgetHook', memory=3,
+         schedule=dict(begin=0.1, end=0.95, interval=2, ramp=0.1)),
     dict(type='ExchangeMonitorHook', interval=1),
     dict(type='KillOnce'),
 ]

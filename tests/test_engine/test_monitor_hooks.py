@@ -8,7 +8,7 @@ import torch
 from mmengine.logging import MessageHub
 from torch import nn
 
-from mmcen.core import ExchangeBudget, StreamGrid
+from mmcen.core import BudgetSchedule, ExchangeBudget, StreamGrid
 from mmcen.engine import ExchangeMonitorHook, LastAndBestHook
 from mmcen.layers import CENBN, StreamEnsemble
 
@@ -89,8 +89,8 @@ def budgets(runner):
 
 
 def test_a_budget_and_its_churn(budgets, warnings):
-    options = dict(criterion='gamma', begin=0.2, end=0.6, interval=20, ramp=0.1)
-    budget = ExchangeBudget(budgets.model, **options)
+    schedule = BudgetSchedule(begin=0.2, end=0.6, interval=20, ramp=0.1)
+    budget = ExchangeBudget(budgets.model, criterion='gamma', schedule=schedule)
     budget.start(0, 100)
     hook = ExchangeMonitorHook(interval=1)
     seen = []

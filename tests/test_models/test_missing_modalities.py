@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmcen.core import ExchangeBudget, ExchangeNorm, exchange_norms
+from mmcen.core import BudgetSchedule, ExchangeBudget, ExchangeNorm, exchange_norms
 from mmcen.models.modality_dropout import ModalityDropout
 from tests.training import load, run_training
 
@@ -160,7 +160,8 @@ def test_draws_go_on_from_a_checkpoint_and_checkpoints_fit_models_without():
 def test_a_budget_learns_from_the_streams_that_are_present():
     """The effects of two of three streams are those of a network of these two."""
     model = build('rgb', 'depth', 'normal', exchange=dict(budget=0.3))
-    budget = ExchangeBudget(model, begin=0, end=1, memory=1, criterion='gates')
+    schedule = BudgetSchedule(begin=0, end=1)
+    budget = ExchangeBudget(model, criterion='gates', memory=1, schedule=schedule)
     budget.start()
     selections = [norm.selection for _, norm in exchange_norms(model)]
     inputs = torch.randn(2, 6, 64, 64)

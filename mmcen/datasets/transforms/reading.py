@@ -84,16 +84,17 @@ def _check_size(data: bytes) -> None:
     """
     if data.startswith(PNG_START):
         _verify_png(data)
-        _limit(*struct.unpack('>II', data[16:24]))
+        check_pixels(*struct.unpack('>II', data[16:24]))
     else:
         with Image.open(io.BytesIO(data)) as image:
-            _limit(*image.size)
+            check_pixels(*image.size)
             if image.format == 'JPEG':  # read at an eighth of its size: OpenCV hides what is wrong
                 image.draft(image.mode, (1, 1))
                 image.load()
 
 
-def _limit(width: int, height: int) -> None:
+def check_pixels(width: int, height: int) -> None:
+    """Raise ValueError if a picture or a frame has more pixels than ``MAX_PIXELS``."""
     if width * height > MAX_PIXELS:
         raise ValueError(
             f'it claims {width}x{height} pixels, more than {MAX_PIXELS}: set the environment '

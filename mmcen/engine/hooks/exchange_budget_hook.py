@@ -1,13 +1,15 @@
 """Exchange a given share of the channels, chosen while training."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import nn
 
-from ...core.budget import ExchangeBudget
+from ...core import BudgetSchedule, ExchangeBudget
 
 
 @HOOKS.register_module()
@@ -17,15 +19,21 @@ class ExchangeBudgetHook(Hook):
     :class:`ExchangeMonitorHook` reports the wanted share, the exchanged share and the churn.
 
     Args:
-        kwargs: Arguments of ExchangeBudget.
+        schedule: Arguments of :class:`~mmcen.core.BudgetSchedule`.
+        kwargs: Other arguments of ExchangeBudget.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, schedule: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        self.schedule = BudgetSchedule(**(schedule or {}))
         self.kwargs = kwargs
+
+    def make_budget(self, model: nn.Module) -> ExchangeBudget:
+        """Return the budget of a model, for training loops without a runner."""
+        return ExchangeBudget(model, schedule=self.schedule, **self.kwargs)
 
     def before_train(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self.budget = ExchangeBudget(model, **self.kwargs)
+        self.budget = self.make_budget(model)
         self.budget.start(runner.iter, runner.max_iters)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:

@@ -16,7 +16,7 @@ from mmcen.apis.frames import Frame
 from mmcen.apis.loading import find_test_set
 from mmcen.core import exchange_norms
 from mmcen.datasets import SyntheticRooms
-from mmcen.deploy import export_onnx
+from mmcen.deploy import OnnxNetwork, export_onnx
 from mmcen.deploy.int8 import CalibrationFrame, write_int8
 from mmcen.models.decode_heads import refinenet_head
 
@@ -31,7 +31,7 @@ class FromFile:
     """An exported file that predicts one frame after the other."""
 
     def __init__(self, work: Workload, path: Path, frames: Sequence[Frame]) -> None:
-        self.inferencer = CENInferencer(path, threads=work.threads, show_progress=False)
+        self.inferencer = CENInferencer(OnnxNetwork(path, work.threads), show_progress=False)
         self.work, self.frames, self.turn = work, frames, 0
 
     def prepare(self, task: str) -> None:

@@ -77,7 +77,7 @@ class Training:
             if isinstance(hook, SparsityHook):
                 hook.attach(self.model, self.wrapper.optimizer)
             elif isinstance(hook, ExchangeBudgetHook):
-                self.budget = ExchangeBudget(self.model, **hook.kwargs)
+                self.budget = hook.make_budget(self.model)
 
     def seconds_per_epoch(self, steps: int) -> float:
         """Measure after as many steps to get warm."""
