@@ -7,7 +7,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 CLONE = PACKAGE.parent
 DEFAULT_MODEL = 'nyuv2-efflite0'
-CONFIG_OF = {DEFAULT_MODEL: 'nyud_lwrefinenet_efflite0_shipped.py'}
+INT8_MODEL = f'{DEFAULT_MODEL}-int8'
+CONFIG_OF = dict.fromkeys((DEFAULT_MODEL, INT8_MODEL), 'nyud_lwrefinenet_efflite0_shipped.py')
 
 
 def shipped_config(name: str) -> Path:
@@ -17,5 +18,6 @@ def shipped_config(name: str) -> Path:
 
 
 def shipped_model(name: str) -> tuple[Path, Path]:
-    """Find config and weights of a model by its name, a key of ``CONFIG_OF``."""
-    return shipped_config(CONFIG_OF[name]), PACKAGE / 'weights' / f'{name}.safetensors'
+    """Find config and weights, or ONNX file, of a model by its name, a key of ``CONFIG_OF``."""
+    suffix = 'onnx' if name == INT8_MODEL else 'safetensors'
+    return shipped_config(CONFIG_OF[name]), PACKAGE / 'weights' / f'{name}.{suffix}'

@@ -40,7 +40,7 @@ class CENInferencer(BaseInferencer):
     Args:
         model: config file, config, a built model, an ``.onnx`` file of ``mmcen export`` or an
             :class:`~mmcen.deploy.OnnxNetwork` of one, which takes a number of threads, or the
-            name of a model that comes with mmcen: ``'nyuv2-efflite0'``.
+            name of a model that comes with mmcen: ``'nyuv2-efflite0'``, ``'nyuv2-efflite0-int8'``.
         weights: checkpoint; an ONNX file and a model that comes with mmcen have their own, a built
             model may have.
         device: such as ``'cuda:0'``; by default the best there is.
@@ -91,6 +91,8 @@ class CENInferencer(BaseInferencer):
             raise ValueError(f'size {tuple(size)} must be height and width in pixels, above 0')
         if isinstance(model, str) and model in CONFIG_OF and weights is None:
             model, weights = shipped_model(model)
+            if weights.suffix == '.onnx':
+                model, weights = weights, None
         for file in (model, weights):
             local = isinstance(file, (str, Path)) and '://' not in str(file)
             if local and not Path(str(file)).is_file():

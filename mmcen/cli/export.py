@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..shipped import CONFIG_OF, shipped_model
+from ..shipped import DEFAULT_MODEL, shipped_model
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='mmcen export', description=__doc__)
     parser.add_argument(
-        'config', help=f'config file, or a model that comes with mmcen: {", ".join(CONFIG_OF)}'
+        'config', help=f'config file, or the model that comes with mmcen: {DEFAULT_MODEL}'
     )
     parser.add_argument('checkpoint', nargs='?', help="checkpoint of the config's model")
     parser.add_argument(
@@ -79,7 +79,7 @@ def name_files(args: argparse.Namespace, parser: argparse.ArgumentParser) -> arg
     """Find the files of a model that comes with mmcen, and name the file to write."""
     beside = Path(args.checkpoint or args.config)
     if args.checkpoint is None:
-        if args.config not in CONFIG_OF:
+        if args.config != DEFAULT_MODEL:
             parser.error('a config needs a checkpoint: give both')
         args.config, args.checkpoint = map(str, shipped_model(args.config))
     args.out = args.out or beside.with_suffix('.int8.onnx' if args.int8 else '.onnx')

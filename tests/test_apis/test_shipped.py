@@ -1,6 +1,7 @@
 """The model that comes with the package predicts at once, and is what its card says."""
 
 import hashlib
+import json
 import re
 
 import numpy as np
@@ -11,7 +12,7 @@ from mmengine.runner import Runner
 from mmcen.apis import CENInferencer
 from mmcen.datasets import SyntheticRooms
 from mmcen.engine import launch
-from mmcen.shipped import CONFIG_OF, DEFAULT_MODEL, PACKAGE, shipped_model
+from mmcen.shipped import CONFIG_OF, DEFAULT_MODEL, INT8_MODEL, PACKAGE, shipped_model
 from tests.converters import command
 
 CARD = (PACKAGE / 'weights' / f'{DEFAULT_MODEL}.md').read_text()
@@ -19,18 +20,26 @@ CARD = (PACKAGE / 'weights' / f'{DEFAULT_MODEL}.md').read_text()
 
 def test_the_card_is_of_these_files():
     files = sorted(p for p in (PACKAGE / 'weights').iterdir() if p.suffix != '.md')
-    assert {path.stem.removesuffix('-int8') for path in files} == set(CONFIG_OF)
+    assert {path.stem for path in files} == set(CONFIG_OF)
     for path in files:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         assert f'| `{path.name}` | {path.stat().st_size / 2**20:.1f} MiB | `{digest}` |' in CARD
         assert path.stat().st_size < 8 * 2**20
 
 
-@pytest.mark.parametrize('present', [('rgb', 'depth'), ('rgb',), ('depth',)])
-def test_it_predicts_by_its_name_from_what_is_there(present):
+@pytest.mark.parametrize(
+    ('model', 'present'),
+    [
+        (DEFAULT_MODEL, ('rgb', 'depth')),
+        (DEFAULT_MODEL, ('rgb',)),
+        (DEFAULT_MODEL, ('depth',)),
+        (INT8_MODEL, ('rgb', 'depth')),
+    ],
+)
+def test_it_predicts_by_its_name_from_what_is_there(model, present):
     rooms = SyntheticRooms(modalities=('rgb', 'depth'), size=(120, 160), length=1, pipeline=[])
     images = rooms.prepare_data(0)['modalities']
-    inferencer = CENInferencer(DEFAULT_MODEL)
+    inferencer = CENInferencer(model)
     (one,) = inferencer({name: images[name] for name in present})['predictions']
     assert one.present == list(present)
     assert one.outputs['ensemble'].shape == (120, 160)
@@ -75,6 +84,15 @@ def test_its_score_on_real_frames(data_root, tmp_path, line, step):
     found = runner.test()
     stated = re.search(rf'\| colour and depth, {line} \| ([\d.]+) \|', CARD)
     assert found['mIoU'] == pytest.approx(float(stated[1]), abs=0.051)
+
+
+@pytest.mark.long
+def test_the_score_of_its_int8_file(data_root, tmp_path):
+    assert command('test', INT8_MODEL, '--work-dir', str(tmp_path)) == 0
+    (scores,) = tmp_path.glob('*/*.json')
+    stated = re.search(r'\| int8, colour and depth, all \| ([\d.]+) \|', CARD)
+    found = json.loads(scores.read_text())['mIoU']
+    assert found == pytest.approx(float(stated[1]), abs=0.25)  # processors differ in 8 bits
 
 
 def test_it_is_tested_by_its_name(tmp_path, data_root):

@@ -53,6 +53,8 @@ def build(job):
     cfg.merge_from_dict(job['cfg_options'])
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     forget_pretrained(cfg.model)
+    if job['task'] == 'train_step' and cfg.model.get('data_preprocessor', {}).get('size'):
+        cfg.model.data_preprocessor.size = tuple(job['shape'])  # else it pads to the config's
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
     model.init_weights()
     draw_gammas(model)
@@ -181,10 +183,10 @@ def make_data(cfg, model, batch, shape, label_size, device):
     if hasattr(model, 'names'):  # image translation and several tasks: domains
         inputs = {n: (255 * torch.rand(batch, 3, *shape)).to(device) for n in model.names}
     else:
-        inputs = {
-            spec['name']: list(draw(spec, batch, shape).to(device))
-            for spec in cfg.model.data_preprocessor.modalities
-        }
+        specs = cfg.model.data_preprocessor.modalities
+        if isinstance(specs, dict):  # of older commits
+            specs = [{'name': name, **spec} for name, spec in specs.items()]
+        inputs = {spec['name']: list(draw(spec, batch, shape).to(device)) for spec in specs}
     return {'inputs': inputs, 'data_samples': samples}
 
 
