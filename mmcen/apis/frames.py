@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,18 @@ class Frame:
         files: Path or array of each modality that is present, in the order of the model, or a
             function that returns the array. Arrays are as they would be stored: colour (H, W, 3)
             uint8 RGB, depth (H, W).
+        origins: Path of the video or recording that an array is from, by modality.
     """
 
     name: str
     files: Mapping[str, str | np.ndarray | Callable[[], np.ndarray]]
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     def read(self) -> Frame:
         """Return the frame with arrays in the place of functions."""
-        return Frame(self.name, {n: f() if callable(f) else f for n, f in self.files.items()})
+        origins = {n: f.path for n, f in self.files.items() if hasattr(f, 'path')}
+        files = {n: f() if callable(f) else f for n, f in self.files.items()}
+        return Frame(self.name, files, {**self.origins, **origins})
 
     def paths(self) -> list[str]:
         """Return the files that the frame is read from."""

@@ -378,6 +378,7 @@ class CENInferencer(BaseInferencer):
             'img_path': frame.name,
             # a frame for several models has modalities of others
             'modality_paths': {k: v for k, v in frame.files.items() if k in self.modalities},
+            'modality_origins': frame.origins,
             'modality_info': self.info,
             'known_modalities': self.modalities,
             'seg_fields': [],

@@ -189,7 +189,8 @@ def _of_camera(
             files = {'rgb': colour, 'depth': metres}
             if 'depth' in taken:
                 files['depth'] = _as_stored(metres, specs['depth'])
-            yield Frame(f'{count - 1:06d}', {name: files[name] for name in specs if name in taken})
+            own = {name: files[name] for name in specs if name in taken}
+            yield Frame(f'{count - 1:06d}', own, dict.fromkeys(own, path))
         if not count:
             raise ValueError(f'{path} has no frame with colour and depth')
 

@@ -19,9 +19,10 @@ IGNORE = 255
 class LoadModalities(BaseTransform):
     """Load all modalities of a frame.
 
-    It reads ``modality_paths`` (a path, or an array as it would be stored), ``modality_info`` and
-    ``cache`` if the data set has one. It adds ``modalities``, (H, W, C) by name in stream order
-    (colour uint8 RGB, depth float32 metres), ``img_shape`` and ``ori_shape``, (H, W).
+    It reads ``modality_paths`` (a path, or an array as it would be stored), ``modality_info``,
+    ``cache`` if the data set has one, and ``modality_origins`` (names of arrays for messages) if
+    there are any. It adds ``modalities``, (H, W, C) by name in stream order (colour uint8 RGB,
+    depth float32 metres), ``img_shape`` and ``ori_shape``, (H, W).
 
     Args:
         backend_args: mmengine's file backend.
@@ -43,11 +44,13 @@ class LoadModalities(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         paths = results['modality_paths']
+        origins = results.get('modality_origins', {})
+        told = {name: origins.get(name) or _name(name, path) for name, path in paths.items()}
         modalities = {
             name: as_modality(
                 path if isinstance(path, np.ndarray) else _stored(path, results, self.backend_args),
                 results['modality_info'][name],
-                _name(name, path),
+                told[name],
             )
             for name, path in paths.items()
         }
@@ -60,11 +63,11 @@ class LoadModalities(BaseTransform):
                 modalities[name] = resized.reshape(*shape, -1)
             elif array.shape[:2] != shape:
                 raise ValueError(
-                    f'{_name(name, paths[name])} has {array.shape[:2]} pixels (height, width) but '
-                    f'{_name(first, paths[first])} has {shape}: modalities must be aligned pixel '
+                    f'{told[name]} has {array.shape[:2]} pixels (height, width) but '
+                    f'{told[first]} has {shape}: modalities must be aligned pixel '
                     'by pixel, so register them first'
                 )
-        full = [name for name, x in modalities.items() if has_content(x, _name(name, paths[name]))]
+        full = [name for name, x in modalities.items() if has_content(x, told[name])]
         if self.empty == 'absent' and full:
             modalities = {name: modalities[name] for name in full}
         results['modalities'] = modalities
