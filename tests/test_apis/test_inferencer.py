@@ -13,7 +13,7 @@ import torch
 from matplotlib.axes import Axes
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
 
 from mmcen.apis import CENInferencer
@@ -55,28 +55,38 @@ test_dataloader = dict(
 """
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
     """Three frames in NYUv2's layout, a segmenter's and a multitask model's config and
     checkpoint."""
-    monkeypatch.chdir(tmp_path)
+    root = tmp_path_factory.mktemp('made')
+    torch.manual_seed(0)
+    init_default_scope('mmseg')
     rooms = SyntheticRooms(modalities=('rgb', 'depth'), size=SIZE, length=3, pipeline=[])
     for part in ('rgb', 'depth', 'masks', 'splits'):
-        Path('data', part).mkdir(parents=True)
+        (root / 'data' / part).mkdir(parents=True)
     for i in range(3):
         frame = rooms.prepare_data(i)
         depth = (frame['modalities']['depth'][..., 0] * 1000).round().astype(np.uint16)
-        Image.fromarray(frame['modalities']['rgb']).save(f'data/rgb/{i:06d}.png')
-        cv2.imwrite(f'data/depth/{i:06d}.png', depth)
-        Image.fromarray(frame['gt_seg_map'] + 1).save(f'data/masks/{i:06d}.png')
-    Path('data/splits/test.txt').write_text('\n'.join(f'{i:06d}' for i in range(3)))
+        Image.fromarray(frame['modalities']['rgb']).save(root / f'data/rgb/{i:06d}.png')
+        cv2.imwrite(f'{root}/data/depth/{i:06d}.png', depth)
+        Image.fromarray(frame['gt_seg_map'] + 1).save(root / f'data/masks/{i:06d}.png')
+    (root / 'data/splits/test.txt').write_text('\n'.join(f'{i:06d}' for i in range(3)))
     for name, text in (('seg', SEGMENTATION), ('tasks', MULTITASK)):
-        Path(f'{name}.py').write_text(text)
-        model = MODELS.build(Config.fromfile(f'{name}.py').model)
+        (root / f'{name}.py').write_text(text)
+        model = MODELS.build(Config.fromfile(root / f'{name}.py').model)
         with torch.no_grad():
             for norm in (m for m in model.modules() if isinstance(m, ExchangeNorm)):
                 norm.weight.uniform_(-0.02, 1)
-        torch.save(dict(state_dict=model.state_dict(), meta={}), f'{name}.pth')
+        torch.save(dict(state_dict=model.state_dict(), meta={}), root / f'{name}.pth')
+    return root
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    """A copy of ``made``, which is the current folder."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
