@@ -156,6 +156,7 @@ def test_mixed_precision(folder):
     assert 'alpha/depth' in run.stdout
 
 
+@pytest.mark.long
 def test_compiled_backbone_follows_the_scales(folder):
     """A compiled backbone exchanges what the scales say now, not what they said when it was
     compiled."""

@@ -91,6 +91,14 @@ class _Examined(Runner):
     def dump_config(self) -> None:
         pass
 
+    def build_visualizer(self, visualizer: Any) -> Any:
+        """Start every backend, and give none the config: its layout takes a second each."""
+        built = super().build_visualizer(visualizer)
+        for backend in built._vis_backends.values():
+            _ = backend.experiment
+        built._vis_backends = {}
+        return built
+
 
 @dataclass
 class _Parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,12 @@ def config_of(run: Run) -> Config:
 
 def _read(name: str) -> Config:
     own = OWN / name
-    return Config.fromfile(own if own.is_file() else CONFIGS / name)
+    return deepcopy(_read_file(own if own.is_file() else CONFIGS / name))
+
+
+@cache  # hundreds of rows are made from about twenty files
+def _read_file(path: Path) -> Config:
+    return Config.fromfile(path)
 
 
 def _add_case(cfg: Config, case: str) -> None:

@@ -23,15 +23,28 @@ def test_damage():
     assert not faults, table(counts) + '\n'.join(faults)
 
 
-@pytest.mark.parametrize('kind', [kind for kind in KINDS if kind != 'command'])
-def test_what_is_not_damaged_is_read(kind, monkeypatch):
+WHOLE = [kind for kind in KINDS if kind != 'command']
+
+
+@pytest.fixture(scope='module')
+def undamaged():
+    """Counts and faults of some cases of each kind, in which nothing is damaged."""
+    numbers = []
+    for kind in WHOLE:
+        count = {'config': 2, 'checkpoint': 8}.get(kind, 30)
+        numbers += [n for n in range(900) if kind_of(n) == kind][:count]
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (files, programs):
+            for name in ('damage', 'mutate'):
+                if hasattr(module, name):
+                    patch.setattr(module, name, lambda value, draw: (value, ''))
+        return run(numbers)
+
+
+@pytest.mark.parametrize('kind', WHOLE)
+def test_what_is_not_damaged_is_read(kind, undamaged):
     """The harness sees a right result as one."""
-    for module in (files, programs):
-        for name in ('damage', 'mutate'):
-            if hasattr(module, name):
-                monkeypatch.setattr(module, name, lambda value, draw: (value, ''))
-    count = {'config': 2, 'checkpoint': 8}.get(kind, 30)
-    counts, faults = run([n for n in range(900) if kind_of(n) == kind][:count])
+    counts, faults = undamaged
     found = Counter({outcome: n for (k, outcome), n in counts.items() if k == kind})
     assert found[RIGHT] > 0, faults
     assert not any(found[outcome] for outcome in BAD)

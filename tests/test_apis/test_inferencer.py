@@ -13,7 +13,7 @@ import torch
 from matplotlib.axes import Axes
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
 
 from mmcen.apis import CENInferencer
@@ -34,6 +34,12 @@ model = dict(
     decode_head=dict(in_channels=[8, 16, 32, 64], channels=8),
 )
 test_dataloader = dict(dataset=dict(data_root='data'))
+"""
+PLAIN = """
+_base_ = 'seg.py'
+model = dict(decode_head=dict(
+    _delete_=True, type='FCNHead', in_channels=16, in_index=1, channels=8, num_convs=1,
+    concat_input=False, num_classes=40, align_corners=False))
 """
 MULTITASK = """
 custom_imports = dict(imports=['mmcen'])
@@ -56,28 +62,38 @@ test_dataloader = dict(
 """
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Three frames in NYUv2's layout, a segmenter's and a multitask model's config and
-    checkpoint."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+    """Three frames in NYUv2's layout, configs and checkpoints of a segmenter, of one with a
+    plain head and of a multitask model."""
+    root = tmp_path_factory.mktemp('made')
+    torch.manual_seed(0)
+    init_default_scope('mmseg')
     rooms = SyntheticRooms(modalities=('rgb', 'depth'), size=SIZE, length=3, pipeline=[])
     for part in ('rgb', 'depth', 'masks', 'splits'):
-        Path('data', part).mkdir(parents=True)
+        (root / 'data' / part).mkdir(parents=True)
     for i in range(3):
         frame = rooms.prepare_data(i)
         depth = (frame['modalities']['depth'][..., 0] * 1000).round().astype(np.uint16)
-        Image.fromarray(frame['modalities']['rgb']).save(f'data/rgb/{i:06d}.png')
-        cv2.imwrite(f'data/depth/{i:06d}.png', depth)
-        Image.fromarray(frame['gt_seg_map'] + 1).save(f'data/masks/{i:06d}.png')
-    Path('data/splits/test.txt').write_text('\n'.join(f'{i:06d}' for i in range(3)))
-    for name, text in (('seg', SEGMENTATION), ('tasks', MULTITASK)):
-        Path(f'{name}.py').write_text(text)
-        model = MODELS.build(Config.fromfile(f'{name}.py').model)
+        Image.fromarray(frame['modalities']['rgb']).save(root / f'data/rgb/{i:06d}.png')
+        cv2.imwrite(f'{root}/data/depth/{i:06d}.png', depth)
+        Image.fromarray(frame['gt_seg_map'] + 1).save(root / f'data/masks/{i:06d}.png')
+    (root / 'data/splits/test.txt').write_text('\n'.join(f'{i:06d}' for i in range(3)))
+    for name, text in (('seg', SEGMENTATION), ('plain', PLAIN), ('tasks', MULTITASK)):
+        (root / f'{name}.py').write_text(text)
+        model = MODELS.build(Config.fromfile(root / f'{name}.py').model)
         with torch.no_grad():
             for norm in (m for m in model.modules() if isinstance(m, ExchangeNorm)):
                 norm.weight.uniform_(-0.02, 1)
-        torch.save(dict(state_dict=model.state_dict(), meta={}), f'{name}.pth')
+        torch.save(dict(state_dict=model.state_dict(), meta={}), root / f'{name}.pth')
+    return root
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    """A copy of ``made``, which is the current folder."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -264,7 +280,7 @@ def one_channel(config, **head):
     cfg.model.backbone.update(depth=18, base_channels=8, init_cfg=None)
     cfg.model.decode_head.update(in_channels=[8, 16, 32, 64], channels=8, **head)
     model = MODELS.build(cfg.model).eval()
-    torch.nn.init.normal_(model.decode_head.conv_seg.weight, std=0.5)
+    torch.nn.init.normal_(model.decode_head.conv_seg.weight, std=1.0)
     torch.save(dict(state_dict=model.state_dict()), 'one.pth')
     return cfg, model
 
@@ -588,50 +604,43 @@ def test_a_video_never_takes_the_place_of_a_recording(folder):
     assert Path('a.mkv').read_bytes() == b'recording'
 
 
-def test_export(folder, monkeypatch, capsys):
-    """ONNX Runtime predicts what PyTorch does, from a file that says all that is needed."""
+@pytest.fixture
+def export(folder, capsys):
+    """The command, in the folder: exit status and what it says."""
     pytest.importorskip('onnxruntime')
 
-    def export(*args):
+    def call(*args):
         status = command('export', *args)
         printed = capsys.readouterr()
         return status, printed.out + printed.err
 
-    status, printed = export('seg.py', 'seg.pth', '--size', '64', '96', '--streams')
+    return call
+
+
+def test_export(export, monkeypatch):
+    """ONNX Runtime predicts what PyTorch does, from a file that says all that is needed."""
+    status, printed = export('plain.py', 'plain.pth', '--size', '64', '96', '--streams')
     assert status == 0, printed
     assert 'simplified' in printed
     difference = float(re.search(r'differ by (\S+) of', printed)[1])
     assert difference < 1e-4
-    wanted = infer(streams=True)(FOLDERS, batch_size=3)['predictions']
-    onnx = CENInferencer('seg.onnx', streams=True, show_progress=False)
+    wanted = infer('plain', streams=True)(FOLDERS, batch_size=3)['predictions']
+    onnx = CENInferencer('plain.onnx', streams=True, show_progress=False)
     assert onnx.model is None
     found = onnx(FOLDERS, batch_size=2)['predictions']
     for one, other in zip(wanted, found, strict=True):
         for name in ('ensemble', 'rgb', 'depth'):
             assert np.mean(one.outputs[name] == other.outputs[name]) > 0.999
-    np.testing.assert_array_equal(onnx.meta['palette'], infer().meta['palette'])
+    np.testing.assert_array_equal(onnx.meta['palette'], infer('plain').meta['palette'])
     # it takes ONNX Runtime alone, and not the data set's class
     monkeypatch.setitem(sys.modules, 'onnx', None)
     monkeypatch.setitem(sys.modules, 'onnxscript', None)
     monkeypatch.setattr(DATASETS, 'get', None)
-    (same,) = CENInferencer('seg.onnx', show_progress=False)(files())['predictions']
+    (same,) = CENInferencer('plain.onnx', show_progress=False)(files())['predictions']
     np.testing.assert_array_equal(same.outputs['ensemble'], found[0].outputs['ensemble'])
-    monkeypatch.undo()
-    monkeypatch.chdir(folder)
 
-    status, printed = export(
-        'seg.py', 'seg.pth', '--size', '64', '64', '--out', 'rgb.onnx', '--present', 'rgb'
-    )
-    assert status == 0, printed
-    assert 'predict: mmcen predict rgb.onnx --input rgb=rgb.png\n' in printed
-    assert CENInferencer('rgb.onnx', show_progress=False).network.inputs == {'rgb': 3}
-    (one,) = CENInferencer('rgb.onnx', show_progress=False)(dict(rgb=files()['rgb']))['predictions']
-    (other,) = infer()(dict(rgb=files()['rgb']))['predictions']
-    assert np.mean(one.outputs['ensemble'] == other.outputs['ensemble']) > 0.999
 
-    given = ('--input', f'rgb={files()["rgb"]}', '--streams')
-    status, printed = predict(monkeypatch, capsys, 'rgb.onnx', *given)
-    assert 'error: rgb.onnx has no stream: export it with --streams' in printed
+def test_what_is_not_exported(export):
     diverged = torch.load('seg.pth', weights_only=True)
     diverged['state_dict']['backbone.conv1.weight'][0] = float('nan')
     torch.save(diverged, 'nan.pth')
@@ -648,6 +657,23 @@ def test_export(folder, monkeypatch, capsys):
         status, printed = export(*args)
         assert (status, message in printed) == (1, True), printed
     assert not list(Path().rglob('*.part'))
+
+
+@pytest.mark.long
+def test_export_of_one_modality(export, monkeypatch, capsys):
+    status, printed = export(
+        'seg.py', 'seg.pth', '--size', '64', '64', '--out', 'rgb.onnx', '--present', 'rgb'
+    )
+    assert status == 0, printed
+    assert 'predict: mmcen predict rgb.onnx --input rgb=rgb.png\n' in printed
+    assert CENInferencer('rgb.onnx', show_progress=False).network.inputs == {'rgb': 3}
+    (one,) = CENInferencer('rgb.onnx', show_progress=False)(dict(rgb=files()['rgb']))['predictions']
+    (other,) = infer()(dict(rgb=files()['rgb']))['predictions']
+    assert np.mean(one.outputs['ensemble'] == other.outputs['ensemble']) > 0.999
+
+    given = ('--input', f'rgb={files()["rgb"]}', '--streams')
+    status, printed = predict(monkeypatch, capsys, 'rgb.onnx', *given)
+    assert 'error: rgb.onnx has no stream: export it with --streams' in printed
 
 
 @pytest.mark.long

@@ -70,9 +70,9 @@ def test_broken_environments(tmp_path, package, version, sentence, command):
     assert re.search(rf'broken  stack: .*{re.escape(sentence)}\n.*fix: .*{command}', run.stdout)
     assert 'required, and not working: stack, segmentation' in run.stdout
     assert 'Traceback' not in run.stdout + run.stderr
-    assert (
-        in_a_process(tmp_path, str(ROOT / 'configs/cen/rooms_lwrefinenet_r18.py')).returncode == 1
-    )
+    if package == 'mmengine':
+        config = str(ROOT / 'configs/cen/rooms_lwrefinenet_r18.py')
+        assert in_a_process(tmp_path, config).returncode == 1
 
 
 def test_requirements_decide_the_status(ask):

@@ -21,6 +21,7 @@ from projects.paper import running
 from projects.paper.duration import duration
 from projects.paper.experiments import OWN, SEGMENTATION, TRANSLATION, config_of, load
 from projects.paper.report import Line, markdown, orders
+from projects.paper.rivals.fusion import Fusion
 from projects.paper.rows import TABLES
 from projects.paper.store import Folder
 from tests.command import Command, run_python
@@ -34,17 +35,43 @@ TINY = (
 )  # fmt: skip
 
 
+def build(run, dataset):
+    """The model of a run, without numbers, after checks of what all have."""
+    with torch.device('meta'):
+        model = MODELS.build(load(run, dataset).model)
+    assert sum(p.numel() for p in model.parameters()) > 1e5
+    fusions = {type(m).__name__ for m in model.modules() if isinstance(m, Fusion)}
+    assert fusions == ({run.fusion.type} if run.fusion else set())
+    return model
+
+
 @pytest.mark.parametrize(('table', 'key'), ROWS)
-def test_every_row_builds_or_says_why_not(table, key):
+def test_every_row_is_read_or_says_why_not(table, key):
     row = TABLES[table].rows[key]
     assert row.runs or row.why
+    for dataset in row.datasets():
+        for run in row.runs_on(dataset).values():
+            assert load(run, dataset).model.type in MODELS
+
+
+def is_short(table, key, run, dataset):
+    """Whether ``make test`` builds the model: those of the paper's data, and one of each fusion."""
+    on_timm = dataset == 'nyuv2-efflite0' and key.endswith('-all')
+    return on_timm or (dataset == run.home and (table, key) not in TRANSLATED)
+
+
+@pytest.mark.parametrize(
+    'short', [True, pytest.param(False, marks=pytest.mark.long)], ids=['paper', 'other']
+)
+@pytest.mark.parametrize(('table', 'key'), ROWS)
+def test_every_row_builds(table, key, short):
+    row = TABLES[table].rows[key]
     if any(run.kind == TRANSLATION for run in row.runs.values()):
         need_mmagic()
     for dataset in row.datasets():
         for run in row.runs_on(dataset).values():
-            with torch.device('meta'):
-                model = MODELS.build(load(run, dataset).model)
-            assert sum(p.numel() for p in model.parameters()) > 1e5
+            if is_short(table, key, run, dataset) == short:
+                build(run, dataset)
 
 
 # Millions of the generator in Tables 4 to 9, by case and method: ours by counting. The paper has
@@ -73,9 +100,8 @@ TRANSLATED = [
 def test_translated_rows(table, key):
     """Tasks are in the data, sizes are the paper's, and what exchanges is what the name says."""
     need_mmagic()
-    cfg = config_of(TABLES[table].rows[key].runs[''])
-    with torch.device('meta'):
-        model = MODELS.build(cfg.model)
+    run = TABLES[table].rows[key].runs['']
+    cfg, model = config_of(run), build(run, run.home)
     assert set(model.names) <= set(cfg.train_dataloader.dataset.modalities)
     assert list(cfg.val_evaluator.metrics) == list(model.plan.tasks)
     (millions,) = (m for pattern, m in MILLIONS.items() if re.fullmatch(pattern, key))
@@ -320,6 +346,7 @@ def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
     assert set(read(tmp_path, 'table1')) == {'fixed', 'cen'}
 
 
+@pytest.mark.long
 def test_the_reason_of_a_failure_is_printed_as_it_is(tmp_path):
     words = ('run', 'table1', '--rows', 'cen', *TINY, 'model.exchange.selection=a[red]')
     done = run_python(*command(tmp_path, *words))
@@ -330,7 +357,7 @@ def test_the_reason_of_a_failure_is_printed_as_it_is(tmp_path):
 @pytest.mark.parametrize(
     ('ends', 'text'),
     [
-        ("raise RuntimeError('no [/data] there')", 'RuntimeError: no [/data] there'),
+        ("raise RuntimeError('no [/data] in a[red]')", 'RuntimeError: no [/data] in a[red]'),
         (
             'import os, signal; os.kill(os.getpid(), signal.SIGKILL)',
             'killed, most likely as memory',
