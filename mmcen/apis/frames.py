@@ -83,7 +83,7 @@ def find_frames(
     names = ModalityNames(modalities, specs)
     matching = _Matching(names, skip_incomplete, max_gap)
     if isinstance(inputs, (str, os.PathLike)):
-        return matching.in_place(Path(inputs))
+        return matching.in_place(Path(_path(inputs)))
     if not isinstance(inputs, Mapping):
         if not isinstance(inputs, (list, tuple)) or not all(isinstance(o, Mapping) for o in inputs):
             example = ', '.join(f'{name}=...' for name in modalities)
@@ -132,6 +132,12 @@ def _frame(given: Mapping[str, Given], names: ModalityNames, number: str) -> Fra
     return Frame(number if isinstance(first, np.ndarray) else Path(first).stem, files)
 
 
+def _path(value: str | os.PathLike, whose: str = 'inputs') -> str:
+    if not os.fspath(value):
+        raise ValueError(f'{whose}: the path is empty: name a file or folder')
+    return os.fspath(value)
+
+
 def _as_stored(name: str, value: Any) -> str | np.ndarray:
     """A path, or an array as it would be stored: channels last."""
     if isinstance(value, Image.Image):
@@ -147,7 +153,7 @@ def _as_stored(name: str, value: Any) -> str | np.ndarray:
             f"modality '{name}' is a {type(value).__name__}: give a file, a folder, an array, a "
             'picture of Pillow or a tensor (C, H, W)'
         )
-    return os.fspath(value)
+    return _path(value, f"modality '{name}'")
 
 
 def _with_names_of_their_own(frames: list[Frame]) -> list[Frame]:

@@ -148,13 +148,7 @@ class CENInferencer(BaseInferencer):
         Raises:
             ValueError: an ONNX file takes other inputs.
         """
-        key = tuple(self.network.inputs if present is None else present)
-        if self.model is None and key != tuple(self.network.inputs):
-            missing = [name for name in self.network.inputs if name not in key]
-            raise ValueError(
-                f"modality '{missing[0]}' is missing, without which this file does not predict: "
-                f'export another one by mmcen export --present {" ".join(key)}'
-            )
+        key = self._some_of(present)
         if key not in self._networks:
             outputs = self.outputs_of(key)
             make = deploy if self.apart else as_it_is
@@ -163,9 +157,21 @@ class CENInferencer(BaseInferencer):
 
     def outputs_of(self, present: Sequence[str] | None) -> list[str]:
         """Names of the outputs that are asked for and that some of the inputs give."""
-        if present is None or tuple(present) == tuple(self.network.inputs):
+        key = self._some_of(present)
+        if key == tuple(self.network.inputs):
             return self.outputs
-        return self._wanted(as_it_is(self.model, present=present))
+        return self._wanted(as_it_is(self.model, present=key))
+
+    def _some_of(self, present: Sequence[str] | None) -> tuple[str, ...]:
+        """Names of some inputs, which an ONNX file must have all."""
+        key = tuple(self.network.inputs if present is None else present)
+        if self.model is None and key != tuple(self.network.inputs):
+            missing = [name for name in self.network.inputs if name not in key]
+            raise ValueError(
+                f"modality '{missing[0]}' is missing, without which this file does not predict: "
+                f'export another one by mmcen export --present {" ".join(key)}'
+            )
+        return key
 
     def sources_of(self, inputs: Sequence[str]) -> list[str]:
         """Modalities whose files the model's inputs are made of."""

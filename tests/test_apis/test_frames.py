@@ -100,6 +100,8 @@ def test_incomplete_frames_are_kept_or_skipped():
         ('rgb/1.5.png depth/1.6.png', OWN, 'the names are time stamps, so add --pair nearest'),
         ('a.png', dict(disparity='a.png'), 'depth = focal length in pixels \\* baseline in metres'),
         ('a.png', dict(rgb='a.png', color='a.png'), "'rgb' is given twice, also as 'color'"),
+        ('rgb/a.png', '', 'inputs: the path is empty: name a file or folder'),
+        ('rgb/a.png', dict(rgb=''), "modality 'rgb': the path is empty: name a file or folder"),
     ],
 )  # fmt: skip
 def test_what_does_not_match_is_said(files, inputs, message):

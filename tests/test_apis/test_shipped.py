@@ -61,6 +61,13 @@ def test_it_is_exported_by_its_name(tmp_path, monkeypatch):
     assert np.mean(labels[0] == labels[1]) > 0.999
 
 
+def test_a_file_takes_all_that_it_was_exported_for():
+    inferencer = CENInferencer(INT8_MODEL)
+    for ask in (inferencer.network_of, inferencer.outputs_of):
+        with pytest.raises(ValueError, match="'depth' is missing, without which this file does"):
+            ask(['rgb'])
+
+
 def test_a_name_without_a_model():
     with pytest.raises(FileNotFoundError, match='nyuv2-resnet does not exist'):
         CENInferencer('nyuv2-resnet')
