@@ -227,7 +227,8 @@ class Budget(Fixed):
             effects: Effects on the streams that were present, ``(T, M, C)``.
             there: Which streams were present, boolean ``(T, M, 1)``; None for all.
         """
-        region, weight = self.exchangeable, 1 / (self.memory or 1)
+        region = self.exchangeable
+        weight: Tensor | float = 1 / (self.memory or 1)
         effects = effects.to(self.effects.dtype)
         if there is not None:
             of_all = effects.new_zeros(region.shape)

@@ -8,7 +8,7 @@ layers here compute the same and use rounded-up quotients of integers alone.
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmseg.models.backbones.swin import ShiftWindowMSA
@@ -16,7 +16,10 @@ from mmseg.models.utils.embed import AdaptivePadding, PatchMerging
 from torch import Tensor, nn
 
 
-def follow_sizes(network: nn.Module) -> nn.Module:
+Network = TypeVar('Network', bound=nn.Module)
+
+
+def follow_sizes(network: Network) -> Network:
     """Return a copy of a network with the layers of this module, or the network if it needs none.
 
     Args:
