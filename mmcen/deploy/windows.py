@@ -15,7 +15,6 @@ from mmseg.models.backbones.swin import ShiftWindowMSA
 from mmseg.models.utils.embed import AdaptivePadding, PatchMerging
 from torch import Tensor, nn
 
-
 Network = TypeVar('Network', bound=nn.Module)
 
 
