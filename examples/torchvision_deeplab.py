@@ -24,7 +24,8 @@ import torchvision
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 import mmcen
-from mmcen.core import ExchangeBudget, StreamEnsemble, exchange_penalty, exchanged_share
+from mmcen.budget import ExchangeBudget
+from mmcen.core import StreamEnsemble, exchange_penalty, exchanged_share
 from mmcen.datasets.rooms.sensor import Sensor
 from mmcen.datasets.rooms.shot import Shot
 from mmcen.datasets.synthetic_rooms import CLASSES, PALETTE

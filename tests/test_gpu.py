@@ -17,7 +17,8 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import nn
 
-from mmcen.core import BudgetSchedule, ExchangeBudget, ExchangeNorm, convert, exchange_norms
+from mmcen.budget import BudgetSchedule, ExchangeBudget
+from mmcen.core import ExchangeNorm, convert, exchange_norms
 from projects.paper.gpu.waits import count_waits
 
 pytestmark = pytest.mark.gpu

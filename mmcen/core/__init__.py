@@ -1,6 +1,5 @@
 """The method, in plain PyTorch: it needs nothing else."""
 
-from .budget import ExchangeBudget
 from .convert import convert, convert_norm, find_norms
 from .ensemble import StreamEnsemble
 from .functional import exchange, soft_threshold, sparsity_penalty, sparsity_subgradient, sub_parts
@@ -8,14 +7,11 @@ from .grid import AXES, StreamGrid
 from .measure import exchange_norms, exchange_penalty, exchanged_share, exchanged_shares
 from .norm import ExchangeNorm
 from .private import PrivateCopies
-from .schedule import BudgetSchedule
 from .selection import Budget, Fixed, Random, Selection, Threshold
 
 __all__ = [
     'AXES',
     'Budget',
-    'BudgetSchedule',
-    'ExchangeBudget',
     'ExchangeNorm',
     'Fixed',
     'PrivateCopies',

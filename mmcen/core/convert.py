@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from .grid import StreamGrid
-from .norm import BATCH_NORMS, INSTANCE_NORMS, ExchangeNorm
+from .norm import ExchangeNorm
 from .private import PrivateCopies
 from .selection import make_selection
+from .stock_norms import has_own_values, is_known
 from .trace import Use, trace
 
 Rule = Callable[[str, nn.Module, nn.Module | None], bool]
@@ -143,28 +144,14 @@ def find_norms(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         if isinstance(module, ExchangeNorm):
             inside.add(name)
             yield name, module
-        elif 'norm' in type(module).__name__.lower() and _has_own_values(module):
-            if not _is_known(module):
+        elif 'norm' in type(module).__name__.lower() and has_own_values(module):
+            if not is_known(module):
                 raise ValueError(
                     f"'{name}' is a {type(module).__name__}, a norm of an unknown kind: streams "
                     'would share it. Replace it by a stock norm before converting'
                 )
             inside.add(name)
             yield name, module
-
-
-def _has_own_values(module: nn.Module) -> bool:
-    """Whether a module has parameters or statistics, which streams could share."""
-    own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return bool(own) or isinstance(module, BATCH_NORMS)
-
-
-def _is_known(norm: nn.Module) -> bool:
-    if isinstance(norm, (*BATCH_NORMS, *INSTANCE_NORMS)):
-        return True
-    own = dict(norm.named_parameters(recurse=False))
-    plain = set(own) <= {'weight', 'bias'} and not list(norm.buffers(recurse=False))
-    return plain and 'weight' in own and own['weight'].dim() == 1
 
 
 def _stock(norm: nn.Module) -> nn.Module:

@@ -9,7 +9,6 @@ parameters.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -17,21 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .batch_norm import private_batch_norm, private_instance_norm
-from .functional import (
-    DisjointExchange,
-    WatchedExchange,
-    exchange,
-    mean_of_others,
-    present_rows,
-)
+from .functional import exchange, mean_of_others, present_rows
 from .grid import StreamGrid
+from .kernels.batch_norm import private_batch_norm, private_instance_norm
+from .kernels.exchange import DisjointExchange, WatchedExchange
 from .selection import Selection
-
-# also mmengine's class, of which its runner makes every SyncBatchNorm in a single process
-BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
-INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-STATE = ('weight', 'bias', 'running_mean', 'running_var')
+from .stock_norms import BATCH_NORMS, INSTANCE_NORMS, describe_norm, take_activation, widen_norm
 
 
 class ExchangeNorm(nn.Module):
@@ -72,7 +62,7 @@ class ExchangeNorm(nn.Module):
         self.grid = grid or StreamGrid()
         self.axis = axis
         self.grid.dim(axis)  # checks the word
-        self.after = _take_activation(norm)
+        self.after = take_activation(norm)
         self.num_features, self.channel_dim = describe_norm(norm)
         self.norm: Any = widen_norm(norm, math.prod(self.grid.sizes))
         self.selection = selection
@@ -215,70 +205,3 @@ class ExchangeNorm(nn.Module):
     def extra_repr(self) -> str:
         """Return the settings for ``repr``."""
         return f'{self.num_features}, {self.grid}, axis={self.axis}'
-
-
-def describe_norm(norm: nn.Module) -> tuple[int, int]:
-    """Return the number of channels of a stock norm, and their dimension in the features.
-
-    Raises:
-        ValueError: If it has no scaling factor for each channel.
-    """
-    if isinstance(norm, (*BATCH_NORMS, *INSTANCE_NORMS)) or hasattr(norm, 'normalise_streams'):
-        return norm.num_features, 1  # type: ignore[return-value]
-    weight = getattr(norm, 'weight', None)
-    if not isinstance(weight, Tensor) or weight.dim() != 1:
-        raise ValueError(f'{type(norm).__name__} has no scaling factor for each channel')
-    if isinstance(norm, nn.GroupNorm):
-        return len(weight), 1
-    return len(weight), -1 if _takes_channels_last(norm, len(weight)) else 1
-
-
-def _takes_channels_last(norm: nn.Module, channels: int) -> bool:
-    """Whether a layer norm takes (B, H, W, C): its class does not tell, so an example is run."""
-    height, width = _other_sizes(channels)
-    example = torch.zeros(1, height, width, channels, device=norm.weight.device)  # type: ignore
-    try:
-        with torch.no_grad():
-            norm(example.to(norm.weight.dtype))  # type: ignore
-    except (RuntimeError, AssertionError, ValueError):
-        return False
-    return True
-
-
-def _other_sizes(channels: int) -> tuple[int, int]:
-    """Return two sizes that differ from the number of channels."""
-    first, second, *_ = (n for n in (2, 3, 5, 7) if n != channels)
-    return first, second
-
-
-@torch.no_grad()
-def widen_norm(norm: nn.Module, streams: int) -> nn.Module:
-    """Give a stock norm the parameters and statistics of several streams, in place.
-
-    A batch or instance norm without scaling factors gets them.
-    """
-    if hasattr(norm, 'normalise_streams'):
-        norm.widen(streams)  # type: ignore[operator]
-        return norm
-    if isinstance(norm, (*BATCH_NORMS, *INSTANCE_NORMS)):
-        if norm.weight is None:
-            norm.affine = True
-            norm.weight = nn.Parameter(torch.ones(norm.num_features))
-            norm.bias = nn.Parameter(torch.zeros(norm.num_features))
-        norm.num_features *= streams
-    for name in STATE:
-        value = getattr(norm, name, None)
-        if isinstance(value, nn.Parameter):
-            setattr(norm, name, nn.Parameter(value.repeat(streams), value.requires_grad))
-        elif isinstance(value, Tensor):
-            setattr(norm, name, value.repeat(streams))
-    return norm
-
-
-def _take_activation(norm: Any) -> nn.Module | None:
-    """Remove dropout and activation from a norm of timm, and return them; None if it has none."""
-    if not isinstance(getattr(norm, 'act', None), nn.Module):
-        return None
-    after = nn.Sequential(OrderedDict(drop=norm.drop, act=norm.act))
-    norm.drop, norm.act = nn.Identity(), nn.Identity()
-    return after

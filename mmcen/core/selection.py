@@ -217,28 +217,24 @@ class Budget(Fixed):
         # in the backward pass all streams may be present again
         there = torch.zeros(self.exchangeable.shape[:2], dtype=torch.bool)
         there.view(-1)[self.grid.streams] = True
-        return partial(self._take_in_part, there[..., None].to(self.effects.device))
+        return partial(self._take_in, there=there[..., None].to(self.effects.device))
 
     @torch.no_grad()
-    def _take_in(self, effects: Tensor) -> None:
-        """Update the running means by the effects of a step, ``(T, M, C)``."""
-        self._average(effects, 1 / (self.memory or 1), self.exchangeable)
-
-    @torch.no_grad()
-    def _take_in_part(self, there: Tensor, effects: Tensor) -> None:
-        """Update the running means of the streams that were present.
+    def _take_in(self, effects: Tensor, there: Tensor | None = None) -> None:
+        """Update the running means by the effects of a step.
 
         Args:
-            there: Which streams were present, boolean ``(T, M, 1)``.
-            effects: Effects on these streams.
+            effects: Effects on the streams that were present, ``(T, M, C)``.
+            there: Which streams were present, boolean ``(T, M, 1)``; None for all.
         """
-        whole = self.effects.new_zeros(self.exchangeable.shape)
-        whole[there.squeeze(-1)] = effects.to(whole.dtype).flatten(0, 1)
-        self._average(whole, there / (self.memory or 1), self.exchangeable & there)
-
-    def _average(self, effects: Tensor, weight: Tensor | float, region: Tensor) -> None:
-        """Update the running means inside a region by effects ``(T, M, C)``."""
-        effects = effects.to(self.effects.dtype).where(region, 0.0)
+        region = self.exchangeable
+        weight: Tensor | float = 1 / (self.memory or 1)
+        effects = effects.to(self.effects.dtype)
+        if there is not None:
+            of_all = effects.new_zeros(region.shape)
+            of_all[there.squeeze(-1)] = effects.flatten(0, 1)
+            effects, region, weight = of_all, region & there, there * weight
+        effects = effects.where(region, 0.0)
         # a step that overflows, which a gradient scaler skips, counts as zero effect
         effects = effects.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         step = torch.stack([effects, effects.square()])

@@ -8,15 +8,17 @@ layers here compute the same and use rounded-up quotients of integers alone.
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmseg.models.backbones.swin import ShiftWindowMSA
 from mmseg.models.utils.embed import AdaptivePadding, PatchMerging
 from torch import Tensor, nn
 
+Network = TypeVar('Network', bound=nn.Module)
 
-def follow_sizes(network: nn.Module) -> nn.Module:
+
+def follow_sizes(network: Network) -> Network:
     """Return a copy of a network with the layers of this module, or the network if it needs none.
 
     Args:

@@ -12,7 +12,8 @@ from torch._dynamo import mark_dynamic
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from mmcen import models  # noqa: F401  (registers)
-from mmcen.core import BudgetSchedule, ExchangeBudget, ExchangeNorm, Fixed, StreamGrid, convert
+from mmcen.budget import BudgetSchedule, ExchangeBudget
+from mmcen.core import ExchangeNorm, Fixed, StreamGrid, convert
 from mmcen.core.selection import make_selection
 from tests.streams import multi_stream
 from tests.test_core.test_norm import KINDS, C

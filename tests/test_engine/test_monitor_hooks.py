@@ -8,7 +8,8 @@ import torch
 from mmengine.logging import MessageHub
 from torch import nn
 
-from mmcen.core import BudgetSchedule, ExchangeBudget, StreamGrid
+from mmcen.budget import BudgetSchedule, ExchangeBudget
+from mmcen.core import StreamGrid
 from mmcen.engine import ExchangeMonitorHook, LastAndBestHook
 from mmcen.layers import CENBN, StreamEnsemble
 

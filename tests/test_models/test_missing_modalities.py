@@ -10,7 +10,8 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mmcen.core import BudgetSchedule, ExchangeBudget, ExchangeNorm, exchange_norms
+from mmcen.budget import BudgetSchedule, ExchangeBudget
+from mmcen.core import ExchangeNorm, exchange_norms
 from mmcen.models.modality_dropout import ModalityDropout
 from tests.training import load, run_training
 

@@ -9,17 +9,17 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
-from ...core import BudgetSchedule, ExchangeBudget
+from ...budget import BudgetSchedule, ExchangeBudget
 
 
 @HOOKS.register_module()
 class ExchangeBudgetHook(Hook):
-    """Run an :class:`~mmcen.core.ExchangeBudget` in a training.
+    """Run an :class:`~mmcen.budget.ExchangeBudget` in a training.
 
     :class:`ExchangeMonitorHook` reports the wanted share, the exchanged share and the churn.
 
     Args:
-        schedule: Arguments of :class:`~mmcen.core.BudgetSchedule`.
+        schedule: Arguments of :class:`~mmcen.budget.BudgetSchedule`.
         kwargs: Other arguments of ExchangeBudget.
     """
 

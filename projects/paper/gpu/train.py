@@ -30,7 +30,8 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
-from mmcen.core import ExchangeBudget, exchange_norms, exchanged_share
+from mmcen.budget import ExchangeBudget
+from mmcen.core import exchange_norms, exchanged_share
 from mmcen.datasets.nyudv2 import CLASSES
 from mmcen.engine.hooks import ExchangeBudgetHook, SparsityHook
 

@@ -9,10 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .functional import spread_channels, top_channels
-from .norm import ExchangeNorm
+from ..core import Budget, ExchangeNorm
+from ..core.functional import spread_channels, top_channels
 from .schedule import BudgetSchedule, check_word
-from .selection import Budget
 
 CRITERIA = ('fixed', 'gamma', 'ratio', 'movement', 'gates')
 COLDEST = 0.1  # temperature of the gates at the end; they start at 1

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from mmcen.budget import BudgetSchedule, ExchangeBudget
 from mmcen.core import (
-    BudgetSchedule,
-    ExchangeBudget,
     ExchangeNorm,
     StreamEnsemble,
     StreamGrid,
