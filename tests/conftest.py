@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mmengine.config import config as config_files
 from mmengine.registry import init_default_scope
 
+import tests.plain_configs  # noqa: F401
 from mmcen.datasets.multimodal import data_place
 
 
@@ -38,15 +38,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def one_thread() -> None:
     """Small tensors are fastest on one thread, and sums come out the same in every run."""
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope='session', autouse=True)
-def plain_configs() -> None:
-    """yapf lays the text of a config out in a second, three times for each runner.
-
-    In commands of their own (tests/command.py) it does.
-    """
-    config_files.FormatCode = lambda text, **_: (text, True)
 
 
 _frozen = {'modules': 0}

@@ -7,15 +7,24 @@ alphabetical order is not the order of the streams.
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.config import config as config_files
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import get_state_dict, save_checkpoint
 from mmseg.apis import init_model
+from yapf.yapflib.yapf_api import FormatCode
 
 from mmcen.apis import CENInferencer
 from mmcen.layers import ExchangeNorm
 from mmcen.outputs import flatten
 from tests.training import ROOT
+
+
+@pytest.fixture(autouse=True)
+def laid_out(monkeypatch):
+    """Texts of configs are those of mmengine, which tests elsewhere are without."""
+    monkeypatch.setattr(config_files, 'FormatCode', FormatCode)
+
 
 SEGMENTATION = f"""
 _base_ = '{ROOT}/configs/cen/rooms_lwrefinenet_r18.py'

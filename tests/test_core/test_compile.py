@@ -82,11 +82,11 @@ def unet(options):
 
 
 CASES = [
-    (efficientnet, 'budget'),
     (unet, 'threshold'),
     *(
         pytest.param(*case, marks=pytest.mark.long)
         for case in (
+            (efficientnet, 'budget'),
             (cen_resnet, 'threshold'),
             (head, None),
             (converted_resnet, 'budget'),
