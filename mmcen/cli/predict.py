@@ -9,6 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 
+from ..shipped import CONFIG_OF, shipped_model
 from .common import add_model, check_model, pair, unit
 
 DEFAULT_GAP = 0.02  # seconds, as TUM RGB-D pairs its files
@@ -157,8 +158,9 @@ def predict(args: argparse.Namespace) -> None:
         warnings.simplefilter('error', ImplausibleWarning)
     model = args.model
     if args.threads:
+        model = str(shipped_model(model)[1]) if model in CONFIG_OF else model
         if not model.endswith('.onnx'):
-            raise ValueError(f'--threads is for an .onnx file, and {model} is none: leave it out')
+            raise ValueError(f'--threads is for .onnx files and not for {args.model}')
         model = OnnxNetwork(model, args.threads)
     inferencer = CENInferencer(
         model,

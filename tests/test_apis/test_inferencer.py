@@ -490,6 +490,8 @@ def test_frames_of_one_name_are_told_apart(folder):
         (('seg.py', 'seg.pth', *GIVEN, '--depth-unit', '0'),
          'error: depth_unit must be metres per stored unit, above 0, got 0.0'),
         (('seg.py', 'seg.pth', *GIVEN, '--overlay', '2'), 'overlay 2.0 0..1'),
+        (('seg.py', 'seg.pth', *GIVEN, '--threads', '1'), 'error: --threads is for .onnx files'),
+        (('bad.onnx', *GIVEN, '--threads', '1'), 'error: bad.onnx is no ONNX file that runs'),
         (('bad.onnx', *GIVEN), 'error: bad.onnx is no ONNX file that runs here ('),
         (('bad.onnx', 'seg.pth', *GIVEN), 'error: bad.onnx has its own weights and is apart'),
         (('seg.py', 'half.pth', *GIVEN),
