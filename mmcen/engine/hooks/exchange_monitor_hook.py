@@ -78,7 +78,10 @@ class ExchangeMonitorHook(Hook):
             scalars |= _by_stream(f'exchange/{layer}', model, share.flatten().tolist())
         runner.visualizer.add_scalars(scalars, step=runner.iter)
         if is_main_process():
-            masks = {n: norm.exchange_mask().flatten(0, 1).cpu() for n, norm in norms.items()}
+            masks: dict[str, Any] = {  # by layer, (T*M, C)
+                name: norm.exchange_mask().flatten(0, 1).numpy(force=True)
+                for name, norm in norms.items()
+            }
             path = Path(runner.work_dir, MASKS)
             with whole_file(path) as part, part.open('wb') as file:
                 np.savez_compressed(file, **masks)
