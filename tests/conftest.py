@@ -63,8 +63,8 @@ def fresh_state() -> None:
 
 @pytest.fixture(scope='session')
 def data_root() -> Path:
-    """The folder of the real NYUv2, which ``data/nyudv2`` is or ``MMCEN_DATA`` names."""
-    root = Path(data_place('nyudv2', 'nyuv2'))
+    """The folder of the real NYUv2, which ``data/nyuv2`` is or ``MMCEN_DATA`` names."""
+    root = Path(data_place('nyuv2'))
     if not (root / 'splits').is_dir():
         pytest.skip(f'no NYUv2 at {root}: set MMCEN_DATA to the folder that holds it')
     return root

@@ -3,7 +3,7 @@
 # Settings were chosen without the test frames by
 #   --cfg-options train_dataloader.dataset.split=train_fit val_dataloader.dataset.split=train_hold
 _base_ = [
-    '../_base_/datasets/nyudv2.py',
+    '../_base_/datasets/nyuv2.py',
     '../_base_/schedules/small_from_scratch.py',
     '../_base_/default_runtime.py',
 ]

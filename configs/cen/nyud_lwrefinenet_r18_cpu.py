@@ -2,7 +2,7 @@
 # ResNet-18 from scratch; half an hour on 2 cores.
 _base_ = [
     '../_base_/models/cen_refinenet_r101.py',
-    '../_base_/datasets/nyudv2.py',
+    '../_base_/datasets/nyuv2.py',
     '../_base_/schedules/small_from_scratch.py',
     '../_base_/default_runtime.py',
 ]

@@ -11,7 +11,7 @@ computed from depth, texture edges from colour. It can be interrupted at any tim
 continues where it stopped.
 
 Examples:
-    mmcen convert-data derive-domains --data-root data/nyudv2 --size 256 256
+    mmcen convert-data derive-domains --data-root data/nyuv2 --size 256 256
     mmcen convert-data derive-domains --limit 8 --out /tmp/few --sheet few.png
     mmcen convert-data derive-domains --config my_rgbd.py --out data/my_domains \\
         --intrinsics 525 525 319.5 239.5 --intrinsics-size 640 480
@@ -35,7 +35,7 @@ from rich.console import Console
 
 from ..datasets import MultiModalSegDataset, domains
 from ..datasets.encodings import CLASSES, from_file, paint, to_file, to_image
-from ..datasets.nyudv2 import colour_map
+from ..datasets.nyuv2 import colour_map
 from ..datasets.transforms.reading import read_array
 from ..files import write
 from .common import command_parser, make_folders

@@ -108,7 +108,7 @@ def convert_frame(job: NYUv2Job, name: str) -> None:
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = converter_parser('nyuv2', __doc__, 'data/nyudv2', COUNTS)
+    parser = converter_parser('nyuv2', __doc__, 'data/nyuv2', COUNTS)
     parser.add_argument('mat', type=Path, help='nyu_depth_v2_labeled.mat')
     parser.add_argument('--splits', type=Path, help='splits.mat (default: beside the .mat)')
     parser.add_argument('--mapping', type=Path, help='classMapping40.mat (default: beside it)')

@@ -4,7 +4,7 @@ from .cityscapes_rgbd import CityscapesRGBDDataset
 from .converted import ConvertedDataset
 from .folder import RGBDFolderDataset
 from .multimodal import MultiModalSegDataset, data_place
-from .nyudv2 import NYUv2Dataset
+from .nyuv2 import NYUv2Dataset
 from .saliency import SaliencyDataset, SalientRooms
 from .sunrgbd import SUNRGBDDataset
 from .synthetic_rooms import SyntheticRooms

@@ -20,7 +20,7 @@ class CityscapesRGBDDataset(ConvertedDataset):
     """
 
     METAINFO = CityscapesDataset.METAINFO
-    PLACES = ('cityscapes_rgbd',)
+    PLACE = 'cityscapes_rgbd'
     SPLITS = ('train', 'val')
     ZERO_IS_VOID = False
     MODALITIES = {

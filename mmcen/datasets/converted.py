@@ -10,12 +10,12 @@ from .multimodal import MultiModalSegDataset, data_place
 class ConvertedDataset(MultiModalSegDataset):
     """Data set of a converter: ``splits/{split}.txt``, ``masks/``, and a folder per modality.
 
-    A subclass defines ``METAINFO``, ``PLACES``, ``HOW_TO_GET`` and its differences.
+    A subclass defines ``METAINFO``, ``PLACE``, ``HOW_TO_GET`` and its differences.
 
     Args:
         split: One of ``SPLITS``.
-        data_root: Folder of the set; by default ``data/<PLACES[0]>``, or one of ``PLACES`` below
-            the folder that the environment variable ``MMCEN_DATA`` names.
+        data_root: Folder of the set; by default ``data/<PLACE>``, or ``PLACE`` below the folder
+            that the environment variable ``MMCEN_DATA`` names.
         **kwargs: Arguments of :class:`MultiModalSegDataset`.
 
     Raises:
@@ -23,7 +23,7 @@ class ConvertedDataset(MultiModalSegDataset):
         FileNotFoundError: If the set does not exist when its frames are listed.
     """
 
-    PLACES: ClassVar[tuple[str, ...]]
+    PLACE: ClassVar[str]
     SPLITS: ClassVar[tuple[str, ...]] = ('train', 'test')
     ZERO_IS_VOID: ClassVar[bool] = True  # in the label maps; else 255 is
     MODALITIES = {
@@ -37,7 +37,7 @@ class ConvertedDataset(MultiModalSegDataset):
                 f'{type(self).__name__} has no split {split!r}: choose one of {list(self.SPLITS)}'
             )
         defaults: dict[str, Any] = {
-            'data_root': data_root or data_place(*self.PLACES),
+            'data_root': data_root or data_place(self.PLACE),
             'ann_file': f'splits/{split}.txt',
             'labels': {'dir': 'masks', 'suffix': '.png'},
             'reduce_zero_label': self.ZERO_IS_VOID,

@@ -20,26 +20,18 @@ from .encodings import encoding_of
 DATA_VARIABLE = 'MMCEN_DATA'
 
 
-def data_place(*names: str) -> str:
+def data_place(name: str) -> str:
     """Find the folder of a data set.
 
-    Without the environment variable ``MMCEN_DATA`` it is ``data/<names[0]>``. Otherwise the
-    variable is a folder that has the set as a subfolder named by one of ``names``, or the set
-    itself, with a folder ``splits``.
-
-    Args:
-        names: Possible names of the folder, the usual one first.
-
-    Returns:
-        The first folder that exists, or else the expected one.
+    Without the environment variable ``MMCEN_DATA`` it is ``data/<name>``. Otherwise the variable is
+    a folder that has the set as a subfolder of this name, or the set itself, with a folder
+    ``splits``.
     """
     root = os.environ.get(DATA_VARIABLE)
     if not root:
-        return os.path.join('data', names[0])
-    for name in names:
-        if Path(root, name).is_dir():
-            return os.path.join(root, name)
-    return root if Path(root, 'splits').is_dir() else os.path.join(root, names[0])
+        return os.path.join('data', name)
+    below = os.path.join(root, name)
+    return root if not Path(below).is_dir() and Path(root, 'splits').is_dir() else below
 
 
 @DATASETS.register_module()

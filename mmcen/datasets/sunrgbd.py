@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmengine.registry import DATASETS
 
 from .converted import ConvertedDataset
-from .nyudv2 import colour_map
+from .nyuv2 import colour_map
 
 # The spelling is that of the toolbox's ``seg37list``.
 CLASSES = (
@@ -28,7 +28,7 @@ class SUNRGBDDataset(ConvertedDataset):
     """
 
     METAINFO = {'classes': CLASSES, 'palette': colour_map(38)[1:]}
-    PLACES = ('sunrgbd',)
+    PLACE = 'sunrgbd'
     HOW_TO_GET = (
         'make the data set by `mmcen convert-data sunrgbd FOLDER`, which writes '
         'data/sunrgbd, or let the environment variable MMCEN_DATA name the folder that holds '

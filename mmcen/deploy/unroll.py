@@ -7,13 +7,14 @@ nowhere else.
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from inspect import signature
 from operator import itemgetter
 from typing import Any
-from unittest import mock
 
 import torch
 from mmseg.models.utils import Upsample, resize
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
 from ..core import ExchangeNorm, PrivateCopies, StreamGrid
 from ..layers import PerTask
@@ -39,7 +40,7 @@ class _Tracer(fx.Tracer):
     """Layers that know of streams, and those that a framework has subclassed, stay whole."""
 
     def __init__(self) -> None:
-        super().__init__(autowrap_functions=(max_pool,))
+        super().__init__(autowrap_functions=(max_pool, resize))
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         whole = (ExchangeNorm, PerTask, PrivateCopies, Upsample, *CONVOLUTIONS)
@@ -54,12 +55,17 @@ def trace(body: nn.Module) -> fx.Graph:
         ValueError: its forward depends on the values or the shape of its input.
     """
     try:
-        with mock.patch.object(resize, '__defaults__', (*(resize.__defaults__ or ())[:-1], False)):
-            return _Tracer().trace(body)  # mmseg's resize looks at sizes, to warn of some
+        graph = _Tracer().trace(body)
     except fx.proxy.TraceError as error:
         raise ValueError(
             f'the network cannot be taken apart ({error}): export it as it is, without deploying'
         ) from error
+    for node in graph.nodes:
+        if node.target is resize:  # it looks at sizes, to warn of some
+            given = signature(resize).bind(*node.args, **node.kwargs).arguments
+            node.target, node.args = functional.interpolate, (given.pop('input'),)
+            node.kwargs = {name: value for name, value in given.items() if name != 'warning'}
+    return graph
 
 
 class Unroller:

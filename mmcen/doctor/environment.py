@@ -216,9 +216,9 @@ def gpus() -> Finding:
 
 def nyuv2() -> Finding:
     def look() -> str:
-        place = importlib.import_module('mmcen.datasets.multimodal').data_place('nyudv2', 'nyuv2')
+        place = importlib.import_module('mmcen.datasets.multimodal').data_place('nyuv2')
         if not Path(place, 'splits').is_dir():
-            raise Absent('neither data/nyudv2 nor below MMCEN_DATA; SyntheticRooms needs no data')
+            raise Absent('neither data/nyuv2 nor below MMCEN_DATA; SyntheticRooms needs no data')
         return place
 
     return _try(

@@ -148,7 +148,7 @@ def table3(key: str, published: Published) -> Row:
     if key in ('cen-refinenet-r101', 'cen-refinenet-r152'):
         return Row(published, why=f'several scales: mmcen test --tta on {key}-single')
     runs = {}
-    for column, prefix in (('nyudv2', 'nyud'), ('sunrgbd', 'sunrgbd')):
+    for column, prefix in (('nyuv2', 'nyud'), ('sunrgbd', 'sunrgbd')):
         segmenter = Run(f'{prefix}_refinenet_r101.py')
         made = {
             'refinenet-r101-rgb': replace(segmenter, modalities=('rgb',)),

@@ -127,7 +127,7 @@ def test_what_is_missing(ask):
     assert '33 of 104 private norms exchange: backbone.layer1 (3), backbone.layer2 (4)' in printed
     assert '  together: 118.202 M' in printed
     assert (
-        'problem: train data: NYUv2Dataset: there is no split file data/nyudv2/splits/train.txt'
+        'problem: train data: NYUv2Dataset: there is no split file data/nyuv2/splits/train.txt'
         in printed
     )
     assert 'mmcen train' not in printed

@@ -109,7 +109,7 @@ def test_one_sentence_for_what_is_wrong(run, capsys, config, tool, args, sentenc
 @pytest.mark.parametrize(
     ('name', 'absent', 'sentence'),
     [
-        ('r18_cpu', None, 'there is no split file data/nyudv2/splits/train.txt: make the data set'),
+        ('r18_cpu', None, 'there is no split file data/nyuv2/splits/train.txt: make the data set'),
         ('efflite0', 'timm', "tf_efficientnet_lite0 is a network of timm's: pip install timm"),
     ],
 )

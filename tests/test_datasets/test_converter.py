@@ -230,7 +230,7 @@ def test_help_says_what_it_takes_and_writes() -> None:
 
 def test_official_split_and_mapping(tmp_path: Path) -> None:
     """The real splits.mat and classMapping40.mat, with 1449 small frames."""
-    meta = Path(data_place('nyudv2', 'nyuv2'), 'meta')
+    meta = Path(data_place('nyuv2'), 'meta')
     if not meta.is_dir():
         pytest.skip(f'no official archives in {meta}: MMCEN_DATA names no folder that has them')
     folder = write_archives(tmp_path / 'official', frames=1449, train=795, height=3, width=4)

@@ -16,7 +16,7 @@ from mmcen.datasets.encodings import (
     to_image,
     to_physical,
 )
-from mmcen.datasets.nyudv2 import colour_map
+from mmcen.datasets.nyuv2 import colour_map
 
 
 def physical(domain, draw):

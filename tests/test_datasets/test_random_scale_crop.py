@@ -15,7 +15,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from mmcen.datasets import ForEachModality, NYUv2Dataset, RandomScaleCrop
 from mmcen.modalities import ModalitySpec
 
-CONFIG = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets' / 'nyudv2.py'
+CONFIG = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets' / 'nyuv2.py'
 NAMES = ('nearest', 'bilinear', 'bicubic', 'area', 'lanczos')
 PADDING = {'rgb': (124, 116, 104), 'depth': 0.0}
 

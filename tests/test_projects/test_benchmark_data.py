@@ -24,7 +24,7 @@ from tests.training import ROOT
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]) * 255, np.array([0.229, 0.224, 0.225]) * 255
 CONFIG = f"""
-_base_ = ['{ROOT}/configs/_base_/datasets/nyudv2.py', '{ROOT}/configs/_base_/default_runtime.py']
+_base_ = ['{ROOT}/configs/_base_/datasets/nyuv2.py', '{ROOT}/configs/_base_/default_runtime.py']
 model = dict(data_preprocessor=dict(
     type='CENDataPreprocessor',
     modalities={{{{_base_.modalities}}}},

@@ -150,7 +150,7 @@ def test_published_figures():
     cen = {'rgb/mIoU': 49.7, 'depth/mIoU': 45.1, 'mIoU': 51.1}
     assert published['table1']['cen'].published == cen
     assert published['table2']['cen'].published['mIoU'] == 51.1
-    assert published['table3']['cen-pspnet-r152'].published['nyudv2/mIoU'] == 52.5
+    assert published['table3']['cen-pspnet-r152'].published['nyuv2/mIoU'] == 52.5
     both = ('shade-texture_to_rgb+cen', 'depth-normal-texture-shade')
     assert published['table4'][both[0]].published['rgb/FID'] == 62.63
     assert published['table5'][both[1]].published['rgb/FID'] == 57.19
@@ -173,7 +173,7 @@ def test_table_3_is_trained_on_both_data_sets():
         for key, row in rows.items():
             for part, run in row.runs_on(dataset).items():
                 found[key] = cfg = load(run, dataset)
-                assert part == {'nyuv2': 'nyudv2', 'sunrgbd': 'sunrgbd'}[dataset]
+                assert part == dataset
                 assert row.published[f'{part}/mIoU'] is not None
                 assert cfg.model.decode_head.num_classes == classes
                 deep = cfg.model.backbone.depth == 152
@@ -447,9 +447,9 @@ def test_a_table_counts_the_pairs_of_rows_in_the_order_of_the_paper():
 @pytest.mark.parametrize(
     ('dataset', 'text'),
     [
-        ('nyuv2', 'In brackets: published, on NYUDv2.'),
-        ('nyuv2-cpu', 'on NYUDv2 with larger networks: compare the order of the rows.'),
-        ('synthetic', 'on NYUDv2, other data than synthetic: compare the order of the rows only.'),
+        ('nyuv2', 'In brackets: published, on NYUv2.'),
+        ('nyuv2-cpu', 'on NYUv2 with larger networks: compare the order of the rows.'),
+        ('synthetic', 'on NYUv2, other data than synthetic: compare the order of the rows only.'),
     ],
 )
 def test_a_table_says_of_what_data_the_published_figures_are(dataset, text):

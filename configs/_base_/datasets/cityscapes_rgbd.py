@@ -1,6 +1,6 @@
 """Cityscapes, colour and disparity: scale 0.5..2, crop 512x1024, flip, as mmsegmentation has it."""
 
-_base_ = 'nyudv2.py'
+_base_ = 'nyuv2.py'
 dataset_type = 'CityscapesRGBDDataset'
 modalities = [
     dict(

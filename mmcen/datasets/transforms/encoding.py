@@ -9,7 +9,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
 from ..encodings import CLASSES, paint, to_image
-from ..nyudv2 import colour_map
+from ..nyuv2 import colour_map
 
 
 @TRANSFORMS.register_module()

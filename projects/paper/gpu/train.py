@@ -32,7 +32,7 @@ from torch import Tensor
 
 from mmcen.budget import ExchangeBudget
 from mmcen.core import exchange_norms, exchanged_share
-from mmcen.datasets.nyudv2 import CLASSES
+from mmcen.datasets.nyuv2 import CLASSES
 from mmcen.engine.hooks import ExchangeBudgetHook, SparsityHook
 
 from . import frames

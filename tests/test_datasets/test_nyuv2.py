@@ -13,10 +13,10 @@ from mmengine.registry import DATASETS
 from scipy.io import loadmat
 
 from mmcen.datasets import MultiModalSegDataset, NYUv2Dataset, data_place
-from mmcen.datasets.nyudv2 import colour_map
+from mmcen.datasets.nyuv2 import colour_map
 from mmcen.models import CENDataPreprocessor
 
-CONFIG = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets' / 'nyudv2.py'
+CONFIG = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets' / 'nyuv2.py'
 LOADING = [{'type': 'LoadModalities'}, {'type': 'LoadLabel'}]
 CLASSES = {'classes': ('floor', 'wall', 'chair')}
 
@@ -206,22 +206,20 @@ def test_generic_class_declares_nothing() -> None:
 
 def test_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv('MMCEN_DATA', raising=False)
-    assert data_place('nyudv2', 'nyuv2') == 'data/nyudv2'
+    assert data_place('nyuv2') == 'data/nyuv2'
     monkeypatch.setenv('MMCEN_DATA', str(tmp_path))
-    assert data_place('nyudv2', 'nyuv2') == f'{tmp_path}/nyudv2'  # where it should be
+    assert data_place('nyuv2') == f'{tmp_path}/nyuv2'  # where it should be
     (tmp_path / 'splits').mkdir()
-    assert data_place('nyudv2', 'nyuv2') == str(tmp_path)
+    assert data_place('nyuv2') == str(tmp_path)
     (tmp_path / 'nyuv2').mkdir()
-    assert data_place('nyudv2', 'nyuv2') == f'{tmp_path}/nyuv2'
-    (tmp_path / 'nyudv2').mkdir()
-    assert data_place('nyudv2', 'nyuv2') == f'{tmp_path}/nyudv2'
+    assert data_place('nyuv2') == f'{tmp_path}/nyuv2'
 
 
 def test_absent_set_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('MMCEN_DATA', str(tmp_path))
     dataset = NYUv2Dataset(lazy_init=True)  # classes and palette need no data
     assert len(dataset.metainfo['classes']) == 40
-    with pytest.raises(FileNotFoundError, match=r'nyudv2/splits/train\.txt') as raised:
+    with pytest.raises(FileNotFoundError, match=r'nyuv2/splits/train\.txt') as raised:
         dataset.full_init()
     for word in ('mmcen convert-data nyuv2', 'MMCEN_DATA'):
         assert word in str(raised.value)

@@ -93,7 +93,7 @@ class NYUv2Dataset(ConvertedDataset):
     """
 
     METAINFO = {'classes': CLASSES, 'palette': colour_map(41)[1:]}
-    PLACES = ('nyudv2', 'nyuv2')
+    PLACE = 'nyuv2'
     SPLITS = ('train', 'test', 'train_fit', 'train_hold')
     MODALITIES = {
         **ConvertedDataset.MODALITIES,
@@ -104,8 +104,8 @@ class NYUv2Dataset(ConvertedDataset):
     }
     HOW_TO_GET = (
         'make the data set by `mmcen convert-data nyuv2 '
-        'nyu_depth_v2_labeled.mat`, which writes data/nyudv2, or let the environment variable '
-        'MMCEN_DATA name the folder that holds nyudv2'
+        'nyu_depth_v2_labeled.mat`, which writes data/nyuv2, or let the environment variable '
+        'MMCEN_DATA name the folder that holds nyuv2'
     )
 
     def __init__(self, split: str = 'train', data_root: str | None = None, **kwargs: Any) -> None:
