@@ -227,3 +227,7 @@ def prepare() -> None:
         # The fork prints here that it does not find its maker's own data sets.
         with redirect_stdout(StringIO()):
             importlib.import_module('mmseg.datasets')
+        # where configs such as 'mmseg::segformer/...' are looked for
+        importlib.import_module('mmengine.config.utils').MODULE2PACKAGE['mmseg'] = (
+            'onedl-mmsegmentation'
+        )

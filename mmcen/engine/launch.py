@@ -132,7 +132,7 @@ def protect(cfg: Config) -> None:
     """Replace parts of mmengine by safe ones, in place.
 
     Checkpoints are complete and resumed exactly (``SafeCheckpointHook``, ``ExactEpochLoop``,
-    ``EpochSeedHook``), and a loss that is not finite stops the training (``FiniteLossHook``).
+    ``ExactIterLoop``, ``EpochSeedHook``), and a loss that is not finite stops the training (``FiniteLossHook``).
     Parts of other types are kept. The scope is mmseg, if none is stated.
     """
     scope = cfg.get('default_scope') or 'mmseg'
@@ -150,11 +150,12 @@ def protect(cfg: Config) -> None:
         hooks['checkpoint'] = {**checkpoint, 'type': 'SafeCheckpointHook'}
     cfg.default_hooks = hooks
     train = cfg.get('train_cfg')
-    if train and train.get('type', 'EpochBasedTrainLoop') == 'EpochBasedTrainLoop':
-        if train.pop('by_epoch', True):
-            train.type = 'ExactEpochLoop'
-        else:
-            train.type = 'IterBasedTrainLoop'
+    if train:
+        kind = train.get('type', 'EpochBasedTrainLoop')
+        if kind == 'EpochBasedTrainLoop':
+            train.type = 'ExactEpochLoop' if train.pop('by_epoch', True) else 'ExactIterLoop'
+        elif kind == 'IterBasedTrainLoop':
+            train.type = 'ExactIterLoop'
     custom = list(cfg.get('custom_hooks') or [])
     present = [hook.get('type') for hook in custom if isinstance(hook, dict)]
     custom += [{'type': t} for t in ('EpochSeedHook', 'FiniteLossHook') if t not in present]

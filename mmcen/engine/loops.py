@@ -1,7 +1,9 @@
-"""Training by epochs that can be resumed within an epoch."""
+"""Trainings by epochs and by iterations that can be resumed exactly."""
+
+from typing import Any
 
 from mmengine.registry import LOOPS
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 
 @LOOPS.register_module()
@@ -27,3 +29,20 @@ class ExactEpochLoop(EpochBasedTrainLoop):
                 self.run_iter(idx, data_batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+
+@LOOPS.register_module()
+class ExactIterLoop(IterBasedTrainLoop):
+    """Loop by iterations that loads the data that a resumed training skips.
+
+    Augmentation draws from one generator. The OneDL mmengine skips such data without loading
+    them, and what follows would be augmented differently.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.dataloader_iterator.skip_iter = self._load  # other mmengines load by themselves
+
+    def _load(self, count: int) -> None:
+        for _ in range(count):
+            next(self.dataloader_iterator)
