@@ -132,7 +132,8 @@ def protect(cfg: Config) -> None:
     """Replace parts of mmengine by safe ones, in place.
 
     Checkpoints are complete and resumed exactly (``SafeCheckpointHook``, ``ExactEpochLoop``,
-    ``ExactIterLoop``, ``EpochSeedHook``), and a loss that is not finite stops the training (``FiniteLossHook``).
+    ``ExactIterLoop``, ``EpochSeedHook``), and a loss that is not finite stops the training
+    (``FiniteLossHook``).
     Parts of other types are kept. The scope is mmseg, if none is stated.
     """
     scope = cfg.get('default_scope') or 'mmseg'

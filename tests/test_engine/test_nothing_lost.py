@@ -102,6 +102,14 @@ def test_the_newest_that_reads(run, config, capsys, damage):  # noqa: F811
     assert ('not resumed: ' in said.err) == (start == 1)
 
 
+def test_a_complete_training_names_its_last_checkpoint_again(run, config):  # noqa: F811
+    run('train', config)
+    named = Path('work_dirs/toy/last_checkpoint')
+    named.write_text('')
+    run('train', config, '--resume')
+    assert Path(named.read_text()) == Path('work_dirs/toy/epoch_2.pth').absolute()
+
+
 def test_none_that_reads(run, config, capsys):  # noqa: F811
     run('train', config, '--resume', *EPOCHS)
     assert 'no checkpoint in work_dirs/toy: starting anew' in capsys.readouterr().err

@@ -85,6 +85,8 @@ class SafeCheckpointHook(CheckpointHook):
         super().before_train(runner)
         if is_main_process() and os.path.isdir(self.out_dir):
             remove_unfinished(self.out_dir)
+            if self._meta:  # mmengine writes this file in place, so a kill may have emptied it
+                _name_last(runner, str(runner._load_from))
         self._listen()
         loop, done = runner.train_loop, self._meta.get('batches_done', 0)
         if isinstance(loop, ExactEpochLoop):
@@ -202,14 +204,18 @@ class SafeCheckpointHook(CheckpointHook):
             runner.save_checkpoint(
                 self.out_dir, STOPPED, meta=meta, by_epoch=False, backend_args=self.backend_args
             )
-            with whole_file(os.path.join(runner.work_dir, 'last_checkpoint')) as part:
-                part.write_text(os.path.join(self.out_dir, STOPPED))
+            _name_last(runner, os.path.join(self.out_dir, STOPPED))
         number = int(self._signal or 0)
         sys.stderr.write(
             f'\nstopped by {signal.Signals(number).name} after {iterations} iterations, which are '
             f'saved: go on with {resume_command()}\n'
         )
         raise SystemExit(128 + number)
+
+
+def _name_last(runner: Runner, path: str) -> None:
+    with whole_file(os.path.join(runner.work_dir, 'last_checkpoint')) as part:
+        part.write_text(path)
 
 
 def _batches_done(runner: Runner, iterations: int) -> dict[str, int]:
