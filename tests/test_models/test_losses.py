@@ -142,13 +142,15 @@ def test_size_of_the_label(classes, layout):
     seed=st.integers(0, 2**16),
 )
 def test_any_shape(batch, classes, small, large, layout, align_corners, avg_non_ignore, seed):
+    """In double precision, because the gradients of a pixel's labels may nearly cancel."""
     torch.manual_seed(seed)
-    logits = torch.randn(batch, classes, *small).contiguous(memory_format=layout)
+    logits = torch.randn(batch, classes, *small, dtype=torch.float64)
     same(
         head(classes, align_corners=align_corners, avg_non_ignore=avg_non_ignore),
-        logits,
+        logits.contiguous(memory_format=layout),
         labels(classes, batch, *large),
-        atol=1e-6,
+        rtol=1e-6,
+        atol=1e-9,
     )
 
 
