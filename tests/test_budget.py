@@ -19,6 +19,7 @@ from mmcen.core import (
     exchanged_share,
 )
 from mmcen.core.functional import top_channels
+from mmcen.engine import ExchangeBudgetHook
 
 
 def network(streams=2, budget=0.3, widths=(20, 40)):
@@ -303,6 +304,13 @@ def test_new_channels_shrink_to_zero_before_they_are_exchanged():
         (lambda: ExchangeBudget(network(), 0.01), 'less than half a channel.* give at least 0.025'),
         (lambda: BudgetSchedule(shrink=21), 'within 0..interval=20, got 21'),
         (lambda: BudgetSchedule(begin=0.8), '0 <= begin <= end <= 1 must hold, got 0.8'),
+        (lambda: BudgetSchedule(interval=0), 'interval is a number of steps, 1 or more, got 0'),
+        (lambda: ExchangeBudget(network(), schedule=BudgetSchedule(ramp=0.9)), '1/2.* got 0.9'),
+        (
+            lambda: ExchangeBudgetHook(ramp=0.1),
+            r"'ramp': it belongs to schedule=dict\(ramp=\.\.\.\)",
+        ),
+        (lambda: ExchangeBudgetHook(schedule=dict(rmp=0.1)), "schedule has no argument 'rmp'"),
         (lambda: BudgetSchedule(first='best'), "first must be one of .*, got 'best'"),
         (lambda: fixed(ramp=0.1), 'never chooses again'),
         (lambda: fixed(first='none'), 'never chooses again'),

@@ -97,11 +97,13 @@ class CENInferencer(BaseInferencer):
             local = isinstance(file, (str, Path)) and '://' not in str(file)
             if local and not Path(str(file)).is_file():
                 raise FileNotFoundError(f'{file} does not exist')
-        path = getattr(model, 'path', model)
-        if str(path).endswith('.onnx'):
+        if isinstance(model, (str, Path)) and str(model).endswith('.onnx'):
+            model = OnnxNetwork(model)
+        if isinstance(model, OnnxNetwork):
             if weights or apart:
-                raise ValueError(f'{path} has its own weights and is apart: leave out the others')
-            model = model if isinstance(model, OnnxNetwork) else OnnxNetwork(str(model))
+                raise ValueError(
+                    f'{model.path} has its own weights and is apart: leave out the others'
+                )
             device = 'cpu'
         self._given, cfg = _built_and_config(model)
         if self._given is None and not (weights and cfg.get('model')):
@@ -120,6 +122,7 @@ class CENInferencer(BaseInferencer):
             self._networks: dict[tuple[str, ...], Any] = {tuple(self.network.inputs): self.network}
             self.meta = dict(self._given.facts)
             self.outputs = self._wanted(self.network)
+            self._outputs = {tuple(self.network.inputs): self.outputs}
             return None
         model = self._given
         if model is None:
@@ -140,6 +143,7 @@ class CENInferencer(BaseInferencer):
         self.outputs = self._wanted(as_it_is(model))
         self.network = (deploy if self.apart else as_it_is)(model, self.outputs).to(device)
         self._networks = {tuple(self.network.inputs): self.network}
+        self._outputs = {tuple(self.network.inputs): self.outputs}
         return model
 
     def network_of(self, present: Sequence[str] | None) -> Any:
@@ -158,9 +162,9 @@ class CENInferencer(BaseInferencer):
     def outputs_of(self, present: Sequence[str] | None) -> list[str]:
         """Names of the outputs that are asked for and that some of the inputs give."""
         key = self._some_of(present)
-        if key == tuple(self.network.inputs):
-            return self.outputs
-        return self._wanted(as_it_is(self.model, present=key))
+        if key not in self._outputs:
+            self._outputs[key] = self._wanted(as_it_is(self.model, present=key))
+        return self._outputs[key]
 
     def _some_of(self, present: Sequence[str] | None) -> tuple[str, ...]:
         """Names of some inputs, which an ONNX file must have all."""

@@ -134,18 +134,20 @@ class Results:
             rate: Frames per second of the video.
         """
         written: list[Prediction] = []
+        legends = False
         with ExitStack() as stack:
             film = stack.enter_context(video_file(self.video, rate)) if self.video else None
 
             def write(found: Prediction) -> None:
+                nonlocal legends
                 pictures = pictures_of(found, self.palette)
                 if film is not None:
                     film(self._shown(found, pictures))
                 if self.folder is not None:
                     self._write(found, pictures)
-                maps = any(value.ndim == 2 for value in found.outputs.values())
-                if maps and not written:
+                if not legends and any(value.ndim == 2 for value in found.outputs.values()):
                     self._write_legends()
+                    legends = True
                 found.outputs, found.inputs, found.colour = {}, {}, None
                 written.append(found)
 

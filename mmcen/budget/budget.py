@@ -74,6 +74,9 @@ class ExchangeBudget:
                 f'be exchanged: give at least {1 / widest:.2g}'
             )
         schedule = self.schedule
+        if schedule.ramp is not None:
+            for norm in self.norms:
+                _of(norm).check(schedule.ramp)
         if self.criterion == 'fixed' and (schedule.ramp is not None or schedule.first == 'none'):
             raise ValueError(
                 "criterion='fixed' never chooses again: leave ramp out, and start with "

@@ -43,7 +43,9 @@ class BudgetSchedule:
         check_word('first', self.first, FIRST)
         if not 0 <= self.begin <= self.end <= 1:
             raise ValueError(f'0 <= begin <= end <= 1 must hold, got {self.begin} and {self.end}')
-        if not 0 <= self.shrink <= self.interval:
+        if not isinstance(self.interval, int) or self.interval < 1:
+            raise ValueError(f'interval is a number of steps, 1 or more, got {self.interval!r}')
+        if not isinstance(self.shrink, int) or not 0 <= self.shrink <= self.interval:
             raise ValueError(
                 f'shrink must be within 0..interval={self.interval}, got {self.shrink}'
             )

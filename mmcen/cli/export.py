@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..shipped import DEFAULT_MODEL, shipped_model
+from ..shipped import DEFAULT_MODEL, INT8_MODEL, shipped_model
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -59,7 +59,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help='the file gives label maps, uint8 of the size of the input, in place of logits',
     )
     _add_int8(parser)
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     check_options(args, parser)
     return name_files(args, parser)
 
@@ -79,6 +79,8 @@ def name_files(args: argparse.Namespace, parser: argparse.ArgumentParser) -> arg
     """Find the files of a model that comes with mmcen, and name the file to write."""
     beside = Path(args.checkpoint or args.config)
     if args.checkpoint is None:
+        if args.config == INT8_MODEL:
+            parser.error(f'{INT8_MODEL} is an exported file: export {DEFAULT_MODEL}')
         if args.config != DEFAULT_MODEL:
             parser.error('a config needs a checkpoint: give both')
         args.config, args.checkpoint = map(str, shipped_model(args.config))

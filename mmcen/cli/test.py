@@ -94,7 +94,7 @@ def is_exported(args: Namespace) -> bool:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     parser = make_parser(prog or 'mmcen test')
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     if args.checkpoint is None:
         if args.config not in CONFIG_OF:
             parser.error('a config needs a checkpoint: give both')

@@ -46,7 +46,7 @@ def describe_norm(norm: nn.Module) -> tuple[int, int]:
 
 
 def _takes_channels_last(norm: nn.Module, channels: int) -> bool:
-    """Whether a layer norm takes (B, H, W, C): its class does not tell, so an example is run."""
+    """Whether a layer norm takes (B, H, W, C): its class does not say so, and an example is run."""
     height, width = _other_sizes(channels)
     example = torch.zeros(1, height, width, channels, device=norm.weight.device)  # type: ignore
     try:

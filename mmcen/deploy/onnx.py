@@ -160,6 +160,10 @@ class OnnxNetwork:
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f'{path} does not exist')
+        if threads < 0:
+            raise ValueError(f'threads must be 1 or more, or 0 for all cores, got {threads}')
         self.path = path
         runtime = import_onnx('onnxruntime')
         options = runtime.SessionOptions()

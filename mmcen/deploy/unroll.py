@@ -5,6 +5,7 @@ network, traced once, is the graph of every stream. Streams meet at the norms th
 nowhere else.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from inspect import signature
@@ -41,6 +42,10 @@ class _Tracer(fx.Tracer):
 
     def __init__(self) -> None:
         super().__init__(autowrap_functions=(max_pool, resize))
+        # also where mmseg's base classes call it, which are no modules of their own
+        self._autowrap_search += [
+            m for m in sys.modules.values() if vars(m).get('resize') is resize
+        ]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         whole = (ExchangeNorm, PerTask, PrivateCopies, Upsample, *CONVOLUTIONS)

@@ -2,7 +2,7 @@
 
 mmseg's layers round sizes by floating-point numbers, branch on them, and take the batch size from
 the number of windows. With free height and width, the export of one block then takes minutes. The
-layers here compute the same and use rounded-up quotients of integers alone.
+layers here compute the same and use only rounded-up quotients of integers.
 """
 
 from __future__ import annotations
@@ -133,5 +133,6 @@ class Windows(nn.Module):
 
 
 def _parts(size: int, length: int) -> int:
-    """Return how many parts of a length cover a size. ONNX divides positive numbers alone so."""
+    """Return how many parts of a length cover a size."""
+    # ONNX rounds quotients towards zero, so this has to be one of positive numbers
     return (size + length - 1) // length

@@ -110,5 +110,12 @@ def test_it_is_tested_by_its_name(tmp_path, data_root):
 
 
 def test_a_config_has_no_checkpoint_of_its_own(capsys):
-    assert command('test', 'own.py') == 2
-    assert 'a config needs a checkpoint: give both' in capsys.readouterr().err
+    for name, message in (
+        (('test', 'own.py'), 'a config needs a checkpoint: give both'),
+        (('test', 'own.py', '--tta', 'x.pth'), 'own.py'),  # options may stand between the two
+        (('export', INT8_MODEL), f'{INT8_MODEL} is an exported file: export {DEFAULT_MODEL}'),
+    ):
+        assert command(*name) == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert message in said
+        assert 'unrecognized' not in said

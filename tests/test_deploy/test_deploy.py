@@ -152,6 +152,7 @@ SEGMENTORS = {
     'psp': dict(head=PSP),
     'mobilenet, aspp': dict(backbone=MOBILENET, head=ASPP),
     'hrnet, fcn': dict(backbone=HRNET, head=FCN),
+    'hrnet, fcn, aligned': dict(backbone=HRNET, head=dict(FCN, align_corners=True)),
     'unshared': dict(kind='UnsharedEncoderDecoder', convs='private'),
     'shared norms': dict(kind='UnsharedEncoderDecoder', norms='shared'),
     'padded as by TensorFlow': dict(

@@ -45,12 +45,12 @@ class LoadModalities(BaseTransform):
     def transform(self, results: dict) -> dict:
         paths = results['modality_paths']
         origins = results.get('modality_origins', {})
-        told = {name: origins.get(name) or _name(name, path) for name, path in paths.items()}
+        labels = {name: origins.get(name) or _name(name, path) for name, path in paths.items()}
         modalities = {
             name: as_modality(
                 path if isinstance(path, np.ndarray) else _stored(path, results, self.backend_args),
                 results['modality_info'][name],
-                told[name],
+                labels[name],
             )
             for name, path in paths.items()
         }
@@ -63,11 +63,11 @@ class LoadModalities(BaseTransform):
                 modalities[name] = resized.reshape(*shape, -1)
             elif array.shape[:2] != shape:
                 raise ValueError(
-                    f'{told[name]} has {array.shape[:2]} pixels (height, width) but '
-                    f'{told[first]} has {shape}: modalities must be aligned pixel '
+                    f'{labels[name]} has {array.shape[:2]} pixels (height, width) but '
+                    f'{labels[first]} has {shape}: modalities must be aligned pixel '
                     'by pixel, so register them first'
                 )
-        full = [name for name, x in modalities.items() if has_content(x, told[name])]
+        full = [name for name, x in modalities.items() if has_content(x, labels[name])]
         if self.empty == 'absent' and full:
             modalities = {name: modalities[name] for name in full}
         results['modalities'] = modalities

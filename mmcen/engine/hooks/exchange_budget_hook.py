@@ -1,6 +1,7 @@
 """Exchange a given share of the channels, chosen while training."""
 
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -12,6 +13,18 @@ from torch import nn
 from ...budget import BudgetSchedule, ExchangeBudget
 
 
+def check_names(what: str, given: Mapping[str, Any], kind: type) -> None:
+    """Raise ValueError if an argument is unknown."""
+    known = [name for name in signature(kind).parameters if name != 'model']
+    for name in given:
+        if name in signature(BudgetSchedule).parameters and name not in known:
+            raise ValueError(
+                f"{what} has no argument '{name}': it belongs to schedule=dict({name}=...)"
+            )
+        if name not in known:
+            raise ValueError(f"{what} has no argument '{name}': choose of {', '.join(known)}")
+
+
 @HOOKS.register_module()
 class ExchangeBudgetHook(Hook):
     """Run an :class:`~mmcen.budget.ExchangeBudget` in a training.
@@ -21,9 +34,14 @@ class ExchangeBudgetHook(Hook):
     Args:
         schedule: Arguments of :class:`~mmcen.budget.BudgetSchedule`.
         kwargs: Other arguments of ExchangeBudget.
+
+    Raises:
+        ValueError: If an argument is unknown or outside its range.
     """
 
     def __init__(self, schedule: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        check_names('schedule', schedule or {}, BudgetSchedule)
+        check_names('ExchangeBudgetHook', kwargs, ExchangeBudget)
         self.schedule = BudgetSchedule(**(schedule or {}))
         self.kwargs = kwargs
 

@@ -85,8 +85,9 @@ class SafeCheckpointHook(CheckpointHook):
         super().before_train(runner)
         if is_main_process() and os.path.isdir(self.out_dir):
             remove_unfinished(self.out_dir)
-            if self._meta:  # mmengine writes this file in place, so a kill may have emptied it
-                _name_last(runner, str(runner._load_from))
+            if self._meta and runner._load_from and '://' not in runner._load_from:
+                # mmengine writes this file in place, so a kill may have emptied it
+                _name_last(runner, os.path.abspath(runner._load_from))
         self._listen()
         loop, done = runner.train_loop, self._meta.get('batches_done', 0)
         if isinstance(loop, ExactEpochLoop):
