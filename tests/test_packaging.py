@@ -4,6 +4,7 @@ import subprocess
 import sys
 import zipfile
 from importlib.metadata import PathDistribution
+from pathlib import Path
 
 import pytest
 import yaml
@@ -55,6 +56,15 @@ def test_all_brings_the_stack_that_has_wheels(installed, python, stack):
     names = {need.name for need in needed if need.marker is None or need.marker.evaluate(here)}
     assert names & (UPSTREAM | ONEDL) == stack
     assert {'torch', 'diffusers', 'timm', 'onnxruntime'} <= names
+
+
+def test_a_script_beside_a_clone_imports_the_package(tmp_path):
+    """The folder of the clone, which is called mmcen as well, is no package of that name."""
+    (tmp_path / 'mmcen').mkdir()
+    script = tmp_path / 'own.py'
+    script.write_text('import importlib.util as u; print(u.find_spec("mmcen").origin)')
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).name == '__init__.py'
 
 
 def test_the_index_names_every_config(installed):

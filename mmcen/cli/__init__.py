@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     try:
         return _main(argv)
+    except BrokenPipeError:  # as below, with unbuffered output
+        return 0
     finally:
         reader_has_left()
 

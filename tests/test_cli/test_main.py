@@ -44,8 +44,9 @@ def test_unknown_names(capsys):
     assert "invalid choice: 'kitti'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('buffering', [-1, 1])
 @pytest.mark.parametrize('words', [['--help'], ['train', '--help'], ['doctor']])
-def test_a_reader_that_ends_early_ends_the_output(words, monkeypatch, capfd):
+def test_a_reader_that_ends_early_ends_the_output(words, buffering, monkeypatch, capfd):
     """As ``mmcen --help | head -1`` does: no traceback, now or when Python exits."""
 
     def long_report(argv):
@@ -54,7 +55,7 @@ def test_a_reader_that_ends_early_ends_the_output(words, monkeypatch, capfd):
     monkeypatch.setattr('mmcen.cli.doctor.main', long_report)
     reader, writer = os.pipe()
     os.close(reader)
-    with open(writer, 'w') as output, monkeypatch.context() as context:
+    with open(writer, 'w', buffering=buffering) as output, monkeypatch.context() as context:
         context.setattr(sys, 'stdout', output)
         with suppress(SystemExit):
             status = cli.main(words)
