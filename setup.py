@@ -83,8 +83,8 @@ setup(
     license='Apache-2.0',
     keywords=['multimodal fusion', 'multitask learning', 'RGB-D', 'semantic segmentation'],
     packages=find_packages(include=['mmcen', 'mmcen.*']),
-    # An editable install puts this folder on the path. Otherwise a clone called mmcen would be taken
-    # for the package by scripts beside it.
+    # An editable install puts this folder on the path. Otherwise a clone called mmcen would be
+    # taken for the package by scripts beside it.
     package_dir={'': '.'},
     package_data={'mmcen': ['weights/*'], 'mmcen.cli': ['page.html']},
     python_requires='>=3.10',
