@@ -28,9 +28,9 @@ from ..outputs import ENSEMBLE
 from ..shipped import CONFIG_OF, shipped_model
 from ..visualization.sheet import picture
 from .frames import Frame
-from .loading import find_loading, find_test_set, without_loaders
+from .pipelines import find_loading, find_test_set, without_loaders
 from .recordings import open_frames
-from .results import Prediction, Results, pictures_of
+from .results import Prediction, ResultWriter, pictures_of
 from .weights import load_checkpoint, load_weights
 
 
@@ -282,7 +282,7 @@ class CENInferencer(BaseInferencer):
             raise ValueError(f'batch_size {batch_size} must be 1 or more, overlay {overlay} 0..1')
         if resume and out_video is not None:
             raise ValueError('a resumed video would lack frames: leave out resume or out_video')
-        results = Results(
+        results = ResultWriter(
             None if out_dir is None else Path(out_dir),
             None if out_video is None else Path(out_video),
             overlay,
@@ -307,13 +307,13 @@ class CENInferencer(BaseInferencer):
                 predictions.append(found)
         return {'predictions': predictions, 'skipped': done}
 
-    def _files(self, frame: Frame, results: Results) -> Iterable[Path]:
+    def _files(self, frame: Frame, results: ResultWriter) -> Iterable[Path]:
         """Return the files of a frame, if none of its modalities is treated as absent."""
         present = [name for name, source in self.sources.items() if source in frame.files]
         return results.paths(frame.name, self.outputs_of(present), 'rgb' in frame.files).values()
 
     def _left(
-        self, frames: Iterable[Frame], done: list[str], results: Results
+        self, frames: Iterable[Frame], done: list[str], results: ResultWriter
     ) -> list[Frame] | Iterator[Frame]:
         """Frames that lack files; the names of others are appended to ``done``."""
 

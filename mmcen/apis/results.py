@@ -53,7 +53,7 @@ def pictures_of(found: Prediction, palette: Sequence[Sequence[int]]) -> dict[str
 
 
 @dataclass(frozen=True)
-class Results:
+class ResultWriter:
     """Files of the predictions of one call.
 
     Args:

@@ -63,7 +63,7 @@ def examine(path: str, picture_file: Path | None, options: dict | None = None) -
         raise ValueError(f'{path} has no model: give one that trains, such as of configs/cen/')
     report = Report()
     with TemporaryDirectory() as folder:
-        parts = _Parts(cfg, report, folder)
+        parts = _TrainingParts(cfg, report, folder)
         looks: dict[str, Callable[[], None]] = {
             'settings': parts.prepare,
             'model': parts.build_model,
@@ -101,7 +101,7 @@ class _Examined(Runner):
 
 
 @dataclass
-class _Parts:
+class _TrainingParts:
     """What a training is made of.
 
     A part that needs another one, which could not be built, is left out.

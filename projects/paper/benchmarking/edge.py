@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmcen.apis import CENInferencer
 from mmcen.apis.frames import Frame
-from mmcen.apis.loading import find_test_set
+from mmcen.apis.pipelines import find_test_set
 from mmcen.core import exchange_norms
 from mmcen.datasets import SyntheticRooms
 from mmcen.deploy import OnnxNetwork, export_onnx
