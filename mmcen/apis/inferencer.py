@@ -97,14 +97,12 @@ class CENInferencer(BaseInferencer):
             local = isinstance(file, (str, Path)) and '://' not in str(file)
             if local and not Path(str(file)).is_file():
                 raise FileNotFoundError(f'{file} does not exist')
-        if isinstance(model, (str, Path)) and str(model).endswith('.onnx'):
-            model = OnnxNetwork(model)
-        if isinstance(model, OnnxNetwork):
+        of_file = isinstance(model, (str, Path)) and str(model).endswith('.onnx')
+        if of_file or isinstance(model, OnnxNetwork):
             if weights or apart:
-                raise ValueError(
-                    f'{model.path} has its own weights and is apart: leave out the others'
-                )
-            device = 'cpu'
+                path = getattr(model, 'path', model)
+                raise ValueError(f'{path} has its own weights and is apart: leave out the others')
+            model, device = OnnxNetwork(str(model)) if of_file else model, 'cpu'
         self._given, cfg = _built_and_config(model)
         if self._given is None and not (weights and cfg.get('model')):
             what = 'a checkpoint' if cfg.get('model') else 'a model'
