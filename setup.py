@@ -19,11 +19,13 @@ class BuildWithMim(build_py):
     """Adds what ``mim train mmcen CONFIG`` looks for in an installed package."""
 
     def run(self):
-        super().run()
         if self.editable_mode:
+            super().run()
             return
-        place = Path(self.build_lib, 'mmcen', '.mim')
-        shutil.rmtree(place, ignore_errors=True)
+        built = Path(self.build_lib, 'mmcen')
+        shutil.rmtree(built, ignore_errors=True)  # an earlier build may have left other files
+        super().run()
+        place = built / '.mim'
         for name in ('configs', 'tools'):
             shutil.copytree(HERE / name, place / name, ignore=shutil.ignore_patterns('__pycache__'))
         shutil.copy(HERE / 'model-index.yml', place)
