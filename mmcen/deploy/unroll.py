@@ -44,7 +44,7 @@ class _Tracer(fx.Tracer):
         super().__init__(autowrap_functions=(max_pool, resize))
         # also where mmseg's base classes call it, which are no modules of their own
         self._autowrap_search += [
-            m for m in sys.modules.values() if vars(m).get('resize') is resize
+            m for m in sys.modules.values() if getattr(m, '__dict__', {}).get('resize') is resize
         ]
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

@@ -11,18 +11,18 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ...budget import BudgetSchedule, ExchangeBudget
+from ...modalities import nearest
 
 
 def check_names(what: str, given: Mapping[str, Any], kind: type) -> None:
     """Raise ValueError if an argument is unknown."""
     known = [name for name in signature(kind).parameters if name != 'model']
-    for name in given:
-        if name in signature(BudgetSchedule).parameters and name not in known:
-            raise ValueError(
-                f"{what} has no argument '{name}': it belongs to schedule=dict({name}=...)"
-            )
-        if name not in known:
-            raise ValueError(f"{what} has no argument '{name}': choose of {', '.join(known)}")
+    for name in set(given) - set(known):
+        if name in signature(BudgetSchedule).parameters:
+            fix = f': it belongs to schedule=dict({name}=...)'
+        else:
+            fix = f'{nearest(name, known)}: choose of {known}'
+        raise ValueError(f'{what} has no argument {name!r}{fix}')
 
 
 @HOOKS.register_module()
