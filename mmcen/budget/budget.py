@@ -74,7 +74,7 @@ class ExchangeBudget:
                 f'be exchanged: give at least {1 / widest:.2g}'
             )
         schedule = self.schedule
-        if schedule.ramp is not None:
+        if schedule.ramp:  # it may begin at 0
             for norm in self.norms:
                 _of(norm).check(schedule.ramp)
         if self.criterion == 'fixed' and (schedule.ramp is not None or schedule.first == 'none'):
