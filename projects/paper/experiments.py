@@ -194,7 +194,10 @@ def _fuse_backbone(cfg: Config, fusion: FusionSpec) -> None:
     """Fuse after stages 2, 3, 4, or after all."""
     stages = STAGES[cfg.model.backbone.type]
     after = dict(early=stages[1:2], middle=stages[2:3], late=stages[3:], all=stages)
-    cfg.model['type'], cfg.model['exchange'] = 'FusionEncoderDecoder', {}
+    under_budget = 'budget' in (cfg.model.get('exchange') or {})
+    cfg.model['type'] = 'FusionEncoderDecoder'
+    if not under_budget:  # else the streams exchange as well
+        cfg.model['exchange'] = {}
     _add_fusion(fusion, cfg.model, after[fusion.stage])
 
 

@@ -99,8 +99,9 @@ class RunPlan:
         for part, run in runs.items():
             found = self.of_seeds(name, part, run)
             states += [one.state for one in found]
-            results = [one.result for one in found]
-            for result in filter(None, results):
+            for seed, one in zip(self.settings.seeds, found, strict=True):
+                if (result := one.result) is None:
+                    continue
                 values = dict(result['metrics'])
                 if result['exchanged'] is not None:
                     values[EXCHANGED] = 100 * result['exchanged']
@@ -108,7 +109,7 @@ class RunPlan:
                 for metric, value in values.items():
                     column = f'{part}/{metric}' if part else metric
                     if row.shows(column, metric) or metric in self.settings.metrics:
-                        line.measured.setdefault(column, []).append(value)
+                        line.measured.setdefault(column, {})[seed] = value
                 if part == list(runs)[-1]:  # the costs of the row are those of its last part
                     line.costs.update({k: result[k] for k in COSTS})
         if states:

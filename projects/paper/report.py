@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -23,7 +23,7 @@ class Line:
     Args:
         name: Name of the row.
         published: Figures of the paper by column, None if it has none.
-        measured: A value for each finished seed by column; empty if nothing was run.
+        measured: Values by finished seed, by column; empty if nothing was run.
         exchanged: Share of each seed's channels, if some could be exchanged.
         costs: Values by key of :data:`COSTS`.
         note: Missing parts, or the number of finished seeds.
@@ -32,7 +32,7 @@ class Line:
 
     name: str
     published: dict[str, float | None]
-    measured: dict[str, list[float]] = field(default_factory=dict)
+    measured: dict[str, dict[int, float]] = field(default_factory=dict)
     exchanged: list[float] = field(default_factory=list)
     costs: dict[str, float] = field(default_factory=dict)
     note: str = ''
@@ -48,7 +48,7 @@ def columns_of(lines: Sequence[Line]) -> list[str]:
     return [name for name in names if any(cell(line, name) for line in lines)]
 
 
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+def mean_and_deviation(values: Collection[float]) -> tuple[float, float | None]:
     """Return mean and sample deviation over seeds; no deviation for a single seed."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
@@ -57,7 +57,7 @@ def cell(line: Line, column: str, plus_minus: str = ' ± ') -> str:
     """Format ``measured ± deviation (published)``, without missing parts."""
     parts = []
     if values := line.measured.get(column):
-        mean, deviation = mean_and_deviation(values)
+        mean, deviation = mean_and_deviation(values.values())
         digits = 2 if mean >= 1 else 3  # errors within 0..1 are printed so
         spread = f'{plus_minus}{deviation:.{digits}f}' if deviation else ''
         parts.append(f'{mean:.{digits}f}{spread}')
@@ -99,7 +99,7 @@ def orders(lines: Sequence[Line]) -> list[str]:
     sentences = []
     for column in columns_of(lines):
         both = [
-            (statistics.fmean(line.measured[column]), published)
+            (statistics.fmean(line.measured[column].values()), published)
             for line in lines
             if line.measured.get(column) and (published := line.published.get(column)) is not None
         ]
@@ -112,13 +112,38 @@ def orders(lines: Sequence[Line]) -> list[str]:
     return sentences
 
 
-def markdown(title: str, lines: Sequence[Line], brackets: str) -> str:
+def differences(lines: Sequence[Line], against: str) -> list[str]:
+    """Subtract one row from the others, seed by seed: a sentence for each row and column.
+
+    Args:
+        lines: Rows.
+        against: Name of the row to subtract.
+    """
+    own = next((line.measured for line in lines if line.name == against), {})
+    sentences = []
+    for line in lines:
+        for column, values in line.measured.items():
+            pairs = [v - own[column][s] for s, v in values.items() if s in own.get(column, {})]
+            if line.name == against or not pairs:
+                continue
+            mean, deviation = mean_and_deviation(pairs)
+            if deviation is None:
+                found = f'{mean:+.2f} (1 seed)'
+            else:
+                error = deviation / len(pairs) ** 0.5
+                found = f'{mean:+.2f} ± {error:.2f} (standard error of {len(pairs)} seeds)'
+            sentences.append(f'{line.name} - {against}, {column}: {found}')
+    return sentences
+
+
+def markdown(title: str, lines: Sequence[Line], brackets: str, against: str = '') -> str:
     """Return a table in Markdown.
 
     Args:
         title: Heading.
         lines: Rows.
         brackets: Sentence that says what the figures in brackets are.
+        against: Row that is subtracted from the others, see :func:`differences`; '' for none.
     """
     head, body = _rows(lines, ' ± ')
     table = [head, ['---'] * len(head), *body]
@@ -132,7 +157,7 @@ def markdown(title: str, lines: Sequence[Line], brackets: str) -> str:
             '',
             *('| ' + ' | '.join(row) + ' |' for row in table),
             '',
-            *(f'- {sentence}' for sentence in orders(lines)),
+            *(f'- {sentence}' for sentence in orders(lines) + differences(lines, against)),
             '',
             *(['Commands:', '', *commands] if commands else []),
             '',
@@ -140,8 +165,8 @@ def markdown(title: str, lines: Sequence[Line], brackets: str) -> str:
     )
 
 
-def latex(title: str, lines: Sequence[Line], brackets: str) -> str:
-    """Return a table in LaTeX; arguments as for :func:`markdown`."""
+def latex(title: str, lines: Sequence[Line], brackets: str, against: str = '') -> str:
+    """Return a table in LaTeX without differences; arguments as for :func:`markdown`."""
     head, body = _rows(lines, r' $\pm$ ')
     rows = [' & '.join(_escape(word) for word in row) + r' \\' for row in (head, *body)]
     return '\n'.join(
@@ -166,8 +191,8 @@ def _escape(word: str) -> str:
     return word
 
 
-def comma_separated(title: str, lines: Sequence[Line], brackets: str) -> str:
-    """Write CSV: every figure unrounded in a separate cell."""
+def comma_separated(title: str, lines: Sequence[Line], brackets: str, against: str = '') -> str:
+    """Write CSV without differences: every figure unrounded in a separate cell."""
     columns = columns_of(lines)
     head = ['row']
     for column in columns:
@@ -179,24 +204,26 @@ def comma_separated(title: str, lines: Sequence[Line], brackets: str) -> str:
         row: list[object] = [line.name]
         for column in columns:
             values = line.measured.get(column)
-            row += mean_and_deviation(values) if values else (None, None)
+            row += mean_and_deviation(values.values()) if values else (None, None)
             row.append(line.published.get(column))
         seeds = max((len(values) for values in line.measured.values()), default=0)
         writer.writerow([*row, *(line.costs.get(k) for k in COSTS), seeds, line.note, line.command])
     return out.getvalue()
 
 
-FORMATS: dict[str, Callable[[str, Sequence[Line], str], str]] = {
+FORMATS: dict[str, Callable[[str, Sequence[Line], str, str], str]] = {
     'md': markdown,
     'csv': comma_separated,
     'tex': latex,
 }
 
 
-def write_all(out: Path, name: str, title: str, lines: Sequence[Line], brackets: str) -> list[Path]:
+def write_all(
+    out: Path, name: str, title: str, lines: Sequence[Line], brackets: str, against: str = ''
+) -> list[Path]:
     """Write all formats, and return the files; arguments as for :func:`markdown`."""
     out.mkdir(parents=True, exist_ok=True)
     paths = [out / f'{name}.{ending}' for ending in FORMATS]
     for path, render in zip(paths, FORMATS.values(), strict=True):
-        write(path, render(title, lines, brackets))
+        write(path, render(title, lines, brackets, against))
     return paths

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The paper's tables: list them, show one, train its rows, write the config of a row.
+"""The paper's tables, and one of our own: list, show, train rows, write the config of a row.
 
     python projects/paper/run.py list
     python projects/paper/run.py show table2
@@ -32,7 +32,9 @@ from projects.paper import report, running
 from projects.paper.duration import duration
 from projects.paper.experiments import DATASETS, load
 from projects.paper.plan import RunPlan, Settings
-from projects.paper.rows import TABLES, Row, Table
+from projects.paper.rows import BUDGET, TABLES, Row, Table
+
+TABLE = f'table1 to table14, figure9, or {BUDGET}, which is our own'
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     run = commands.add_parser('run', help='train rows of a table and write it')
     for command in (show, run):
         add = command.add_argument
-        add('table', help='table1 to table14, or figure9')
+        add('table', help=TABLE)
         add('--rows', nargs='+', metavar='ROW', help='names of rows; default all that can be run')
         add('--dataset', choices=DATASETS, default='synthetic', help='default: %(default)s')
         add('--epochs', type=int, help="default: the data set's own schedule")
@@ -55,9 +57,11 @@ def parse_args() -> argparse.Namespace:
             help='settings of all rows to change')  # fmt: skip
         add('--metrics', nargs='+', default=[], metavar='NAME',
             help='more figures to show, such as mAcc rgb/mAcc')  # fmt: skip
+        add('--against', default='', metavar='ROW',
+            help='also subtract this row, seed by seed: mean and standard error')  # fmt: skip
         add('--work-dir', type=Path, default=Path('work_dirs/paper'), help='default: %(default)s')
     dump = commands.add_parser('dump', help='write the full config of a row, to edit it')
-    dump.add_argument('table', help='table1 to table14, or figure9')
+    dump.add_argument('table', help=TABLE)
     dump.add_argument('rows', nargs='+', metavar='ROW', help='names of rows')
     dump.add_argument('--dataset', choices=DATASETS, help="default: the paper's")
     dump.add_argument('--extractor', metavar='FILE', help='Inception weights, for FID and KID')
@@ -71,6 +75,8 @@ def parse_args() -> argparse.Namespace:
         if args.table not in TABLES:
             parser.error(f'no table {args.table}: there are {", ".join(TABLES)}')
         unknown = [name for name in args.rows or () if name not in TABLES[args.table].rows]
+        if getattr(args, 'against', '') not in ('', *TABLES[args.table].rows):
+            unknown.append(args.against)
         if unknown:
             parser.error(
                 f'{args.table} has no row {unknown[0]}: it has {", ".join(TABLES[args.table].rows)}'
@@ -129,6 +135,8 @@ def command_of(args: argparse.Namespace, row: str) -> str:
         words += ['--cfg-options', *(f'{k}={v}' for k, v in args.cfg_options.items())]
     if args.metrics:
         words += ['--metrics', *args.metrics]
+    if args.against:
+        words += ['--against', args.against]
     if getattr(args, 'without', ()):
         words += ['--without', *args.without]
     return shlex.join(words)
@@ -173,11 +181,13 @@ def show(args: argparse.Namespace, console: Console) -> None:
     table = TABLES[args.table]
     plan = RunPlan(table, settings_of(args))
     lines = lines_of(args, plan)
-    title = f'{args.table}, page {table.page}: {table.title}'
+    page = f', page {table.page}' if table.page else ''
+    title = f'{args.table}{page}: {table.title}'
     grid = wide(lines, title)
     wanted = console.measure(grid, options=console.options.update(width=10_000)).minimum
     console.print(grid if wanted <= console.width else long(lines, title))
-    for sentence in (table.brackets(args.dataset), *report.orders(lines)):
+    sentences = report.orders(lines) + report.differences(lines, args.against)
+    for sentence in (table.brackets(args.dataset), *sentences):
         console.print(sentence, soft_wrap=True)
     trained = [name for name, row in chosen_rows(table, args.rows).items() if plan.runs(row)]
     if trained:
@@ -211,6 +221,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
                 title,
                 lines_of(args, plan, earlier=True),
                 table.brackets(args.dataset),
+                args.against,
             )
             console.print('written: ' + ', '.join(map(str, paths)), soft_wrap=True)
     failed = [folder for folder in folders.values() if folder.state == 'failed']

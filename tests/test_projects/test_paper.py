@@ -20,7 +20,7 @@ from projects.paper import run as paper
 from projects.paper import running
 from projects.paper.duration import duration
 from projects.paper.experiments import OWN, SEGMENTATION, TRANSLATION, config_of, load
-from projects.paper.report import Line, markdown, orders
+from projects.paper.report import Line, differences, markdown, orders
 from projects.paper.rivals.fusion import Fusion
 from projects.paper.rows import TABLES
 from projects.paper.store import Folder
@@ -142,7 +142,7 @@ def test_a_row_is_dumped_and_read_again(monkeypatch, capsys, tmp_path):
 
 
 def test_published_figures():
-    published = {name: table.rows for name, table in TABLES.items()}
+    published = {name: table.rows for name, table in TABLES.items() if table.page}
     names = [f'table{i}' for i in range(1, 14)]
     assert list(published) == [*names, 'figure9', 'table14']
     counts = [len(published[name]) for name in [*names, 'table14']]
@@ -431,7 +431,7 @@ def test_a_table_counts_the_pairs_of_rows_in_the_order_of_the_paper():
         'd': (50.0, [9.0]),
     }
     lines = [
-        Line(name, {'mIoU': published, 'rgb/mIoU': None}, {'mIoU': measured})
+        Line(name, {'mIoU': published, 'rgb/mIoU': None}, {'mIoU': dict(enumerate(measured))})
         for name, (published, measured) in figures.items()
     ]
     # of the six pairs, a and d are equal in the paper; only a > c and b > c are in its order
@@ -442,6 +442,21 @@ def test_a_table_counts_the_pairs_of_rows_in_the_order_of_the_paper():
     assert '| row | mIoU | note |' in text  # no column for what has no figure
     assert '- Order of rows by mIoU: 2 of 5 pairs as in the paper.' in text
     assert 'over seeds. In brackets: published.' in text
+
+
+def test_rows_are_compared_seed_by_seed():
+    lines = [
+        Line('concat', {}, measured={'mIoU': {0: 20.0, 1: 21.0, 2: 25.0}}),
+        Line('cen', {}, measured={'mIoU': {0: 21.0, 2: 28.0, 3: 1.0}}),  # by pairs 1 and 3
+        Line('early', {}, measured={'mIoU': {1: 20.5}, 'MAE': {1: 1.0}}),
+    ]
+    assert differences(lines, 'concat') == [
+        'cen - concat, mIoU: +2.00 ± 1.00 (standard error of 2 seeds)',
+        'early - concat, mIoU: -0.50 (1 seed)',
+    ]
+    text = markdown('T', lines, '', 'concat')
+    assert '- cen - concat, mIoU: +2.00 ± 1.00 (standard error of 2 seeds)' in text
+    assert 'standard error' not in markdown('T', lines, '')
 
 
 @pytest.mark.parametrize(

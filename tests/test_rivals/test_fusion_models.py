@@ -237,9 +237,10 @@ def test_errors_of_backbones(fusion, text):
 
 def test_exchange_beside_a_fusion():
     fusion = dict(type='ConcatFusion', after=['layer2'])
-    with pytest.raises(ValueError, match="fusion replaces exchange={'after': 'norm'}"):
-        MODELS.build(segmenter(fusion, exchange=dict(after='norm')))
     assert not list(exchange_norms(MODELS.build(segmenter(fusion))))
+    assert list(exchange_norms(MODELS.build(segmenter(fusion, exchange=dict(after='norm')))))
+    with pytest.raises(ValueError, match="cannot exchange: leave exchange={'after': 'norm'} "):
+        MODELS.build(segmenter(dict(fusion, merge=True), exchange=dict(after='norm')))
 
 
 def test_private_convs_beside_a_merge():

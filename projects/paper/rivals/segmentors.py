@@ -50,10 +50,11 @@ class UnsharedEncoderDecoder(CENEncoderDecoder):
 
 @MODELS.register_module()
 class FusionEncoderDecoder(UnsharedEncoderDecoder):
-    """Segmentor with fusion layers after stages of the backbone instead of exchange (Tables 2, 3).
+    """Segmentor with fusion layers after stages of the backbone (Tables 2, 3).
 
     Args:
-        args, kwargs: Arguments of :class:`UnsharedEncoderDecoder`, without ``exchange``.
+        args, kwargs: Arguments of :class:`UnsharedEncoderDecoder`. Without ``exchange`` the fusion
+            layers alone fuse.
         fusion: Config of a :class:`~projects.paper.rivals.fusion.Fusion` with ``after``, the names
             of the parts of the backbone that it follows, such as ``('layer1', 'layer4')``. With
             ``merge=True`` streams have private convolutions up to the last of them, and one
@@ -69,9 +70,12 @@ class FusionEncoderDecoder(UnsharedEncoderDecoder):
         super().__init__(*args, **kwargs)
 
     def _make_multi_stream(self, exchange: dict | None) -> None:
-        if exchange:
-            raise ValueError(f'fusion replaces exchange={exchange}: leave exchange out')
         cfg = dict(self.fusion_cfg)
+        if exchange and cfg.get('merge'):
+            raise ValueError(
+                f'streams of merge=True are private and cannot exchange: leave exchange={exchange} '
+                'out'
+            )
         channels, early = _first_run(self.backbone, _parts(self.backbone, cfg.pop('after', ())))
         places = list(channels)  # in the order in which they run
         grid = self.grid
@@ -85,7 +89,7 @@ class FusionEncoderDecoder(UnsharedEncoderDecoder):
             self.backbone.stream_grid = grid
             self.grid, self.streams = StreamGrid(), ('fused',)
         else:
-            super()._make_multi_stream(dict(after=None))
+            super()._make_multi_stream(exchange or dict(after=None))
         for place in places:
             last = place is places[-1]
             own = dict(cfg, channels=channels[place], grid=grid, last=last)
