@@ -239,3 +239,25 @@ def test_a_mask_of_the_streams_that_are_present(kind):
 def test_fixed_channels_are_a_share_of_all():
     fixed = Fixed(StreamGrid(1, 2), 20, share=0.3)
     assert fixed.mask(torch.ones(1, 2, 20)).sum(-1).tolist() == [[6, 6]]
+
+
+@pytest.mark.parametrize('present', [(0, 2), (1,)])
+def test_synchronised_norms_train_a_part_of_the_streams(monkeypatch, present):
+    """As batch norms: without other processes torch's layer takes the statistics of this one."""
+    monkeypatch.setattr('mmcen.core.kernels.batch_norm._is_distributed', lambda: True)
+    found = []
+    for kind in (nn.SyncBatchNorm, nn.BatchNorm2d):
+        torch.manual_seed(0)
+        grid = StreamGrid(1, 3)
+        layer = ExchangeNorm(kind(C), grid, 'modalities', Fixed(grid, C, 'modalities'))
+        with torch.no_grad():
+            layer.norm.weight.uniform_(0.05, 1)
+        x = torch.rand(2 * len(present), C, 3, 5, requires_grad=True)
+        with grid.only(modalities=present):
+            y = layer(x)
+        y.square().sum().backward()
+        state = layer.state_dict()
+        assert not torch.equal(state['norm.running_mean'], torch.zeros(3 * C))
+        found.append({'y': y, 'x': x.grad, 'weight': layer.norm.weight.grad, **state})
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], msg=name)

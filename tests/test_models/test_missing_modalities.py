@@ -13,6 +13,7 @@ from mmseg.structures import SegDataSample
 from mmcen.budget import BudgetSchedule, ExchangeBudget
 from mmcen.core import ExchangeNorm, exchange_norms
 from mmcen.models.modality_dropout import ModalityDropout
+from tests.optional import need_mmagic
 from tests.training import load, run_training
 
 STATS = dict(
@@ -175,21 +176,43 @@ def test_a_budget_learns_from_the_streams_that_are_present():
             assert kept[0, [0, 2]].any(-1).all()
 
 
-def test_a_resumed_training_draws_what_one_never_stopped_draws(tmp_path):
-    options = {
+SEGMENTER = {
+    'model.backbone.base_channels': 8,
+    'model.decode_head': dict(in_channels=[8, 16, 32, 64], channels=8),
+    'default_hooks.checkpoint': dict(save_best=None),
+}
+TRANSLATOR = {
+    'model.network.base_channels': 8,
+    'model.network.downs': 5,
+    'model.discriminator.base_channels': 8,
+}
+
+
+@pytest.mark.parametrize(
+    ('config', 'small'),
+    [
+        ('rooms_lwrefinenet_r18_budget.py', SEGMENTER),
+        ('rooms_rgb-shade_to_normal.py', TRANSLATOR),
+        ('rooms_rgb-depth_to_semseg-normal.py', TRANSLATOR),
+        ('rooms_cycle_depth-normal-shade.py', TRANSLATOR),
+    ],
+    ids=['segmentation', 'translation', 'multitask', 'cycle'],
+)
+def test_a_resumed_training_draws_what_one_never_stopped_draws(tmp_path, config, small):
+    if small is TRANSLATOR:
+        need_mmagic()
+    options = small | {
         'model.modality_dropout': dict(p=0.5),
-        'model.backbone.base_channels': 8,
-        'model.decode_head': dict(in_channels=[8, 16, 32, 64], channels=8),
-        'train_dataloader.dataset': dict(length=4, size=(32, 48)),
-        'val_dataloader.dataset': dict(length=1, size=(32, 48)),
+        'train_dataloader.dataset': dict(length=4, size=(32, 64)),
+        'val_dataloader.dataset': dict(length=1, size=(32, 64)),
         'train_cfg.max_epochs': 3,
-        'default_hooks.checkpoint': dict(max_keep_ckpts=-1, save_best=None),
+        'default_hooks.checkpoint.max_keep_ckpts': -1,
         'custom_hooks': [dict(type='EpochSeedHook')],
     }
-    run_training('rooms_lwrefinenet_r18_budget.py', tmp_path / 'whole', options)
+    run_training(config, tmp_path / 'whole', options)
     whole = load(tmp_path / 'whole/epoch_3.pth')['state_dict']
     resumed = {'resume': True, 'load_from': str(tmp_path / 'whole/epoch_1.pth')}
-    run_training('rooms_lwrefinenet_r18_budget.py', tmp_path / 'again', options | resumed)
+    run_training(config, tmp_path / 'again', options | resumed)
     again = load(tmp_path / 'again/epoch_3.pth')['state_dict']
     assert whole['modality_dropout.state'][1] == 6
     for key, value in whole.items():

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from .plain_norm import plain_norm
 
@@ -78,13 +79,27 @@ def _is_distributed() -> bool:
 
 def _synchronised(norm: Any, x: Tensor, streams: Sequence[int], channels: int) -> Tensor:
     """Normalise by statistics over all processes, in one call and one message for all streams."""
-    if len(streams) * channels < norm.num_features:
-        raise ValueError(
-            'SyncBatchNorm trains all streams together: use BatchNorm to train on a part of them'
-        )
     by_stream = x.unflatten(0, (len(streams), -1)).transpose(0, 1)  # (B, S, C, ...)
-    y = norm(by_stream.flatten(1, 2).contiguous()).unflatten(1, (len(streams), channels))
-    return y.transpose(0, 1).flatten(0, 1)
+    inputs = by_stream.flatten(1, 2).contiguous()
+    if len(streams) * channels == norm.num_features:
+        y = norm(inputs)
+    else:  # all processes drew the same streams, so their messages have the same size
+        y = _of_part(norm, inputs, streams, channels)
+    return y.unflatten(1, (len(streams), channels)).transpose(0, 1).flatten(0, 1)
+
+
+def _of_part(norm: Any, inputs: Tensor, streams: Sequence[int], channels: int) -> Tensor:
+    """Call a norm with the parameters and statistics of some streams, ``inputs`` (B, S*C, ...)."""
+    first = torch.tensor(streams, device=inputs.device)[:, None] * channels
+    own = (first + torch.arange(channels, device=inputs.device)).flatten()
+    state = {n: t for n, t in (*norm.named_parameters(), *norm.named_buffers()) if t.dim()}
+    part = {name: tensor[own] for name, tensor in state.items()}
+    y = functional_call(norm, part, (inputs,))
+    with torch.no_grad():
+        for name, _ in norm.named_buffers():
+            if name in part:
+                state[name][own] = part[name]
+    return y
 
 
 class SlicedBatchNorm(torch.autograd.Function):
