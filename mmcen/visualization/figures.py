@@ -234,3 +234,21 @@ def sensitivity(
         right.set_ylim(0, 100)
         axis.legend(fontsize=7)
     return figure
+
+
+def cost(points: Mapping[str, tuple[float, float, float]], metric: str) -> Figure:
+    """Draw a metric against the multiply-adds of networks.
+
+    Args:
+        points: Multiply-adds in 10^9, mean and deviation of the metric by network.
+        metric: Name of the metric.
+    """
+    figure = Figure(figsize=(0.7 * WIDTH, 3.6), layout='constrained')
+    axis = figure.subplots()
+    for i, (name, (count, mean, deviation)) in enumerate(points.items()):
+        marker = 'osD^v<>PX*'[i % 10]
+        axis.errorbar(count, mean, deviation, marker=marker, linestyle='', capsize=3, label=name)
+    axis.set_xlabel('multiply-adds of the deployed network, G', fontsize=8)
+    axis.set_ylabel(metric, fontsize=8)
+    axis.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
+    return figure

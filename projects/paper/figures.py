@@ -8,6 +8,7 @@ exchange      exchanged share of each layer over training, from its log
 mask          which channels of each layer are exchanged
 curves        trainings side by side: losses, scores or shares, from their logs
 sensitivity   a metric against lambda and theta, from the table of `run.py run figure9` (Fig. 9)
+cost          a metric against the multiply-adds of the deployed networks, from a table of run.py
 """
 
 from __future__ import annotations
@@ -108,6 +109,9 @@ def add_figures_of_logs(add: Add) -> None:
     )  # fmt: skip
     one = add('sensitivity', 'a metric by lambda and theta (Fig. 9)')
     one.add_argument('table', type=Path, help='figure9.csv of projects/paper/run.py')
+    one.add_argument('--metric', default='mIoU', help='default %(default)s')
+    one = add('cost', 'a metric by multiply-adds of the deployed networks')
+    one.add_argument('table', type=Path, help='a .csv table of projects/paper/run.py')
     one.add_argument('--metric', default='mIoU', help='default %(default)s')
 
 
@@ -355,6 +359,24 @@ def draw_sensitivity(args) -> Figure:
     return sensitivity(points, args.metric)
 
 
+def draw_cost(args) -> Figure:
+    from mmcen.visualization.figures import cost
+
+    points = {}
+    with args.table.open() as file:
+        for line in csv.DictReader(file):
+            mean, count = line.get(f'{args.metric} mean'), line.get('deployed_multiply_adds')
+            if mean and count:
+                deviation = float(line[f'{args.metric} deviation'] or 0)
+                points[line['row']] = (float(count) / 1e9, float(mean), deviation)
+    if not points:
+        raise ValueError(
+            f'{args.table} has no figure of {args.metric} with multiply-adds: give a .csv table of '
+            'projects/paper/run.py run, or name another --metric'
+        )
+    return cost(points, args.metric)
+
+
 DRAW = {
     'features': draw_features,
     'predictions': draw_predictions,
@@ -364,6 +386,7 @@ DRAW = {
     'mask': draw_mask,
     'curves': draw_curves,
     'sensitivity': draw_sensitivity,
+    'cost': draw_cost,
 }
 
 

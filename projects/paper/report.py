@@ -12,8 +12,18 @@ from pathlib import Path
 
 from mmcen.files import write
 
-COSTS = {'parameters': 'params M', 'fusion_parameters': 'fusion M', 'multiply_adds': 'GMAC'}
-UNITS = {'parameters': 1e6, 'fusion_parameters': 1e6, 'multiply_adds': 1e9}
+COSTS = {
+    'parameters': 'params M',
+    'fusion_parameters': 'fusion M',
+    'multiply_adds': 'GMAC',
+    'deployed_multiply_adds': 'GMAC deployed',
+}
+UNITS = {
+    'parameters': 1e6,
+    'fusion_parameters': 1e6,
+    'multiply_adds': 1e9,
+    'deployed_multiply_adds': 1e9,
+}
 
 
 @dataclass

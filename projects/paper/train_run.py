@@ -24,7 +24,9 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmcen.cli.export import multiply_adds
 from mmcen.core import exchanged_shares
+from mmcen.deploy import deploy
 from mmcen.engine.launch import build_runner
 from mmcen.files import write
 from projects.paper.store import commit
@@ -36,7 +38,12 @@ class TellProgress(Hook):
 
 
 def complexity(model: nn.Module, cfg: Config) -> dict[str, float]:
-    """Count parameters for prediction, those of fusion, and multiply-adds of one frame."""
+    """Count parameters for prediction, those of fusion, and multiply-adds of one frame.
+
+    ``deployed_multiply_adds`` are those of :func:`~mmcen.deploy.deploy`, without the channels that
+    exchange replaces; networks that cannot be taken apart, such as those with fusion layers, have
+    the same as before.
+    """
     network = {
         name: part
         for name, part in model.named_children()
@@ -54,11 +61,24 @@ def complexity(model: nn.Module, cfg: Config) -> dict[str, float]:
     batch = preprocessor(next(iter(loader)), False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(batch['inputs'])
+    whole = counter.get_total_flops() / 2
     return {
         'parameters': sum(parameters.values()),
         'fusion_parameters': fusion,
-        'multiply_adds': counter.get_total_flops() / 2,
+        'multiply_adds': whole,
+        'deployed_multiply_adds': _deployed(model, batch['inputs']) or whole,
     }
+
+
+def _deployed(model: nn.Module, inputs: Any) -> int | None:
+    """Multiply-adds of the deployed network for one frame; None if it cannot be taken apart."""
+    try:
+        network = deploy(model)
+    except ValueError:
+        return None
+    size = (inputs if torch.is_tensor(inputs) else next(iter(inputs.values()))).shape[-2:]
+    frames = tuple(torch.zeros(1, channels, *size) for channels in network.inputs.values())
+    return multiply_adds(network, frames)
 
 
 def metrics_of_last_epoch(runner: Runner) -> dict[str, float]:

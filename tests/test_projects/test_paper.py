@@ -322,6 +322,7 @@ def test_rows_are_trained_and_a_failure_stops_nobody(tmp_path):
     assert float(table['cen']['parameters']) == results[0]['parameters'] > 1e6
     # at a quarter of the frame's size at most, every weight of a convolution is used several times
     assert results[0]['multiply_adds'] > 3 * results[0]['parameters']
+    assert 0 < results[0]['deployed_multiply_adds'] <= results[0]['multiply_adds']
     assert '--rows cen --dataset synthetic --epochs 2 --seeds 0 1' in table['cen']['command']
     text = (tmp_path / 'synthetic' / 'table1.md').read_text()
     mean, deviation = statistics.fmean(scores), statistics.stdev(scores)

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -170,6 +171,22 @@ def test_sensitivity(draw, trained):
     status, printed = draw('sensitivity', 'figure9.csv', '--metric', 'FID')
     assert status == 1
     assert 'has no figure of FID: run projects/paper/run.py run figure9 first' in printed
+
+
+def test_cost(draw, trained):
+    (trained / 'budget.csv').write_text(
+        'row,mIoU mean,mIoU deviation,multiply_adds,deployed_multiply_adds\n'
+        'concat,50,1,2e9,2e9\n'
+        'cen,49,,2e9,1.5e9\n'
+        'not run,,,,\n'
+    )
+    assert draw('cost', 'budget.csv')[0] == 0
+    figure = figures.draw_cost(SimpleNamespace(table=trained / 'budget.csv', metric='mIoU'))
+    drawn = {c.get_label(): c.lines[0].get_xydata().tolist() for c in figure.axes[0].containers}
+    assert drawn == {'concat': [[2.0, 50.0]], 'cen': [[1.5, 49.0]]}
+    status, printed = draw('cost', 'budget.csv', '--metric', 'FID')
+    assert status == 1
+    assert 'budget.csv has no figure of FID with multiply-adds: give a .csv table of' in printed
 
 
 @pytest.mark.parametrize(
