@@ -28,6 +28,7 @@ class TranslationWorkload(Workload):
     """
 
     rivals = ('exchange_off', 'list_of_streams', 'list_detached')
+    on_request = ()
 
     def check(self, names: Any) -> None:
         if any(name.startswith('list') for name in names):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmengine.config import Config
@@ -54,7 +54,8 @@ class Workload:
     precision: str
     channels_last: bool
     threads: int
-    rivals = ('exchange_off', 'list_of_streams')
+    rivals: ClassVar = ('exchange_off', 'list_of_streams')
+    on_request: ClassVar = ('compiled',)  # takes minutes before the first step
 
     def check(self, names: Sequence[str]) -> None:
         """Complain before anything is measured.
@@ -103,6 +104,9 @@ class Workload:
                 norm.exchange = False
         elif name == 'list_of_streams':
             model = ListOfStreams(model)
+        elif name == 'compiled':
+            for part in (model.backbone, model.decode_head):
+                part.compile(fullgraph=True)
         return Variant(self, model, inputs, samples)
 
     def random_batch(self, model: nn.Module) -> tuple[Tensor, list[SegDataSample]]:
