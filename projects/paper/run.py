@@ -158,10 +158,13 @@ def lines_of(args: argparse.Namespace, plan: RunPlan, earlier: bool = False) -> 
 def wide(lines: list[report.Line], title: str) -> Grid:
     """Return the table in the layout of the paper."""
     columns = report.columns_of(lines)
-    whole = (Column(name, no_wrap=True) for name in ('row', *columns))
+    rows = [[line.name, *(report.cell(line, column) for column in columns)] for line in lines]
+    heads = ['row', *columns]
+    widths = [max(map(len, cells)) for cells in zip(heads, *rows, strict=True)]
+    whole = (Column(h, no_wrap=True, min_width=w) for h, w in zip(heads, widths, strict=True))
     grid = Grid(*whole, 'state', title=title)
-    for line in lines:
-        grid.add_row(line.name, *(report.cell(line, column) for column in columns), line.note)
+    for row, line in zip(rows, lines, strict=True):
+        grid.add_row(*row, line.note)
     return grid
 
 

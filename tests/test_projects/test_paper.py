@@ -14,6 +14,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
+from rich.console import Console
 
 from mmcen.core import exchange_norms
 from projects.paper import run as paper
@@ -443,6 +444,12 @@ def test_a_table_counts_the_pairs_of_rows_in_the_order_of_the_paper():
     assert '| row | mIoU | note |' in text  # no column for what has no figure
     assert '- Order of rows by mIoU: 2 of 5 pairs as in the paper.' in text
     assert 'over seeds. In brackets: published.' in text
+
+
+def test_figures_with_their_deviation_are_never_cut():
+    of_seeds = {f'{name}/mIoU': {0: 50.0, 1: 51.0} for name in 'abcdef'}
+    grid = paper.wide([Line('cen', {}, measured=of_seeds)], 'T')
+    assert Console(width=500).measure(grid).minimum > 6 * len('50.50 ± 0.71')
 
 
 def test_rows_are_compared_seed_by_seed():
