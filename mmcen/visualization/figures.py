@@ -246,7 +246,7 @@ def cost(points: Mapping[str, tuple[float, float, float]], metric: str) -> Figur
     figure = Figure(figsize=(0.7 * WIDTH, 3.6), layout='constrained')
     axis = figure.subplots()
     for i, (name, (count, mean, deviation)) in enumerate(points.items()):
-        marker = 'osD^v<>PX*'[i % 10]
+        marker = 'osD^v<>PX'[i % 9]  # with ten colours no pair repeats
         axis.errorbar(count, mean, deviation, marker=marker, linestyle='', capsize=3, label=name)
     axis.set_xlabel('multiply-adds of the deployed network, G', fontsize=8)
     axis.set_ylabel(metric, fontsize=8)

@@ -113,6 +113,7 @@ def add_figures_of_logs(add: Add) -> None:
     one = add('cost', 'a metric by multiply-adds of the deployed networks')
     one.add_argument('table', type=Path, help='a .csv table of projects/paper/run.py')
     one.add_argument('--metric', default='mIoU', help='default %(default)s')
+    one.add_argument('--rows', nargs='+', metavar='ROW', help='rows of the table, default all')
 
 
 def load(config, checkpoint, **kwargs):
@@ -366,13 +367,13 @@ def draw_cost(args) -> Figure:
     with args.table.open() as file:
         for line in csv.DictReader(file):
             mean, count = line.get(f'{args.metric} mean'), line.get('deployed_multiply_adds')
-            if mean and count:
+            if mean and count and line['row'] in (args.rows or [line['row']]):
                 deviation = float(line[f'{args.metric} deviation'] or 0)
                 points[line['row']] = (float(count) / 1e9, float(mean), deviation)
     if not points:
         raise ValueError(
             f'{args.table} has no figure of {args.metric} with multiply-adds: give a .csv table of '
-            'projects/paper/run.py run, or name another --metric'
+            'projects/paper/run.py run, or name another --metric or other --rows'
         )
     return cost(points, args.metric)
 

@@ -84,7 +84,7 @@ def _rows(lines: Sequence[Line], plus_minus: str) -> tuple[list[str], list[list[
         [
             line.name,
             *(cell(line, column, plus_minus) for column in columns),
-            *(f'{line.costs[k] / UNITS[k]:.2f}' if k in line.costs else '' for k in costs),
+            *(f'{line.costs[k] / UNITS[k]:.3g}' if k in line.costs else '' for k in costs),
             line.note,
         ]
         for line in lines
@@ -122,28 +122,31 @@ def orders(lines: Sequence[Line]) -> list[str]:
     return sentences
 
 
-def differences(lines: Sequence[Line], against: str) -> list[str]:
-    """Subtract one row from the others, seed by seed: a sentence for each row and column.
+def differences(lines: Sequence[Line], against: str) -> list[list[str]]:
+    """Subtract one row from the others, seed by seed.
 
     Args:
         lines: Rows.
         against: Name of the row to subtract.
+
+    Returns:
+        The head and the rows of a table of means, with standard errors where there are several
+        seeds; empty if nothing can be subtracted.
     """
     own = next((line.measured for line in lines if line.name == against), {})
-    sentences = []
+    table = [[f'minus {against}', *own, 'seeds']]
     for line in lines:
-        for column, values in line.measured.items():
-            pairs = [v - own[column][s] for s, v in values.items() if s in own.get(column, {})]
-            if line.name == against or not pairs:
-                continue
-            mean, deviation = mean_and_deviation(pairs)
-            if deviation is None:
-                found = f'{mean:+.2f} (1 seed)'
-            else:
-                error = deviation / len(pairs) ** 0.5
-                found = f'{mean:+.2f} ± {error:.2f} (standard error of {len(pairs)} seeds)'
-            sentences.append(f'{line.name} - {against}, {column}: {found}')
-    return sentences
+        row, counts = [line.name], set()
+        for column, subtracted in own.items():
+            measured = line.measured.get(column, {})
+            pairs = [value - subtracted[s] for s, value in measured.items() if s in subtracted]
+            mean, deviation = mean_and_deviation(pairs) if pairs else (None, None)
+            error = '' if deviation is None else f' ± {deviation / len(pairs) ** 0.5:.2f}'
+            row.append('' if mean is None else f'{mean:+.2f}{error}')
+            counts.add(len(pairs))
+        if line.name != against and any(row[1:]):
+            table.append([*row, str(max(counts))])
+    return table if len(table) > 1 else []
 
 
 def markdown(title: str, lines: Sequence[Line], brackets: str, against: str = '') -> str:
@@ -157,6 +160,10 @@ def markdown(title: str, lines: Sequence[Line], brackets: str, against: str = ''
     """
     head, body = _rows(lines, ' ± ')
     table = [head, ['---'] * len(head), *body]
+    subtracted = differences(lines, against)
+    if subtracted:
+        subtracted.insert(1, ['---'] * len(subtracted[0]))
+        table += [[], ['Means of the differences by seed ± standard error:'], [], *subtracted]
     commands = [f'- {line.name}: `{line.command}`' for line in lines if line.command]
     return '\n'.join(
         [
@@ -165,9 +172,9 @@ def markdown(title: str, lines: Sequence[Line], brackets: str, against: str = ''
             *_warning(lines),
             f'Measured mean ± deviation over seeds. {brackets}',
             '',
-            *('| ' + ' | '.join(row) + ' |' for row in table),
+            *('| ' + ' | '.join(row) + ' |' if len(row) > 1 else ''.join(row) for row in table),
             '',
-            *(f'- {sentence}' for sentence in orders(lines) + differences(lines, against)),
+            *(f'- {sentence}' for sentence in orders(lines)),
             '',
             *(['Commands:', '', *commands] if commands else []),
             '',

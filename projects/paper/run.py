@@ -189,8 +189,12 @@ def show(args: argparse.Namespace, console: Console) -> None:
     grid = wide(lines, title)
     wanted = console.measure(grid, options=console.options.update(width=10_000)).minimum
     console.print(grid if wanted <= console.width else long(lines, title))
-    sentences = report.orders(lines) + report.differences(lines, args.against)
-    for sentence in (table.brackets(args.dataset), *sentences):
+    if subtracted := report.differences(lines, args.against):
+        small = Grid(*subtracted[0], title='means of the differences by seed ± standard error')
+        for row in subtracted[1:]:
+            small.add_row(*row)
+        console.print(small)
+    for sentence in (table.brackets(args.dataset), *report.orders(lines)):
         console.print(sentence, soft_wrap=True)
     trained = [name for name, row in chosen_rows(table, args.rows).items() if plan.runs(row)]
     if trained:

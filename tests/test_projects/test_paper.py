@@ -459,11 +459,15 @@ def test_rows_are_compared_seed_by_seed():
         Line('early', {}, measured={'mIoU': {1: 20.5}, 'MAE': {1: 1.0}}),
     ]
     assert differences(lines, 'concat') == [
-        'cen - concat, mIoU: +2.00 ± 1.00 (standard error of 2 seeds)',
-        'early - concat, mIoU: -0.50 (1 seed)',
+        ['minus concat', 'mIoU', 'seeds'],
+        ['cen', '+2.00 ± 1.00', '2'],
+        ['early', '-0.50', '1'],
     ]
     text = markdown('T', lines, '', 'concat')
-    assert '- cen - concat, mIoU: +2.00 ± 1.00 (standard error of 2 seeds)' in text
+    assert (
+        '| minus concat | mIoU | seeds |\n| --- | --- | --- |\n| cen | +2.00 ± 1.00 | 2 |' in text
+    )
+    assert differences(lines, 'not run') == []
     assert 'standard error' not in markdown('T', lines, '')
 
 
