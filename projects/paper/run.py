@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The paper's tables, and one of our own: list, show, train rows, write the config of a row.
+"""The paper's tables, and two of our own: list, show, train rows, write the config of a row.
 
     python projects/paper/run.py list
     python projects/paper/run.py show table2
@@ -34,7 +34,7 @@ from projects.paper.experiments import DATASETS, load
 from projects.paper.plan import RunPlan, Settings
 from projects.paper.rows import BUDGET, TABLES, Row, Table
 
-TABLE = f'table1 to table14, figure9, or {BUDGET}, which is our own'
+TABLE = f'table1 to table14, figure9, or our own {BUDGET} and {BUDGET}-translation'
 
 
 def parse_args() -> argparse.Namespace:
