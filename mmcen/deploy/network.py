@@ -336,6 +336,11 @@ class _MultiTask(_Plan):
     def outputs(
         self, unroller: Unroller, x: dict[str, fx.Node], like: fx.Node
     ) -> dict[str, fx.Node]:
+        if self.model.merged:
+            raise ValueError(
+                'fusion with merge=True is not exchange and cannot be deployed: export the model '
+                'as it is, without deploying'
+            )
         made: dict[str, fx.Node] = {}
         for tasks, places in self.groups:
             with self.grid.only(tasks=tasks, modalities=places):

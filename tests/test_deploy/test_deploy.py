@@ -358,6 +358,7 @@ def test_mmagics_preprocessor():
 FUSED = dict(
     kind='FusionEncoderDecoder', fusion=dict(type='ConcatFusion', after=['layer1', 'layer2'])
 )
+MERGED = dict(type='ConcatFusion', after=(1, 2), merge=True)
 
 
 @pytest.mark.parametrize(
@@ -366,6 +367,8 @@ FUSED = dict(
         (lambda: segmentor(), ['lidar'], "outputs ['lidar'] are unknown: choose of ['ensemble'"),
         (lambda: segmentor(), [], 'outputs [] are unknown'),
         (lambda: segmentor(**FUSED), None, 'ConcatFusion is not exchange and cannot be deployed'),
+        (lambda: multitask('fusion', dict(UNET, type='FusionUNet', fusion=MERGED)), None,
+         'fusion with merge=True is not exchange and cannot be deployed'),
         (lambda: multitask('both', dict(UNET, type='AblatedUNet', replace='zero')), None,
          "StandIn('zero', streams=2) is an ablation and cannot be deployed"),
         (lambda: multitask('both', dict(UNET, type='AblatedUNet', shared='statistics')), None,
