@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmcen.datasets import domains
@@ -72,14 +72,19 @@ def test_sphere_depth_normals_and_curvature() -> None:
 
 def distance(shape: Shape, p: np.ndarray) -> np.ndarray:
     """Signed distance-like function of a shape, < 0 inside, in double precision, (N,)."""
+    return of_faces(shape, p).max(axis=0)
+
+
+def of_faces(shape: Shape, p: np.ndarray) -> np.ndarray:
+    """Signed distances to the faces of a convex shape, (faces, N)."""
     x, y, z = p - np.array(shape.centre)[:, None]
     if isinstance(shape, Sphere):
-        return np.sqrt(x * x + y * y + z * z) - shape.radius
+        return (np.sqrt(x * x + y * y + z * z) - shape.radius)[None]
     if isinstance(shape, Cylinder):
-        return np.maximum(np.hypot(x, z) - shape.radius, np.abs(y) - shape.half_height)
+        return np.stack([np.hypot(x, z) - shape.radius, np.abs(y) - shape.half_height])
     cos, sin = np.cos(shape.yaw), np.sin(shape.yaw)
     local = np.stack([cos * x - sin * z, y, sin * x + cos * z])
-    return (np.abs(local) - np.array(shape.half)[:, None]).max(axis=0)
+    return np.abs(local) - np.array(shape.half)[:, None]
 
 
 coordinates = st.tuples(st.floats(-1, 1), st.floats(-1, 1), st.floats(2, 5))
@@ -93,6 +98,7 @@ shapes = st.one_of(
 
 @settings(max_examples=60, deadline=None)
 @given(shapes)
+@example(Box((0.75, 0.0, 2.0), (0.5, 0.75, 0.5)))  # two rays graze an edge
 def test_rays_enter_shapes_at_the_first_point_of_their_surface(shape: Shape) -> None:
     rays = domains.pixel_rays(24, 32, intrinsics(24, 32)).reshape(-1, 3).T
     entered = shape.enter(np.zeros((3, 1), np.float32), rays)
@@ -106,7 +112,10 @@ def test_rays_enter_shapes_at_the_first_point_of_their_surface(shape: Shape) -> 
         assert not inside or np.min(inside, initial=0) > -2e-3
     normals = shape.normals(points)
     np.testing.assert_allclose(np.linalg.norm(normals, axis=0), 1, atol=1e-3)
-    assert np.einsum('cn,cn->n', normals, rays[:, hit]).max(initial=-1) < 1e-2
+    # a ray that grazes an edge may get the normal of the other face
+    on_edge = (of_faces(shape, points) > -1e-4).sum(axis=0) > 1
+    facing = np.einsum('cn,cn->n', normals, rays[:, hit])
+    assert facing[~on_edge].max(initial=-1) < 1e-2
     outward = distance(shape, points + 1e-2 * normals) - distance(shape, points - 1e-2 * normals)
     assert (outward > 0).all()
 
