@@ -90,15 +90,14 @@ def _synchronised(norm: Any, x: Tensor, streams: Sequence[int], channels: int) -
 
 def _of_part(norm: Any, inputs: Tensor, streams: Sequence[int], channels: int) -> Tensor:
     """Call a norm with the parameters and statistics of some streams, ``inputs`` (B, S*C, ...)."""
-    first = torch.tensor(streams, device=inputs.device)[:, None] * channels
-    own = (first + torch.arange(channels, device=inputs.device)).flatten()
+    slices = [slice(stream * channels, (stream + 1) * channels) for stream in streams]
     state = {n: t for n, t in (*norm.named_parameters(), *norm.named_buffers()) if t.dim()}
-    part = {name: tensor[own] for name, tensor in state.items()}
+    part = {name: torch.cat([tensor[own] for own in slices]) for name, tensor in state.items()}
     y = functional_call(norm, part, (inputs,))
     with torch.no_grad():
-        for name, _ in norm.named_buffers():
-            if name in part:
-                state[name][own] = part[name]
+        for name in [name for name, _ in norm.named_buffers() if name in part]:
+            for own, updated in zip(slices, part[name].split(channels), strict=True):
+                state[name][own] = updated
     return y
 
 

@@ -17,7 +17,7 @@ from ...modalities import nearest
 def check_names(what: str, given: Mapping[str, Any], kind: type) -> None:
     """Raise ValueError if an argument is unknown."""
     known = [name for name in signature(kind).parameters if name != 'model']
-    for name in set(given) - set(known):
+    for name in [name for name in given if name not in known]:
         if name in signature(BudgetSchedule).parameters:
             fix = f': it belongs to schedule=dict({name}=...)'
         else:
