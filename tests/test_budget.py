@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -171,6 +172,36 @@ def test_moved_channels_are_counted():
     assert norm.selection.moved == 0
 
 
+@pytest.mark.parametrize('scope', ['layer', 'network'])
+@pytest.mark.parametrize('criterion', ['movement', 'gates'])
+def test_a_layer_without_measured_effects_keeps_its_choice(criterion, scope):
+    model = network()
+    budget = ExchangeBudget(model, criterion=criterion, scope=scope)
+    budget.start()
+    before = shares(model), [norm.exchange_mask().clone() for norm in norms_of(model)]
+    budget.step(1, 1)
+    assert shares(model) == before[0]
+    assert all(map(torch.equal, before[1], (norm.exchange_mask() for norm in norms_of(model))))
+
+
+def test_a_new_training_may_keep_the_choice_of_a_checkpoint():
+    first, second = network(), network()
+    list(train(first, ExchangeBudget(first, schedule=BudgetSchedule(0, 1, 1)), 3, 3))
+    second.load_state_dict(first.state_dict())
+    ExchangeBudget(second, schedule=BudgetSchedule(first='keep')).start()
+    for old, new, fresh in zip(*map(norms_of, (first, second, network())), strict=True):
+        assert torch.equal(old.exchange_mask(), new.exchange_mask())
+        assert not torch.equal(old.exchange_mask(), fresh.exchange_mask())
+        assert old.selection.effects.any() and not new.selection.effects.any()
+
+
+def test_a_stock_checkpoint_loads_strictly():
+    stock = torchvision.models.resnet18()
+    converted = convert(torchvision.models.resnet18(), modalities=2, budget=0.3)
+    converted.load_state_dict(stock.state_dict())
+    assert exchanged_share(converted).tolist() == [[pytest.approx(0.3, abs=0.01)] * 2]
+
+
 def test_a_deep_copy_has_its_own_grid():
     both = nn.ModuleDict(dict(network=network(), ensemble=StreamEnsemble(StreamGrid(1, 2))))
     both.ensemble.grid = both.network.stream_grid
@@ -186,12 +217,16 @@ def test_over_the_whole_network_layers_share_the_budget():
     model = network()
     first, second = norms_of(model)
     with torch.no_grad():
-        first.norm.weight.mul_(0.01)  # all of the first layer's go before the second's
+        first.norm.weight.mul_(100)  # which changes nothing relative to its median
+        first.gamma()[0, 0, :9] = first.gamma()[0, 1, 11:] = 1.0  # these go first
     schedule = BudgetSchedule(begin=0, interval=1)
     budget = ExchangeBudget(model, criterion='gamma', scope='network', schedule=schedule)
     budget.step(1, 10)
-    assert first.exchange_mask().sum(-1).tolist() == [[10, 10]]  # its whole sub-parts
-    assert second.exchange_mask().sum(-1).tolist() == [[8, 8]]  # 18 of 60 in all
+    small = first.gamma() == 1
+    assert first.exchange_mask()[small].all()  # 9 of 10, though a layer's share would be 6
+    both = first.exchange_mask().sum(-1) + second.exchange_mask().sum(-1)
+    assert both.tolist() == [[18, 18]]  # of 60
+    assert second.exchange_mask().any()
 
 
 @settings(deadline=None)
@@ -273,6 +308,18 @@ def test_the_soft_gates_keep_to_the_budget():
     assert not norm.selection.gates[~norm.exchangeable].any()
 
 
+def test_each_choice_is_exchanged_if_shrinking_takes_the_whole_interval():
+    model = network(widths=(20,))
+    schedule = BudgetSchedule(begin=0.0, end=0.8, interval=3, shrink=3, first='none')
+    budget = ExchangeBudget(model, criterion='gamma', schedule=schedule)
+    budget.start(0, 15)
+    met = []
+    for step in range(1, 16):
+        budget.step(step, 15)
+        met.append(exchanged_share(model).tolist()[0])
+    assert met == [[0.0, 0.0]] * 5 + [[pytest.approx(0.3)] * 2] * 10
+
+
 def test_new_channels_shrink_to_zero_before_they_are_exchanged():
     model = network(widths=(20,))
     (norm,) = norms_of(model)
@@ -302,6 +349,7 @@ def test_new_channels_shrink_to_zero_before_they_are_exchanged():
         (lambda: network(budget=0.0), 'above 0 and at most 1/2, the sub-part of .*, got 0.0'),
         (lambda: ExchangeBudget(network(3), 0.4), 'at most 1/3, the sub-part of .*, got 0.4'),
         (lambda: ExchangeBudget(network(), 0.01), 'less than half a channel.* give at least 0.025'),
+        (lambda: network(budget=0.01), 'less than half a channel.* give at least 0.025'),
         (lambda: BudgetSchedule(shrink=21), 'within 0..interval=20, got 21'),
         (lambda: BudgetSchedule(begin=0.8), '0 <= begin <= end <= 1 must hold, got 0.8'),
         (lambda: BudgetSchedule(interval=0), 'interval is a number of steps, 1 or more, got 0'),

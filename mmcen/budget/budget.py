@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..core import Budget, ExchangeNorm
+from ..core import Budget, ExchangeNorm, check_some_exchanged
 from ..core.functional import spread_channels, top_channels
 from .schedule import BudgetSchedule, check_word
 
@@ -26,15 +26,16 @@ class ExchangeBudget:
         share: Share of all C channels of a stream, on average over the layers; at most
             1 / streams. None uses the share of the norms.
         criterion: Which channels go first. ``'fixed'``: evenly spread, never changed;
-            ``'gamma'``: the smallest ``|gamma|`` of the layer; ``'ratio'``: the smallest
-            ``|gamma|`` relative to the other streams' of the same channel; ``'movement'``: those
-            whose exchange lowers the loss most, to first order: minus the sum over pixels of
-            gradient times (others - own), in units of its noise; ``'gates'``: those with the
-            highest gates, which are trained straight-through with a falling temperature.
+            ``'gamma'``: the smallest ``|gamma|``, relative to the median of the layer; ``'ratio'``:
+            the smallest ``|gamma|`` relative to the other streams' of the same channel;
+            ``'movement'``: those whose exchange lowers the loss most, to first order: minus the sum
+            over pixels of gradient times (others - own), in units of its noise; ``'gates'``: those
+            with the highest gates, which are trained straight-through with a falling temperature.
+            A channel without a measured effect, as in a frozen layer, counts as one of no effect.
         scope: Rank within each ``'layer'``, or over the whole ``'network'``.
         memory: Steps over which effects are averaged.
         stay: Hysteresis: how much higher the value of a new channel must be than that of a chosen
-            one, in standard deviations of the layer's values.
+            one, in standard deviations of the layer's values. At 0, chosen channels win ties.
         schedule: When channels are chosen; None for the defaults of :class:`BudgetSchedule`.
 
     Raises:
@@ -67,12 +68,7 @@ class ExchangeBudget:
         check_word('scope', self.scope, SCOPES)
         for norm in self.norms:
             _of(norm).check(self.share)
-        if not any(round(self.share * norm.num_features) for norm in self.norms):
-            widest = max(norm.num_features for norm in self.norms)
-            raise ValueError(
-                f'share={self.share} is less than half a channel in every layer, and nothing would '
-                f'be exchanged: give at least {1 / widest:.2g}'
-            )
+        check_some_exchanged(self.norms, self.share)
         schedule = self.schedule
         if schedule.ramp:  # it may begin at 0
             for norm in self.norms:
@@ -95,6 +91,10 @@ class ExchangeBudget:
             return
         for norm in self.norms:
             budget = _of(norm)
+            for state in (budget.effects, budget.gates, budget.leaving):
+                state.zero_()  # of an earlier training
+            if self.schedule.first == 'keep':
+                continue
             if self.schedule.first == 'none':
                 budget.chosen.zero_()
             elif self.schedule.first == 'gamma':
@@ -114,7 +114,9 @@ class ExchangeBudget:
         self._prepare(iteration, total)
         if self.criterion == 'fixed':
             return
+        self._average_over_processes()
         if iteration in self.schedule.choices(total):
+            self._shrink(0)  # new channels of the last choice, where shrinking takes the interval
             self._choose(self.schedule.share_at(self.share, iteration, total))
         left = self.schedule.steps_to_zero(iteration, total)
         if left is not None:
@@ -150,22 +152,34 @@ class ExchangeBudget:
             _of(norm).wanted = wanted
             _of(norm).memory = self.memory if watches else None
 
+    def _average_over_processes(self) -> None:
+        """Average what was measured, so that all processes choose the same channels, and the
+        checkpoint of one is that of all."""
+        if not (dist.is_available() and dist.is_initialized()) or _of(self.norms[0]).memory is None:
+            return
+        measured = [t for norm in self.norms for t in (_of(norm).effects, _of(norm).gates)]
+        flat = torch.cat([t.flatten() for t in measured])
+        dist.all_reduce(flat)
+        parts = (flat / dist.get_world_size()).split([t.numel() for t in measured])
+        for state, part in zip(measured, parts, strict=True):
+            state.copy_(part.view_as(state))
+
     def _values(self, norm: ExchangeNorm) -> Tensor:
         """Return a value for each channel, (T, M, C); the highest ones are exchanged."""
         gamma = norm.gamma().detach().abs()
         if self.criterion == 'gamma':
-            values = -gamma
+            values = -gamma / (gamma.median() + 1e-12)
         elif self.criterion == 'ratio':
             dim = norm.grid.dim(norm.axis) - 1
             others = (gamma.sum(dim, keepdim=True) - gamma) / (gamma.shape[dim] - 1)
             values = -gamma / (others + 1e-6)
         elif self.criterion == 'gates':
-            values = _over_processes(_of(norm).gates)
+            values = _of(norm).gates
         else:
-            effects = _over_processes(_of(norm).effects)
-            values = -effects[0] / (effects[1].sqrt() + 1e-12)
+            mean, square = _of(norm).effects
+            values = -mean / (square.sqrt() + 1e-12)
         spread = values[norm.exchangeable].std()
-        return values + self.stay * spread * _of(norm).chosen
+        return values + (self.stay * spread + 1e-6) * _of(norm).chosen
 
 
 def _best(
@@ -179,14 +193,6 @@ def _best(
     region = torch.cat([norm.exchangeable for norm in norms], -1)
     mask = top_channels(joined, region, share)
     return list(mask.split([value.shape[-1] for value in values], -1))
-
-
-def _over_processes(value: Tensor) -> Tensor:
-    """Return the sum over all processes, as a copy."""
-    value = value.clone()
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(value)
-    return value
 
 
 def _common_share(norms: Sequence[ExchangeNorm]) -> float:

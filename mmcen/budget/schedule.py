@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-FIRST = ('fixed', 'gamma', 'none')
+FIRST = ('fixed', 'gamma', 'none', 'keep')
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class BudgetSchedule:
         begin: Part of the training, 0..1, after which channels are chosen again.
         end: Part of the training, 0..1, after which the choice stays. There is at least one choice.
         interval: Steps between two choices.
-        first: The choice before ``begin``: ``'fixed'``, ``'gamma'`` or ``'none'``.
+        first: The choice before ``begin``: ``'fixed'``, ``'gamma'``, ``'none'``, or ``'keep'`` for
+            that of a loaded checkpoint.
         ramp: Share at the start, which grows linearly from ``begin`` to the budget's share at the
             last choice; None for the budget's share from the first step.
         shrink: Steps in which the scaling factors of newly chosen channels, and of no others, go to

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .grid import StreamGrid
+from .measure import check_some_exchanged
 from .norm import ExchangeNorm
 from .private import PrivateCopies
 from .selection import make_selection
@@ -65,7 +66,7 @@ def convert(
 
     Raises:
         ValueError: If a norm is of an unknown kind, no norm fits the rule, a named part is missing,
-            or the network was converted before.
+            a budget rounds to no channel, or the network was converted before.
 
     Examples:
         >>> import torch
@@ -92,6 +93,7 @@ def convert(
             options = norm_options if norm in chosen else None
             made[norm] = convert_norm(norm, grid, axis, options)
         _replace(network, name, made[norm])
+    check_some_exchanged(list(made.values()))
     for name in private:
         _replace(network, name, PrivateCopies(_part(network, name, 'private'), grid))
     network.stream_grid = grid  # type: ignore[assignment]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .functional import sparsity_penalty
 from .norm import ExchangeNorm
+from .selection import Budget
 
 
 def exchange_norms(network: nn.Module) -> Iterator[tuple[str, ExchangeNorm]]:
@@ -43,6 +44,28 @@ def exchanged_share(network: nn.Module) -> Tensor:
     if not masks:
         raise ValueError(f'no norm of {type(network).__name__} exchanges: convert it first')
     return torch.cat(masks, -1).float().mean(-1)
+
+
+def check_some_exchanged(norms: Sequence[ExchangeNorm], share: float | None = None) -> None:
+    """Check that a budget is not less than half a channel in every layer.
+
+    Args:
+        norms: Norms; those that do not exchange under a budget are left out.
+        share: The budget; None for that of each norm.
+
+    Raises:
+        ValueError: If nothing would be exchanged.
+    """
+    pairs = [
+        (norm.num_features, norm.selection.share if share is None else share)
+        for norm in norms
+        if norm.exchanges and isinstance(norm.selection, Budget)
+    ]
+    if pairs and not any(round(part * width) for width, part in pairs):
+        raise ValueError(
+            f'share={max(part for _, part in pairs)} is less than half a channel in every layer, '
+            f'and nothing would be exchanged: give at least {1 / max(pairs)[0]:.2g}'
+        )
 
 
 def exchange_penalty(network: nn.Module) -> Tensor:

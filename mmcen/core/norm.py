@@ -185,9 +185,15 @@ class ExchangeNorm(nn.Module):
             key, stock = f'{prefix}norm.{name}', prefix + name.rpartition('.')[2]
             if key not in state_dict and stock in state_dict:
                 state_dict[key] = state_dict.pop(stock)
+                for choice, now in self._choice().items():
+                    state_dict.setdefault(f'{prefix}selection.{choice}', now)
             if key in state_dict and own.dim():
                 state_dict[key] = self._into_all_streams(state_dict[key], key, own.numel())
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _choice(self) -> dict[str, Tensor]:
+        """Return the state of the selection, which no stock checkpoint has."""
+        return {} if self.selection is None else self.selection.state_dict()
 
     def _into_all_streams(self, value: Tensor, key: str, wanted: int) -> Tensor:
         if value.numel() == self.num_features:

@@ -53,12 +53,15 @@ class DisjointExchange(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         """Pass the gradients of replaced channels on to the other streams."""
         result = grad.clone()
-        effects = grad.new_zeros(ctx.parts.replaced.shape)  # (T, M, C) of those present
+        wide = torch.promote_types(grad.dtype, torch.float32)  # sums of half precision overflow
+        effects = grad.new_zeros(ctx.parts.replaced.shape, dtype=wide)  # (T, M, C) of those present
         for i, (own, others, mask) in enumerate(ctx.parts.of(result)):
             if ctx.watch is not None:
                 # earlier parts changed other channels, so the gradients of this part are unchanged
                 product = own * ctx.differences[i]  # (T or M, B, c, ...)
-                ctx.parts.select(effects, i).copy_(product.sum([1, *range(3, product.dim())]))
+                ctx.parts.select(effects, i).copy_(
+                    product.sum([1, *range(3, product.dim())], dtype=wide)
+                )
             kept = (~mask).to(own.dtype)
             share = (1 - kept) / len(others)
             for other in others:
@@ -114,5 +117,6 @@ class WatchedExchange(torch.autograd.Function):
         """Pass the effects to the watch, and return the gradient unchanged."""
         (difference,) = ctx.saved_tensors
         product = grad * difference
-        ctx.watch(product.sum([0, *range(4, product.dim())]))
+        wide = torch.promote_types(grad.dtype, torch.float32)
+        ctx.watch(product.sum([0, *range(4, product.dim())], dtype=wide))
         return grad, None, None
