@@ -192,7 +192,8 @@ def test_a_new_training_may_keep_the_choice_of_a_checkpoint():
     for old, new, fresh in zip(*map(norms_of, (first, second, network())), strict=True):
         assert torch.equal(old.exchange_mask(), new.exchange_mask())
         assert not torch.equal(old.exchange_mask(), fresh.exchange_mask())
-        assert old.selection.effects.any() and not new.selection.effects.any()
+        assert old.selection.effects.any()
+        assert not new.selection.effects.any()
 
 
 def test_a_stock_checkpoint_loads_strictly():
