@@ -53,8 +53,8 @@ class CENInferencer(BaseInferencer):
             floating-point ones.
         size: (height, width) that the model gets; by default what it was tested at, which is the
             frame's own size where the pipeline does not resize. Predictions have the frame's size.
-        treat_empty: how to handle a modality without content, in which all values are equal or
-            not finite: ``'use'`` it as it is, or treat it as ``'absent'``. A warning names
+        treat_empty: how to handle a modality without content, in which all finite values of a
+            channel are equal: ``'use'`` it as it is, or treat it as ``'absent'``. A warning names
             the first such file of a folder in either case.
         show_progress: a bar.
 

@@ -153,7 +153,7 @@ class ExchangeBudget:
             _of(norm).memory = self.memory if watches else None
 
     def _average_over_processes(self) -> None:
-        """Average what was measured: all processes choose the same, and one checkpoint is of all."""
+        """Average what was measured, so that all choose alike and one checkpoint is of all."""
         if not (dist.is_available() and dist.is_initialized()) or _of(self.norms[0]).memory is None:
             return
         measured = [t for norm in self.norms for t in (_of(norm).effects, _of(norm).gates)]

@@ -71,8 +71,8 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         '--treat-empty',
         choices=['use', 'absent'],
         default='use',
-        help='what becomes of a modality whose values are all equal or not finite; a warning comes '
-        'in either case (default: %(default)s)',
+        help='what becomes of a modality in which all finite values of a channel are equal; a '
+        'warning comes in either case (default: %(default)s)',
     )
     group.add_argument(
         '--strict',

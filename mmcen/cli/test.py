@@ -53,8 +53,8 @@ def make_parser(prog: str) -> ArgumentParser:
     parser.add_argument(
         '--treat-empty',
         choices=['use', 'absent'],
-        help='how to handle a modality without content in a frame: all of its values are equal or '
-        'not finite. By default as the config states, otherwise it is used unchanged',
+        help='how to handle a modality without content in a frame: all finite values of a channel '
+        'are equal. By default as the config states, otherwise it is used unchanged',
     )
     parser.add_argument(
         '--robust',
@@ -102,6 +102,8 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
     check_options(args, parser)
     cfg = launch.load_config(args, parser)
     launch.load_checkpoint(cfg, args.checkpoint, parser)
+    if args.tta:
+        launch.enable_tta(cfg, parser)
     with launch.in_a_sentence(parser):
         if args.present:
             predict_from(cfg, args.present)
@@ -111,8 +113,6 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         with launch.in_a_sentence(parser):
             test_robustness(cfg, args.checkpoint)
         return
-    if args.tta:
-        launch.enable_tta(cfg, parser)
     with launch.in_a_sentence(parser):
         if args.out is not None:
             launch.write_predictions(cfg, args.out)

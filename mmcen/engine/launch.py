@@ -242,7 +242,10 @@ def build_runner(cfg: Config) -> Runner:
     protect(cfg)
     check_metrics(cfg)
     if cfg.model.get('modality_dropout'):
-        cfg.setdefault('find_unused_parameters', True)  # private layers of absent modalities
+        # private layers of absent modalities have no gradient
+        for options in (cfg, cfg.get('model_wrapper_cfg')):
+            if options is not None:
+                options.setdefault('find_unused_parameters', True)
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         _distribute_on_cpu(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -18,7 +18,7 @@ def known_inputs(cfg: Config) -> list[str]:
     Raises:
         ValueError: If it is no model of mmcen.
     """
-    model = cfg.model
+    model = _model(cfg)
     if 'tasks' in model:
         return list(Plan(model.tasks).domains)
     listed = (model.get('data_preprocessor') or {}).get('modalities')
@@ -32,22 +32,48 @@ def predict_from(cfg: Config, names: Sequence[str]) -> None:
 
     Args:
         cfg: Changed in place.
-        names: The inputs that are present.
+        names: The inputs that are present. Tasks without any of them are not measured.
 
     Raises:
-        ValueError: If a name is unknown, or none is given.
+        ValueError: If a name is unknown, none is given, or no task that is measured has one.
     """
     known = known_inputs(cfg)
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise ValueError(f'modalities {unknown or list(names)} are unknown: choose of {known}')
     wanted = set(names)
-    if 'tasks' in cfg.model:
+    model = _model(cfg)
+    if 'tasks' in model:
         present = [name for name in known if name in wanted]
-        cfg.model.test_cfg = {**(cfg.model.get('test_cfg') or {}), 'present': present}
-        wanted |= {task['name'] for task in cfg.model.tasks}  # targets
+        model.test_cfg = {**(model.get('test_cfg') or {}), 'present': present}
+        tasks = Plan(model.tasks).tasks
+        without = {task for task, inputs in tasks.items() if wanted.isdisjoint(inputs)}
+        cfg.test_evaluator = _leave_out(without, cfg.test_evaluator, present)
+        wanted |= set(tasks)  # targets
     for dataset in leaves(cfg.test_dataloader.dataset):
         _keep(dataset, known, wanted)
+
+
+def _model(cfg: Config) -> Any:
+    """Return the config of the model, which may be inside one for test-time augmentation."""
+    return cfg.model.get('module', cfg.model)
+
+
+def _leave_out(tasks: set[str], evaluator: Any, present: Sequence[str]) -> list:
+    """Return the metrics of an evaluator without those of some tasks."""
+    kept = []
+    for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+        if isinstance(metric.get('metrics'), Mapping):  # by task
+            left = {task: names for task, names in metric.metrics.items() if task not in tasks}
+            kept += [{**metric, 'metrics': left}] if left else []
+        elif metric.get('task') not in tasks:
+            kept.append(metric)
+    if not kept:
+        raise ValueError(
+            f'modalities {list(present)} are inputs of no task that the config measures, and '
+            f'{sorted(tasks)} have none of them: name more'
+        )
+    return kept
 
 
 def _keep(dataset: Any, known: Sequence[str], wanted: set[str]) -> None:
@@ -62,11 +88,25 @@ def _keep(dataset: Any, known: Sequence[str], wanted: set[str]) -> None:
     dataset['modalities'] = [
         entry for entry, name in zip(listed, names, strict=True) if name not in dropped
     ]
-    dataset['pipeline'] = [
-        stage
-        for stage in stages
-        if stage['type'] != 'DepthToHHA' or stage.get('name', 'hha') in wanted
-    ]
+    dataset['pipeline'] = list(_stages_of(stages, dropped, wanted))
+
+
+def _stages_of(stages: Sequence[dict], dropped: set[str], wanted: set[str]) -> Iterator[dict]:
+    """Yield the stages of a pipeline without those of dropped modalities alone."""
+    for stage in stages:
+        stage = dict(stage)
+        if stage['type'] == 'DepthToHHA':
+            if stage.get('name', 'hha') not in wanted:
+                continue
+            stage['keep'] = stage.get('keep', False) and stage.get('source', 'depth') in wanted
+        if stage['type'] == 'CorruptModality' and stage['modality'] in dropped:
+            continue
+        if only := stage.get('only'):
+            names = [only] if isinstance(only, str) else only
+            stage['only'] = [name for name in names if name not in dropped]
+            if not stage['only']:
+                continue
+        yield stage
 
 
 def treat_empty(cfg: Config, word: str) -> None:

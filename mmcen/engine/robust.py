@@ -24,6 +24,7 @@ from rich.progress import track
 from ..evaluation.robustness import Case, cases, draw, markdown, summary
 from ..files import whole_file, write
 from ..modalities import sources_of
+from ..models.multitask.plan import Plan
 from .present import change_modality, known_inputs, leaves, predict_from
 
 LOWER = ('FID', 'KID', 'MAE', 'MSE', 'RMSE')  # is better
@@ -105,39 +106,62 @@ class RobustTest:
         write(self.file, json.dumps(kept, indent=1) + '\n')
 
     def _report(self) -> None:
-        """Write table, numbers and picture, and print the table."""
-        first = self.done[self.cases[0].name]
-        metric = 'mIoU' if 'mIoU' in first else next(iter(first))
-        higher = metric.split('/')[-1] not in LOWER
-        rows = [(case, self.done[case.name][metric]) for case in self.cases]
+        """Write tables, numbers and pictures, and print the tables."""
         title = f'{Path(self.checkpoint).name}, {self.frames} test frames'
-        table = f'{title}\n\n{markdown(rows, metric, higher)}'
-        write(self.folder / 'robust.md', table)
-        write(self.folder / 'robust.csv', self._csv(rows, metric, higher))
-        with whole_file(self.folder / 'robust.png') as part:
-            draw(rows, metric, title).savefig(part, format='png', dpi=120)
-        print(table)
+        metrics = self._main_metrics()
+        tables = [title]
+        for metric in metrics:
+            rows, higher = self._rows(metric)
+            tables.append(markdown(rows, metric, higher))
+            task = metric.rpartition('/')[0].replace('/', '_') if len(metrics) > 1 else ''
+            with whole_file(self.folder / f'robust{"_" * bool(task)}{task}.png') as part:
+                draw(rows, metric, title).savefig(part, format='png', dpi=120)
+        write(self.folder / 'robust.md', '\n\n'.join(tables))
+        write(self.folder / 'robust.csv', self._csv(metrics))
+        print('\n\n'.join(tables))
         print(f'written: {self.folder}/robust.md, .csv, .json and .png')
 
-    def _csv(self, rows: Sequence[tuple[Case, float]], metric: str, higher: bool) -> str:
-        """All metrics of all rows, and the summary of the first one."""
+    def _main_metrics(self) -> list[str]:
+        """Return the name of a metric of each task: mIoU if it has it, else the first."""
+        first = self.done[self.cases[0].name]
+        tasks = Plan(self.cfg.model.tasks).tasks if 'tasks' in self.cfg.model else []
+        own = [[n for n in first if n.rpartition('/')[0] == task] for task in tasks]
+        return [
+            next((name for name in names if name.split('/')[-1] == 'mIoU'), names[0])
+            for names in [names for names in own if names] or [list(first)]
+        ]
+
+    def _rows(self, metric: str) -> tuple[list[tuple[Case, float]], bool]:
+        """Return the cases that have a metric, and whether higher is better."""
+        cases = [case for case in self.cases if metric in self.done[case.name]]
+        rows = [(case, self.done[case.name][metric]) for case in cases]
+        return rows, metric.split('/')[-1] not in LOWER
+
+    def _csv(self, metrics: Sequence[str]) -> str:
+        """All metrics of all rows, and the summary of the main ones."""
         names = list(dict.fromkeys(name for found in self.done.values() for name in found))
         file = io.StringIO()
         writer = csv.DictWriter(file, ['group', 'case', *names], lineterminator='\n')
         writer.writeheader()
         for case in self.cases:
             writer.writerow({'group': case.group, 'case': case.name, **self.done[case.name]})
-        for name, value in summary(rows, higher).items():
-            writer.writerow({'group': 'summary', 'case': name, metric: value})
+        sums = {metric: summary(*self._rows(metric)) for metric in metrics}
+        for name in dict.fromkeys(name for values in sums.values() for name in values):
+            values = {metric: own[name] for metric, own in sums.items() if name in own}
+            writer.writerow({'group': 'summary', 'case': name, **values})
         return file.getvalue()
 
 
 def _kinds(cfg: Config, inputs: Sequence[str]) -> dict[str, str]:
-    """By modality that the test set loads for the inputs: colour, depth or raw."""
+    """By modality that the test set loads for the inputs: colour, depth or raw.
+
+    An input that is also a target, as in a cycle, is left out: the target would be corrupted, too.
+    """
+    targets = [task['name'] for task in cfg.model.get('tasks', ())]
     dataset = next(iter(leaves(cfg.test_dataloader.dataset)))
     info = DATASETS.build({**dataset, 'lazy_init': True, 'pipeline': []}).modality_info
     sources = sources_of(inputs, dataset.get('pipeline') or [])
-    return {name: _kind(info[name]) for name in dict.fromkeys(sources.values())}
+    return {n: _kind(info[n]) for n in dict.fromkeys(sources.values()) if n not in targets}
 
 
 def _kind(spec: Any) -> str:

@@ -90,10 +90,15 @@ class StreamIoUMetric(IoUMetric):
     def compute_metrics(self, results: list[dict[str, tuple]]) -> dict[str, float]:
         logger = MMLogger.get_current_instance()
         metrics: dict[str, float] = {}
-        for prefix in results[0] or ['']:
+        # in a frame without a modality its stream has no output
+        for prefix in dict.fromkeys(name for measured in results for name in measured) or ['']:
+            there = [measured[prefix] for measured in results if prefix in measured]
             if prefix:
-                print_log(f"stream '{prefix[:-1]}':", logger)
-            own = super().compute_metrics([measured.get(prefix) for measured in results])
+                some = (
+                    f' {len(there)} of {len(results)} frames' if len(there) < len(results) else ''
+                )
+                print_log(f"stream '{prefix[:-1]}':{some}", logger)
+            own = super().compute_metrics(there)
             metrics.update({prefix + key: value for key, value in own.items()})
         return metrics
 

@@ -119,9 +119,11 @@ class TranslationMetric(BaseMetric):
     def compute_metrics(self, results: list[dict[str, dict]]) -> dict[str, float]:
         values: dict[str, float] = {}
         for task, names in self.metrics.items():
-            views = {view: [result[task][view] for result in results] for view in results[0][task]}
-            real = views.pop('gt')
-            for view, fake in views.items():
+            own = [result[task] for result in results]
+            for view in dict.fromkeys(name for one in own for name in one if name != 'gt'):
+                # in a frame without a modality its stream has no output
+                real = [one['gt'] for one in own if view in one]
+                fake = [one[view] for one in own if view in one]
                 prefix = f'{task}/{view}/' if view else f'{task}/'
                 for name, value in self._scores(names, real, fake).items():
                     values[prefix + name] = value

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def scores(folder, name):
-    (file,) = (folder / name).glob('*/*.json')
+    (file,) = (folder / name).glob('[0-9]*/[0-9]*.json')
     return json.loads(file.read_text())
 
 
@@ -80,6 +81,117 @@ def test_all_rows_and_their_summary(folder, monkeypatch, capsys):
     again = {row['case']: row['mIoU'] for row in csv.DictReader((out / 'robust.csv').open())}
     assert again['depth'] == '12.0'
     assert again['rgb'] == rows['rgb']['mIoU']
+
+
+TASKS = """
+_base_ = '{root}/configs/cen/{config}.py'
+val_dataloader = dict(num_workers=0, persistent_workers=False, batch_size=2,
+                      dataset=dict(length=2, size=(64, 64)))
+test_dataloader = val_dataloader
+custom_hooks = []
+"""
+
+
+def folder_of(config, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    Path('tasks.py').write_text(TASKS.format(root=ROOT, config=config))
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile('tasks.py').model)
+    torch.save(dict(state_dict=model.state_dict(), meta={}), 'b.pth')
+    monkeypatch.setattr(robustness, 'SHARES', (0.5,))
+    monkeypatch.setattr(robustness, 'NOISES', ())
+    main(['tasks.py', 'b.pth', '--robust', '--work-dir', 'run'])
+    table = csv.DictReader(Path('run/robust/b/robust.csv').open())
+    return {row['case']: row for row in table}
+
+
+def test_a_cycle_has_a_table_for_each_task(tmp_path, monkeypatch):
+    pytest.importorskip('mmagic')
+    rows = folder_of('rooms_cycle_depth-normal-shade', tmp_path, monkeypatch)
+    for task in ('reshading', 'normal', 'depth_zbuffer'):
+        assert Path(f'run/robust/b/robust_{task}.png').is_file()
+        own = [name for name, row in rows.items() if row['group'] == 'subsets']
+        measured = [name for name in own if rows[name][f'{task}/MAE']]
+        assert measured == [name for name in own if name != task]  # not from itself alone
+    # no row of corruptions: a corrupted input would also be a corrupted target
+    assert {row['group'] for row in rows.values()} == {'subsets', 'summary'}
+    main(['tasks.py', 'b.pth', '--present', 'normal', '--work-dir', 'normal'])
+    found = scores(tmp_path, 'normal')
+    assert found['reshading/MAE'] == pytest.approx(float(rows['normal']['reshading/MAE']))
+    assert 'normal/MAE' not in found
+
+
+def test_several_tasks_have_a_table_each(tmp_path, monkeypatch):
+    pytest.importorskip('mmagic')
+    rows = folder_of('rooms_rgb-depth_to_semseg-normal', tmp_path, monkeypatch)
+    worst = rows['worst case']
+    cases = [row for row in rows.values() if row['group'] != 'summary']
+    assert float(worst['normal/MAE']) == max(float(row['normal/MAE']) for row in cases)
+    mean = min(float(row['segment_semantic/mIoU']) for row in cases)
+    assert float(worst['segment_semantic/mIoU']) == mean
+    assert 'depth_zbuffer: missing pixels 50%' in rows
+
+
+def test_saliency_from_colour_alone(tmp_path, monkeypatch):
+    rows = folder_of('saliency_rooms_lwrefinenet_r18', tmp_path, monkeypatch)
+    assert rows['rgb']['MAE'] != rows['rgb + depth']['MAE']
+    assert not rows['rgb']['pseudo/MAE']  # it is made of colour and depth
+    assert rows['rgb + depth']['pseudo/MAE']
+
+
+FOLDERS = """
+_base_ = '{root}/configs/cen/rooms_lwrefinenet_r18.py'
+model = dict(backbone=dict(base_channels=8), exchange=dict(_delete_=True, budget=0.4),
+             decode_head=dict(in_channels=[8, 16, 32, 64], channels=8, num_classes=3))
+custom_hooks = []
+pipeline = [dict(type='LoadModalities'), dict(type='ForEachModality', only=['depth'], transforms=[]),
+            dict(type='LoadLabel'), dict(type='PackModalities')]
+test_dataloader = dict(num_workers=0, persistent_workers=False, batch_size=2, dataset=dict(
+    _delete_=True, type='RGBDFolderDataset', data_root='.', ann_file='frames.txt', pipeline=pipeline,
+    modalities=[dict(name='rgb', dir='rgb', suffix='.png'),
+                dict(name='depth', dir='depth', suffix='.png', unit='mm')],
+    labels=dict(dir='labels', suffix='.png'), metainfo=dict(classes=('a', 'b', 'c'))))
+tta_pipeline = [dict(type='LoadModalities'), dict(type='LoadLabel'), dict(
+    type='TestTimeAug', transforms=[[dict(type='ForEachModality', transforms=[
+        dict(type='RandomFlip', prob=p, direction='horizontal')]) for p in (0.0, 1.0)],
+        [dict(type='PackModalities')]])]
+"""
+
+
+@pytest.mark.parametrize('empty', [{0}, {1}])
+def test_frames_whose_depth_says_nothing(tmp_path, monkeypatch, empty, recwarn):
+    """Each frame is predicted from what it has, in any order, also with augmentation."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ('rgb', 'depth', 'labels'):
+        Path(name).mkdir()
+    for i in range(3):
+        Image.fromarray(rng.integers(0, 255, (32, 48, 3), np.uint8)).save(f'rgb/{i}.png')
+        depth = rng.integers(1000, 4000, (32, 48)).astype(np.uint16) * (i not in empty)
+        Image.fromarray(depth).save(f'depth/{i}.png')
+        Image.fromarray(rng.integers(0, 3, (32, 48), np.uint8)).save(f'labels/{i}.png')
+    Path('frames.txt').write_text('0\n1\n2\n')
+    Path('mine.py').write_text(FOLDERS.format(root=ROOT))
+    torch.manual_seed(0)
+    model = MODELS.build(Config.fromfile('mine.py').model)
+    for weight in model.parameters():
+        if weight.dim() == 4:  # so that not all pixels get the same class
+            torch.nn.init.kaiming_normal_(weight)
+    torch.save(dict(state_dict=model.state_dict(), meta={}), 'c.pth')
+
+    def measure(name, *options):
+        main(['mine.py', 'c.pth', '--work-dir', name, *options])
+        return scores(tmp_path, name)
+
+    alone = measure('alone', '--present', 'rgb')
+    assert 'depth/mIoU' not in alone
+    absent = measure('absent', '--treat-empty', 'absent')
+    assert absent['mIoU'] != measure('use')['mIoU']
+    only = f'test_dataloader.dataset.indices={sorted({0, 1, 2} - empty)}'
+    assert absent['depth/mIoU'] == measure('full', '--cfg-options', only)['depth/mIoU']
+    assert absent['rgb/mIoU'] != alone['rgb/mIoU']  # where depth is there, colour exchanges with it
+    tta = measure('tta', '--tta', '--treat-empty', 'absent')
+    assert tta['mIoU'] != measure('tta_use', '--tta')['mIoU']
 
 
 def test_ctrl_c_ends_with_the_command_that_goes_on(folder, monkeypatch, capsys):

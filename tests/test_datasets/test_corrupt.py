@@ -33,6 +33,7 @@ def test_a_share_of_the_pixels_is_missing(modality, kind):
 
 def test_noise_has_the_deviation_that_is_stated():
     added = corrupt('depth', 'noise', 0.5) - DEPTH
+    assert corrupt('depth', 'noise', 3.0).min() == 0  # depth is not negative
     assert added.std() == pytest.approx(0.5 * DEPTH.std(), rel=0.05)
     added = (corrupt('depth', 'distance_noise', 0.02) - DEPTH) / DEPTH**2
     assert added.std() == pytest.approx(0.02, rel=0.05)
@@ -55,6 +56,7 @@ def test_geometry_and_bits():
     blurred = corrupt('rgb', 'motion_blur', 5)[30, 40]
     assert np.abs(blurred - RGB[30, 38:43].astype(float).mean(0)).max() <= 0.51
     assert len(np.unique(corrupt('depth', 'quantise', 3))) <= 8
+    assert not corrupt('depth', 'shift', 10_000).any()
     assert np.abs(corrupt('depth', 'quantise', 8) - DEPTH).max() <= DEPTH.max() / 255 / 2 + 1e-6
 
 
@@ -77,6 +79,7 @@ def test_an_absent_modality_stays_absent():
     [
         (('depth', 'rain', 1), "kind must be one of .*, got 'rain'"),
         (('depth', 'missing_pixels', 2), 'level of missing_pixels must be a number from 0 to 1,'),
+        (('depth', 'quantise', 0), 'level of quantise must be a number from 1 to 16,'),
         (('depth', 'darkness', 0.5), "darkness is for 8-bit colour, and 'depth' is float32"),
         (('rgb', 'distance_noise', 0.5), "is for depth in metres, and 'rgb' is uint8"),
         (('ir', 'shift', 5), "modality 'ir' is unknown: choose one of"),

@@ -10,8 +10,11 @@ from mmengine.registry import DATASETS, TRANSFORMS
 
 from mmcen.apis import CENInferencer
 from mmcen.datasets import NYUv2Dataset
+from mmcen.datasets.cache import open_cache
 from mmcen.datasets.domains import normals_from_depth
 from mmcen.datasets.hha import encode_hha, gravity_from_normals
+from mmcen.datasets.transforms import CorruptModality
+from mmcen.modalities import ModalitySpec
 from tests.training import SMALL, two_steps
 
 K = np.array([[50, 0, 31.5], [0, 50, 23.5], [0, 0, 1]], np.float64)
@@ -155,6 +158,23 @@ def test_depth_goes_or_stays():
     assert gone['modalities']['hha'].shape == (48, 64, 3)
     kept = transform(keep=True, name='geo')(sample())
     assert list(kept['modalities']) == ['rgb', 'depth', 'geo']
+
+
+def test_corrupted_depth_is_not_in_the_cache(tmp_path):
+    def stored():
+        return sample(cache=cache, modality_paths=dict(depth=str(path)), modality_info=info)
+
+    path = tmp_path / 'a.png'
+    path.write_bytes(b'1')
+    cache, info = open_cache('memory'), dict(depth=ModalitySpec('depth'))
+    holes = CorruptModality('depth', 'missing_pixels', 0.75, seed=0)
+    clean = encode_hha(box(), K)
+    for corrupted in (True, False, True):
+        given = holes(stored()) if corrupted else stored()
+        wanted = encode_hha(given['modalities']['depth'][..., 0], K)
+        found = transform()(given)['modalities']['hha']
+        np.testing.assert_array_equal(found, wanted)
+        assert np.array_equal(found, clean) is not corrupted
 
 
 def test_camera_is_scaled_to_the_frames():

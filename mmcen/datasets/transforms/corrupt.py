@@ -1,4 +1,8 @@
-"""What sensors do when they work badly: one modality of a frame, corrupted by a level."""
+"""What sensors do when they work badly: one modality of a frame, corrupted by a level.
+
+Libraries of corruptions take 8-bit images alone; these also take depth in metres, in which 0 is not
+measured, and other modalities.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +36,8 @@ def noise(x: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
     """Add Gaussian noise of ``level`` times the frame's standard deviation where x is measured."""
     values = x.astype(np.float32)
     noisy = values + rng.normal(0, level * values.std(), x.shape)
+    if x.min() >= 0:  # what is not negative, such as depth, stays so
+        noisy = np.maximum(noisy, 0)
     return np.where(x == 0, 0, noisy) if x.shape[2] == 1 else noisy
 
 
@@ -48,7 +54,7 @@ def quantise(x: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarra
 
 def shift(x: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
     """Move to the right by ``level`` pixels; what comes in is 0."""
-    pixels = round(level)
+    pixels = min(round(level), x.shape[1])
     moved = np.zeros_like(x)
     moved[:, pixels:] = x[:, : x.shape[1] - pixels]
     return moved
@@ -86,6 +92,7 @@ COLOUR: dict[str, Change] = {'darkness': darkness, 'over_exposure': over_exposur
 DEPTH: dict[str, Change] = {'distance_noise': distance_noise}
 KINDS = (*ANY, *COLOUR, *DEPTH)
 LARGEST = {'missing_pixels': 1, 'missing_blocks': 1, 'darkness': 1, 'quantise': 16}
+LEAST = {'quantise': 1}
 
 
 @TRANSFORMS.register_module()
@@ -128,11 +135,11 @@ class CorruptModality(BaseTransform):
         levels = tuple(level) if isinstance(level, Sequence) else (level, level)
         if kind not in KINDS:
             raise ValueError(f'kind must be one of {list(KINDS)}, got {kind!r}')
-        top = LARGEST.get(kind, float('inf'))
-        if len(levels) != 2 or not 0 <= levels[0] <= levels[1] <= top:
+        low, top = LEAST.get(kind, 0), LARGEST.get(kind, float('inf'))
+        if len(levels) != 2 or not low <= levels[0] <= levels[1] <= top:
             raise ValueError(
-                f'level of {kind} must be a number from 0 to {top}, or a lowest and a highest one, '
-                f'got {level!r}'
+                f'level of {kind} must be a number from {low} to {top}, or a lowest and a highest '
+                f'one, got {level!r}'
             )
         if not 0 <= prob <= 1:
             raise ValueError(f'prob must be within 0..1, got {prob}')
@@ -153,6 +160,7 @@ class CorruptModality(BaseTransform):
                 changed = np.clip(np.round(changed), limits.min, limits.max)
             changed = np.ascontiguousarray(changed, dtype=array.dtype)
             results['modalities'] = {**results['modalities'], self.modality: changed}
+            results['corrupted'] = {*results.get('corrupted', ()), self.modality}
         return results
 
     def _absent(self, results: dict) -> dict:

@@ -21,7 +21,7 @@ class DepthToHHA(BaseTransform):
     Put it right after LoadModalities, because later transforms move pixels relative to the camera.
     ``intrinsics`` (3, 3) and ``gravity`` (3,) of the sample, if the data set knows them, take
     precedence over the arguments. The encoding of a file is stored in the ``cache`` of the data
-    set, if it has one.
+    set, if it has one; that of corrupted depth is not.
 
     It reads ``modalities``, ``modality_info``, and for the cache ``modality_paths``. It adds
     ``modalities[name]``, (H, W, 3) float32 in 0..255, 0 where depth is missing, and its
@@ -86,7 +86,8 @@ class DepthToHHA(BaseTransform):
             camera = camera_matrix(self.camera, self.size, height, width)
         gravity = results.get('gravity', self.gravity)
         encode = partial(self._encode, depth[..., 0], camera, gravity)
-        if 'cache' in results and self.source in results['modality_paths']:
+        stored = self.source not in results.get('corrupted', ())
+        if 'cache' in results and stored and self.source in results['modality_paths']:
             given = (np.asarray(camera).tolist(), None if gravity is None else list(gravity))
             unit = results['modality_info'][self.source].unit
             facts = (*given, self.step, self.radius, unit)

@@ -26,10 +26,11 @@ class LoadModalities(BaseTransform):
 
     Args:
         backend_args: mmengine's file backend.
-        empty: How to handle a modality of a frame without content, in which all values are
-            equal or not finite: ``'use'`` it unchanged, or treat it as ``'absent'`` unless this
-            holds for all modalities of the frame. In both cases a warning names the first such file
-            of a folder.
+        empty: How to handle a modality of a frame without content, in which all finite values of a
+            channel are equal: ``'use'`` it unchanged, or treat it as ``'absent'`` unless this holds
+            for all modalities of the frame; then give the loader ``batch_size=1``, because all
+            frames of a batch have the same modalities. In both cases a warning names the first such
+            file of a folder.
 
     Raises:
         FileNotFoundError: If a file is missing.

@@ -79,24 +79,29 @@ def has_content(array: np.ndarray, path: str) -> bool:
     """Return whether a modality has content; warn once for each folder if it has none.
 
     Args:
-        array: (H, W, C). It has no content if all of its values are equal or not finite.
+        array: (H, W, C). It has no content if in each channel all finite values are equal.
         path: File, for the text.
     """
     part = array[::8, ::8]
-    if np.ptp(part) > 0 or _varies(array):  # a few thousand values mostly say enough
+    if _varies(part) or _varies(array):  # a few thousand values mostly say enough
         return True
+    values = ', '.join(f'{value:g}' for value in array[0, 0])
     _doubt(
         os.path.dirname(path),
         'empty',
-        f'{path} has no content, all of its values are {array.flat[0]:g}: check the sensor; the '
-        'modality can be treated as absent (--treat-empty absent)',
+        f'{path} has no content, all of its pixels are {values}: check the sensor; the modality '
+        'can be treated as absent (--treat-empty absent)',
     )
     return False
 
 
 def _varies(array: np.ndarray) -> bool:
-    finite = array[np.isfinite(array)]
-    return finite.size > 0 and bool(np.ptp(finite) > 0)
+    """Return whether a channel has different finite values."""
+    for channel in np.moveaxis(array, -1, 0):
+        finite = channel[np.isfinite(channel)] if channel.dtype.kind == 'f' else channel
+        if finite.size and finite.min() < finite.max():
+            return True
+    return False
 
 
 def _doubt(source: str, rule: str, text: str) -> None:

@@ -81,6 +81,8 @@ class LoadPseudoLabel(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         label = self._label(results)
+        if label is None:
+            return results
         if label.shape != tuple(results['img_shape']):
             label = cv2.resize(label, results['img_shape'][::-1], interpolation=cv2.INTER_LINEAR)
         if self.key != 'gt_seg_map':
@@ -91,11 +93,19 @@ class LoadPseudoLabel(BaseTransform):
             results['seg_fields'].append(self.key)
         return results
 
-    def _label(self, results: dict) -> np.ndarray:
+    def _label(self, results: dict) -> np.ndarray | None:
+        """Return the label, or None if it would be made of a modality that is absent."""
         path = results.get('pseudo_path')
         if self.updated:
             path = str(label_file(self.updated, results['img_path']))
         if path is None:
+            if not {'rgb', 'depth'} <= set(results['modalities']):
+                if self.key != 'gt_seg_map':
+                    return None
+                raise ValueError(
+                    f'{results["img_path"]} has no pseudo label, and colour and depth are needed '
+                    f'to make one, but there is only {list(results["modalities"])}'
+                )
             rgb, depth = (results['modalities'][name] for name in ('rgb', 'depth'))
             return handmade_saliency(rgb, depth[..., 0])
         return grey(read_array(path), path).astype(np.float32) / 255
