@@ -441,7 +441,7 @@ def test_a_modality_that_says_nothing(folder, fill):
     Path('dead').mkdir()
     np.save('dead/000000.npy', depth)
     given = files(depth='dead/000000.npy')
-    with pytest.warns(UserWarning, match='dead/000000.npy has no content, all of its pixels are'):
+    with pytest.warns(UserWarning, match='dead/000000.npy has no content, all its pixels are'):
         (kept,) = infer()(given)['predictions']
     assert kept.present == ['rgb', 'depth']
     (dropped,) = infer(treat_empty='absent')(given)['predictions']

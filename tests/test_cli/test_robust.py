@@ -101,8 +101,8 @@ def folder_of(config, folder, monkeypatch):
     monkeypatch.setattr(robustness, 'SHARES', (0.5,))
     monkeypatch.setattr(robustness, 'NOISES', ())
     main(['tasks.py', 'b.pth', '--robust', '--work-dir', 'run'])
-    table = csv.DictReader(Path('run/robust/b/robust.csv').open())
-    return {row['case']: row for row in table}
+    table = Path('run/robust/b/robust.csv').read_text().splitlines()
+    return {row['case']: row for row in csv.DictReader(table)}
 
 
 def test_a_cycle_has_a_table_for_each_task(tmp_path, monkeypatch):
@@ -144,10 +144,12 @@ _base_ = '{root}/configs/cen/rooms_lwrefinenet_r18.py'
 model = dict(backbone=dict(base_channels=8), exchange=dict(_delete_=True, budget=0.4),
              decode_head=dict(in_channels=[8, 16, 32, 64], channels=8, num_classes=3))
 custom_hooks = []
-pipeline = [dict(type='LoadModalities'), dict(type='ForEachModality', only=['depth'], transforms=[]),
+pipeline = [dict(type='LoadModalities'),
+            dict(type='ForEachModality', only=['depth'], transforms=[]),
             dict(type='LoadLabel'), dict(type='PackModalities')]
 test_dataloader = dict(num_workers=0, persistent_workers=False, batch_size=2, dataset=dict(
-    _delete_=True, type='RGBDFolderDataset', data_root='.', ann_file='frames.txt', pipeline=pipeline,
+    _delete_=True, type='RGBDFolderDataset', data_root='.', ann_file='frames.txt',
+    pipeline=pipeline,
     modalities=[dict(name='rgb', dir='rgb', suffix='.png'),
                 dict(name='depth', dir='depth', suffix='.png', unit='mm')],
     labels=dict(dir='labels', suffix='.png'), metainfo=dict(classes=('a', 'b', 'c'))))

@@ -46,7 +46,7 @@ def test_rooms_and_streets_pass(depth, recwarn, tmp_path):
         (lambda path: check_depth(sparse(0.01), path), 'has no depth in '),
         (
             lambda path: has_content(ROOM[..., None] * 0, path),
-            'has no content, all of its pixels are 0:',
+            'has no content, all its pixels are 0:',
         ),
         (lambda path: check_bits('uint8', 'mm', path), 'is depth of 8 bits'),
         (lambda path: check_colour(1, path), 'has one channel, but its modality is colour'),

@@ -89,7 +89,7 @@ def has_content(array: np.ndarray, path: str) -> bool:
     _doubt(
         os.path.dirname(path),
         'empty',
-        f'{path} has no content, all of its pixels are {values}: check the sensor; the modality '
+        f'{path} has no content, all its pixels are {values}: check the sensor; the modality '
         'can be treated as absent (--treat-empty absent)',
     )
     return False
