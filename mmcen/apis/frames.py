@@ -78,7 +78,7 @@ def find_frames(
         FileNotFoundError: If a file or folder does not exist, or a folder has no frame.
         TypeError: If ``inputs`` is something else.
         ValueError: If there is no modality or an unknown one, files and folders are mixed, or no
-            frame is in all folders.
+            frame of a folder is in another one.
     """
     names = ModalityNames(modalities, specs)
     matching = _Matching(names, skip_incomplete, max_gap)
@@ -272,7 +272,8 @@ class _Matching:
         folder = folders[name]
         if not any(self.names.is_picture(path.name) for path in folder.iterdir()):
             raise FileNotFoundError(
-                f"modality '{name}': {folder} has no picture: looked for {', '.join(SUFFIXES)}"
+                f"modality '{name}': {folder} has no picture: looked for {', '.join(SUFFIXES)}; "
+                f'without {name} leave this folder out'
             )
         raise ValueError(
             f"modality '{name}': {folder} is the folder of several modalities, and no name of a "
@@ -281,17 +282,18 @@ class _Matching:
         )
 
     def _check_match(self, found: Mapping[str, Mapping[str, str]]) -> None:
-        every = sorted(set().union(*found.values()), key=_by_number)
-        if any(all(key in files for files in found.values()) for key in every):
-            return
-        missing = [name for name, files in found.items() if every[0] not in files]
-        timed = all(time_of(key) is not None and '.' in key for key in every)
-        raise ValueError(
-            f"none of {len(every)} frames is in all folders, the first is '{every[0]}', which "
-            f'{missing} lack: files belong together by name; '
-            + ('the names are time stamps, so add --pair nearest, or ' if timed else '')
-            + 'give them equal names, or one folder alone'
-        )
+        for name, files in found.items():
+            others = set().union(*(own for other, own in found.items() if other != name))
+            if not others or not others.isdisjoint(files):
+                continue
+            first, second = (min(keys, key=_by_number) for keys in (files, others))
+            timed = all(time_of(key) is not None and '.' in key for key in (*files, *others))
+            raise ValueError(
+                f"no frame of '{name}' is in another folder, its first one is '{first}', theirs "
+                f"'{second}': files belong together by name; "
+                + ('the names are time stamps, so add --pair nearest, or ' if timed else '')
+                + 'give them equal names, or one folder alone'
+            )
 
 
 def _is_within(path: Path, folder: Path) -> bool:

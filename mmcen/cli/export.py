@@ -84,7 +84,8 @@ def name_files(args: argparse.Namespace, parser: argparse.ArgumentParser) -> arg
         if args.config != DEFAULT_MODEL:
             parser.error('a config needs a checkpoint: give both')
         args.config, args.checkpoint = map(str, shipped_model(args.config))
-    args.out = args.out or beside.with_suffix('.int8.onnx' if args.int8 else '.onnx')
+    some = f'.{"-".join(args.present)}' if args.present else ''  # not in the place of the whole
+    args.out = args.out or beside.with_suffix(f'{some}.int8.onnx' if args.int8 else f'{some}.onnx')
     return args
 
 

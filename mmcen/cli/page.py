@@ -9,7 +9,8 @@ import json
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,6 +37,13 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--host', default='127.0.0.1', help='default %(default)s: this machine')
     parser.add_argument('--port', type=int, default=7860, help='default %(default)s')
     parser.add_argument('--depth-unit', type=unit, help='m, cm, mm, or metres per stored unit')
+    parser.add_argument(
+        '--treat-empty',
+        choices=['use', 'absent'],
+        default='use',
+        help='what becomes of a file that says nothing, as of `mmcen predict` (default: '
+        '%(default)s)',
+    )
     args = parser.parse_args(argv)
     check_model(args, parser)
     return args
@@ -172,11 +180,14 @@ class Handler(BaseHTTPRequestHandler):
     def _predict(self, given: dict[str, Path]) -> dict[str, Any]:
         """Return pictures of the outputs by name, base64 PNG, and what the page says of them.
 
-        ``maps`` names the outputs that are class maps, ``present`` the modalities that were used.
+        ``maps`` names the outputs that are class maps, ``present`` the inputs of the model that
+        were there, ``used`` their files, and ``doubts`` are warnings about files.
         """
+        from ..datasets.transforms.plausible import ImplausibleWarning
         from .previews import encode, legend
 
-        with self.lock:
+        with self.lock, warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter('always', ImplausibleWarning)
             (found,) = self.inferencer(given)['predictions']
         (pictures,) = self.inferencer.visualize([], [found])
         maps = {name: value for name, value in found.outputs.items() if value.ndim == 2}
@@ -186,6 +197,12 @@ class Handler(BaseHTTPRequestHandler):
             'legend': legend(list(maps.values()), self.inferencer.meta),
             'colour': None if found.colour is None else encode(found.colour),
             'present': found.present,
+            'used': self.inferencer.sources_of(found.present),
+            'doubts': [
+                without_paths(str(one.message), given)
+                for one in told
+                if issubclass(one.category, ImplausibleWarning)
+            ],
         }
 
     def _preview(self, given: dict[str, Path]) -> dict[str, Any]:
@@ -243,10 +260,14 @@ def stored(files: Any) -> Iterator[dict[str, Path]]:
         try:
             yield given
         except ValueError as error:
-            text = str(error)
-            for name, path in given.items():
-                text = text.replace(str(path), f'the file of {name}')
-            raise ValueError(text) from error
+            raise ValueError(without_paths(str(error), given)) from error
+
+
+def without_paths(text: str, given: Mapping[str, Path]) -> str:
+    """Return a text that names modalities instead of the paths of their files."""
+    for name, path in given.items():
+        text = text.replace(str(path), f'the file of {name}')
+    return text
 
 
 def is_file(value: object) -> bool:
@@ -288,7 +309,12 @@ def server(args: argparse.Namespace) -> Server:
     from .previews import Examples
 
     Handler.inferencer = CENInferencer(
-        args.model, args.checkpoint, streams=True, depth_unit=args.depth_unit, show_progress=False
+        args.model,
+        args.checkpoint,
+        streams=True,
+        depth_unit=args.depth_unit,
+        treat_empty=args.treat_empty,
+        show_progress=False,
     )
     Handler.examples = Examples(Handler.inferencer.info)
     return Server((args.host, args.port), Handler)

@@ -27,7 +27,8 @@ def check_video(path: str | Path, rate: float) -> None:
 def video_file(path: str | Path, rate: float) -> Iterator[Callable[[np.ndarray], None]]:
     """Yield a function that appends an image (H, W, 3) uint8 RGB to a video.
 
-    The file appears when it is complete. Images are resized to the size of the first.
+    The file appears when it is complete. Images of another size than the first are scaled to fit
+    into it, beside black.
 
     Args:
         path: File to write, ``.mp4`` or ``.mkv`` (MPEG-4), ``.avi`` (Motion JPEG) or ``.webm``
@@ -53,7 +54,7 @@ def video_file(path: str | Path, rate: float) -> Iterator[Callable[[np.ndarray],
                 if not writer.open(str(unfinished), code, rate, size):
                     raise ValueError(f'OpenCV cannot write {path}: choose another suffix')
             if image.shape[1::-1] != size:
-                image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+                image = _fitted(image, size)
             writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
             count += 1
 
@@ -65,6 +66,16 @@ def video_file(path: str | Path, rate: float) -> Iterator[Callable[[np.ndarray],
         finally:
             writer.release()
             unfinished.unlink(missing_ok=True)
+
+
+def _fitted(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return an image scaled to fit into (width, height), at the upper left of black."""
+    height, width = image.shape[:2]
+    scale = min(size[0] / width, size[1] / height)
+    new = max(1, round(scale * width)), max(1, round(scale * height))
+    canvas = np.zeros((size[1], size[0], 3), np.uint8)
+    canvas[: new[1], : new[0]] = cv2.resize(image, new, interpolation=cv2.INTER_AREA)
+    return canvas
 
 
 def _check_complete(file: Path, path: Path, count: int) -> None:

@@ -472,7 +472,7 @@ def test_frames_of_one_name_are_told_apart(folder):
         (('seg.py', 'evil.pth', *GIVEN), 'error: evil.pth is no checkpoint of tensors and numbers'),
         (('seg.py', 'wide.pth', *GIVEN), 'the checkpoint was made for another number of streams'),
         (('seg.py', 'seg.pth', '--input', 'rgb=data/masks', 'depth=data/other'),
-         "error: none of 4 frames is in all folders, the first is '000000', which ['depth'] lack"),
+         "error: no frame of 'rgb' is in another folder, its first one is '000000', theirs '"),
         (('seg.py', 'seg.pth', '--input', 'rgb=data/rgb', 'depth=data/depth', 'ir=x'),
          "error: modality 'ir' is none of the model: the model takes rgb=... depth=..."),
         (('seg.py', 'seg.pth', '--input', 'rgb=no.png', 'depth=data/depth/000000.png'),

@@ -40,7 +40,12 @@ def address(tmp_path_factory):
     model = MODELS.build(Config.fromfile(CONFIG).model)
     torch.save(dict(state_dict=model.state_dict(), meta={}), checkpoint)
     args = Namespace(
-        model=str(CONFIG), checkpoint=str(checkpoint), host='127.0.0.1', port=0, depth_unit=0.001
+        model=str(CONFIG),
+        checkpoint=str(checkpoint),
+        host='127.0.0.1',
+        port=0,
+        depth_unit=0.001,
+        treat_empty='absent',
     )
     with page.server(args) as running:
         Thread(target=running.serve_forever, daemon=True).start()
@@ -67,7 +72,7 @@ def decoded(data):
 
 
 RGB = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
-DEPTH = np.full((48, 64), 2500, np.uint16)
+DEPTH = np.linspace(2400, 2600, 48 * 64).reshape(48, 64).astype(np.uint16)
 
 
 def test_predictions_are_those_of_the_inferencer(address):
@@ -91,6 +96,14 @@ def test_predictions_are_those_of_the_inferencer(address):
         assert shares.get(name, 0) == pytest.approx((classes == k).mean())
     alone = post(url, dict(rgb=png(RGB)))
     assert (alone['present'], set(alone['pictures'])) == (['rgb'], {'ensemble', 'rgb'})
+
+
+def test_a_file_that_says_nothing_is_told_and_left_out(address):
+    colour = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    found = post(address[0], dict(rgb=png(colour), depth=png(np.zeros((64, 64), np.uint16))))
+    assert (found['present'], found['used']) == (['rgb'], ['rgb'])
+    (doubt,) = found['doubts']
+    assert doubt.startswith('the file of depth has no content, all its pixels are 0: check')
 
 
 def test_depth_is_shown_in_metres(address):

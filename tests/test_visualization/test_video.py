@@ -2,6 +2,7 @@
 
 import resource
 
+import cv2
 import numpy as np
 import pytest
 
@@ -29,3 +30,16 @@ def test_a_video_on_a_full_disk_is_no_video(tmp_path, suffix):
     assert list(tmp_path.iterdir()) == []
     write_noise(path, 20, 10_000_000)
     assert path.is_file()
+
+
+def test_frames_of_another_size_keep_their_proportions(tmp_path):
+    path = tmp_path / 'film.avi'
+    with video_file(path, 10) as add:
+        add(np.zeros((96, 256, 3), np.uint8))
+        add(np.full((96, 128, 3), 255, np.uint8))
+    video = cv2.VideoCapture(str(path))
+    video.read()
+    _, image = video.read()
+    assert image.shape == (96, 256, 3)
+    assert image[:, :120].min() > 200
+    assert image[:, 136:].max() < 50
