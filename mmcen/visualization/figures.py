@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -251,4 +252,26 @@ def cost(points: Mapping[str, tuple[float, float, float]], metric: str) -> Figur
     axis.set_xlabel('multiply-adds of the deployed network, G', fontsize=8)
     axis.set_ylabel(metric, fontsize=8)
     axis.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def robustness(scores: Mapping[str, Mapping[str, float]], groups: Sequence[str]) -> Figure:
+    """Draw the scores of models with failing sensors, a line for each case.
+
+    Args:
+        scores: Score by case, by name of the model; all have the same cases.
+        groups: Group of each case; a gap is between groups.
+    """
+    cases = list(next(iter(scores.values())))
+    changes = [0, *(a != b for a, b in pairwise(groups))]
+    places = np.arange(len(cases)) + np.cumsum(changes)
+    figure = Figure(figsize=(WIDTH, 1.2 + 0.2 * len(cases)), layout='constrained')
+    axis = figure.subplots()
+    for i, (name, own) in enumerate(scores.items()):
+        marker = 'osD^v<>PX'[i % 9]
+        axis.plot([own[case] for case in cases], places, marker, markersize=4, label=name)
+    axis.set_yticks(places, cases, fontsize=7)
+    axis.invert_yaxis()
+    axis.grid(linewidth=0.4)
+    axis.legend(fontsize=7, loc='upper center', bbox_to_anchor=(0.4, -0.06), ncols=3)
     return figure

@@ -9,6 +9,7 @@ mask          which channels of each layer are exchanged
 curves        trainings side by side: losses, scores or shares, from their logs
 sensitivity   a metric against lambda and theta, from the table of `run.py run figure9` (Fig. 9)
 cost          a metric against the multiply-adds of the deployed networks, from a table of run.py
+robust        models with failing sensors side by side, from tables of `mmcen test --robust`
 """
 
 from __future__ import annotations
@@ -114,6 +115,12 @@ def add_figures_of_logs(add: Add) -> None:
     one.add_argument('table', type=Path, help='a .csv table of projects/paper/run.py')
     one.add_argument('--metric', default='mIoU', help='default %(default)s')
     one.add_argument('--rows', nargs='+', metavar='ROW', help='rows of the table, default all')
+    one = add('robust', 'models with failing sensors side by side, and their table')
+    one.add_argument(
+        '--model', nargs=2, action='append', required=True, metavar=('NAME', 'TABLE'),
+        help='its name and the robust.csv of mmcen test --robust; once for each',
+    )  # fmt: skip
+    one.add_argument('--metric', default='mIoU', help='default %(default)s')
 
 
 def load(config, checkpoint, **kwargs):
@@ -378,6 +385,28 @@ def draw_cost(args) -> Figure:
     return cost(points, args.metric)
 
 
+def draw_robust(args) -> Figure:
+    from mmcen.visualization.figures import robustness
+
+    scores: dict[str, dict[str, float]] = {}
+    for name, (table,) in by_name(args.model, 'models').items():
+        with open(table) as file:
+            lines = [line for line in csv.DictReader(file) if line.get(args.metric)]
+        groups = [line['group'] for line in lines]
+        scores[name] = {line['case']: float(line[args.metric]) for line in lines}
+        if not lines or list(scores[name]) != list(next(iter(scores.values()))):
+            raise ValueError(
+                f'{table} has not the same cases as the first table, or no {args.metric}: give '
+                'robust.csv files of one test set, or name another --metric'
+            )
+    print(f'| case | {" | ".join(scores)} |\n| --- |{" ---: |" * len(scores)}')
+    for group, case in zip(groups, scores[name], strict=True):
+        print(
+            f'| {group}: {case} | ' + ' | '.join(f'{s[case]:.2f}' for s in scores.values()) + ' |'
+        )
+    return robustness(scores, groups)
+
+
 DRAW = {
     'features': draw_features,
     'predictions': draw_predictions,
@@ -388,6 +417,7 @@ DRAW = {
     'curves': draw_curves,
     'sensitivity': draw_sensitivity,
     'cost': draw_cost,
+    'robust': draw_robust,
 }
 
 

@@ -191,6 +191,20 @@ def test_cost(draw, trained):
     assert 'budget.csv has no figure of FID with multiply-adds: give a .csv table of' in printed
 
 
+def test_robust(draw, trained):
+    head = 'group,case,mIoU,rgb/mIoU\nsubsets,rgb + depth,'
+    (trained / 'a.csv').write_text(head + '50,49\nsubsets,rgb,40,\nsummary,worst case,40,\n')
+    (trained / 'b.csv').write_text(head + '60,59\nsubsets,rgb,30,\nsummary,worst case,30,\n')
+    (trained / 'c.csv').write_text(head + '60,59\n')
+    status, printed = draw('robust', '--model', 'A', 'a.csv', '--model', 'B', 'b.csv')
+    assert status == 0
+    assert '| case | A | B |\n| --- | ---: | ---: |\n' in printed
+    assert '| subsets: rgb | 40.00 | 30.00 |' in printed
+    status, printed = draw('robust', '--model', 'A', 'a.csv', '--model', 'C', 'c.csv')
+    assert status == 1
+    assert 'c.csv has not the same cases as the first table, or no mIoU: give' in printed
+
+
 @pytest.mark.parametrize(
     'text',
     [
