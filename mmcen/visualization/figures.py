@@ -255,12 +255,15 @@ def cost(points: Mapping[str, tuple[float, float, float]], metric: str) -> Figur
     return figure
 
 
-def robustness(scores: Mapping[str, Mapping[str, float]], groups: Sequence[str]) -> Figure:
+def robustness(
+    scores: Mapping[str, Mapping[str, float]], groups: Sequence[str], metric: str
+) -> Figure:
     """Draw the scores of models with failing sensors, a line for each case.
 
     Args:
         scores: Score by case, by name of the model; all have the same cases.
         groups: Group of each case; a gap is between groups.
+        metric: Name of the score.
     """
     cases = list(next(iter(scores.values())))
     changes = [0, *(a != b for a, b in pairwise(groups))]
@@ -272,6 +275,7 @@ def robustness(scores: Mapping[str, Mapping[str, float]], groups: Sequence[str])
         axis.plot([own[case] for case in cases], places, marker, markersize=4, label=name)
     axis.set_yticks(places, cases, fontsize=7)
     axis.invert_yaxis()
+    axis.set_xlabel(metric, fontsize=8)
     axis.grid(linewidth=0.4)
     axis.legend(fontsize=7, loc='upper center', bbox_to_anchor=(0.4, -0.06), ncols=3)
     return figure

@@ -401,10 +401,9 @@ def draw_robust(args) -> Figure:
             )
     print(f'| case | {" | ".join(scores)} |\n| --- |{" ---: |" * len(scores)}')
     for group, case in zip(groups, scores[name], strict=True):
-        print(
-            f'| {group}: {case} | ' + ' | '.join(f'{s[case]:.2f}' for s in scores.values()) + ' |'
-        )
-    return robustness(scores, groups)
+        row = ' | '.join(f'{own[case]:.2f}' for own in scores.values())
+        print(f'| {group}: {case} | {row} |')
+    return robustness(scores, groups, args.metric)
 
 
 DRAW = {
