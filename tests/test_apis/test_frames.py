@@ -83,6 +83,12 @@ def test_files_belong_together_by_name(files, inputs, specs, wanted):
     assert list(frames.items()) == list(wanted.items())
 
 
+def test_folders_that_overlap_in_pairs():
+    touch(*[f'{name}/{i}.png' for name, own in dict(a='01', b='12', c='02').items() for i in own])
+    frames = find_frames(dict(a='a', b='b', c='c'), ['a', 'b', 'c'])
+    assert [sorted(frame.files) for frame in frames] == [['a', 'c'], ['a', 'b'], ['b', 'c']]
+
+
 def test_incomplete_frames_are_kept_or_skipped():
     touch('rgb/a_rgb.png', 'rgb/c_rgb.png', 'depth/a_depth.png')
     assert found(OWN) == {'a': 'rgb/a_rgb.png depth/a_depth.png', 'c': 'rgb/c_rgb.png'}
@@ -98,6 +104,9 @@ def test_incomplete_frames_are_kept_or_skipped():
         ('all/cat/1.png', 'all', 'all has no picture, and no folder named as one of the mod'),
         ('a.png', 'a.png', "'a.png' is not MODALITY=FILE, such as rgb=a.png, and is no folder"),
         ('rgb/1.5.png depth/1.6.png', OWN, 'the names are time stamps, so add --pair nearest'),
+        ('rgb/1.png rgb/2.png depth/3.png', OWN,
+         "no frame of 'rgb' is in another folder, its first one is '1', theirs '3'"),
+        ('rgb/1.png depth/1.txt', OWN, 'has no picture: .*; without depth leave this folder out'),
         ('a.png', dict(disparity='a.png'), 'depth = focal length in pixels \\* baseline in metres'),
         ('a.png', dict(rgb='a.png', color='a.png'), "'rgb' is given twice, also as 'color'"),
         ('rgb/a.png', '', 'inputs: the path is empty: name a file or folder'),

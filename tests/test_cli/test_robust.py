@@ -5,6 +5,7 @@ import json
 import sys
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 from mmcen.cli.test import main
-from mmcen.engine import robust
+from mmcen.engine import launch, robust
+from mmcen.engine.present import predict_from
 from mmcen.evaluation import robustness
 from mmcen.evaluation.robustness import expectation
 from tests.training import ROOT
@@ -194,6 +196,31 @@ def test_frames_whose_depth_says_nothing(tmp_path, monkeypatch, empty, recwarn):
     assert absent['rgb/mIoU'] != alone['rgb/mIoU']  # where depth is there, colour exchanges with it
     tta = measure('tta', '--tta', '--treat-empty', 'absent')
     assert tta['mIoU'] != measure('tta_use', '--tta')['mIoU']
+
+
+def test_depth_that_hha_is_made_of_is_no_input_unless_it_is_named():
+    def kept(*names):
+        stages = [dict(type='LoadModalities'), dict(type='DepthToHHA', keep=True)]
+        data = dict(dataset=dict(type='NYUv2Dataset', pipeline=stages))
+        model = dict(data_preprocessor=dict(modalities=['rgb', 'depth', 'hha']))
+        cfg = Config(dict(model=model, test_dataloader=data))
+        predict_from(cfg, names)
+        made = cfg.test_dataloader.dataset
+        return list(made.modalities), [stage.get('keep') for stage in made.pipeline[1:]]
+
+    assert kept('hha') == (['depth'], [False])
+    assert kept('depth', 'hha') == (['depth'], [True])
+    assert kept('rgb') == (['rgb'], [])
+
+
+def test_a_wrapper_expects_parameters_without_gradients(monkeypatch):
+    pytest.importorskip('mmagic')
+    runner = SimpleNamespace(register_hook=lambda hook: None)
+    monkeypatch.setattr(launch.Runner, 'from_cfg', lambda cfg: runner)
+    cfg = Config.fromfile(ROOT / 'configs/cen/taskonomy_shade-texture_to_rgb.py')
+    cfg.model.modality_dropout, cfg.launcher = dict(p=0.3), 'none'
+    launch.build_runner(cfg)
+    assert cfg.model_wrapper_cfg.find_unused_parameters
 
 
 def test_ctrl_c_ends_with_the_command_that_goes_on(folder, monkeypatch, capsys):

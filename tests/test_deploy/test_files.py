@@ -14,7 +14,7 @@ from mmcen.apis.calibration import frames_of_folders
 from mmcen.deploy import Labelled, deploy, int8
 from mmcen.models.label_map import resize_labels
 from tests.converters import command
-from tests.test_apis.test_inferencer import FOLDERS, folder  # noqa: F401  (a fixture)
+from tests.test_apis.test_inferencer import FOLDERS, folder, made  # noqa: F401  (fixtures)
 from tests.test_deploy.test_deploy import FCN, HRNET, segmentor, trained
 
 onnx = pytest.importorskip('onnx')
@@ -66,9 +66,9 @@ def test_exported_files_score_as_the_checkpoint(folder, capsys):  # noqa: F811
     state = torch.load('seg.pth', weights_only=True)['state_dict']
     assert numbers < 1.1 * sum(value.numel() for value in state.values())
 
-    assert export('--present', 'rgb', '--out', 'rgb.onnx') == 0
+    assert export('--present', 'rgb') == 0
     one = scores('seg.pth', '--present', 'rgb', '--cfg-options', 'model.test_cfg.streams=False')
-    assert scores('rgb.onnx')['mIoU'] == pytest.approx(one['mIoU'], abs=0.1)
+    assert scores('seg.rgb.onnx')['mIoU'] == pytest.approx(one['mIoU'], abs=0.1)
     capsys.readouterr()
     for args, message in (
         (('labels.onnx', '--tta'), '--tta needs a checkpoint, not an .onnx file'),
