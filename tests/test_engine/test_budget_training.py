@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import sys
 
@@ -85,6 +86,25 @@ def test_resumed_in_the_middle_of_the_ramp_is_bit_identical(folder, state):
     whole, broken = (RunLog(folder / name).training for name in ('run', 'broken'))
     for name in ('budget/wanted', 'budget/met', 'churn'):
         np.testing.assert_array_equal(whole[name][1], broken[name][1], err_msg=name)
+
+
+def test_two_processes_choose_alike_and_resume_bit_identically(folder):
+    """The checkpoint is written by one of them, and each measures effects on frames of its own."""
+    options = ('--cfg-options', 'train_dataloader.batch_size=1')
+    train(folder, 'small.py', '--work-dir', 'two', *options, processes=2)
+    again = folder / 'again'
+    again.mkdir()
+    shutil.copy(folder / 'two/epoch_2.pth', again)
+    (again / 'last_checkpoint').write_text(str(again / 'epoch_2.pth'))
+    train(folder, 'small.py', '--work-dir', 'again', '--resume', *options, processes=2)
+    whole, resumed = (
+        load(folder / name / 'epoch_3.pth')['state_dict'] for name in ('two', 'again')
+    )
+    for key, value in whole.items():
+        assert torch.equal(value, resumed[key]), key
+    before = load(again / 'epoch_2.pth')['state_dict']
+    chosen = [key for key in whole if key.endswith('selection.chosen')]
+    assert any(not torch.equal(before[key], whole[key]) for key in chosen)
 
 
 def test_the_log_has_budget_and_churn(folder):
