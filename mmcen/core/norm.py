@@ -39,6 +39,8 @@ class ExchangeNorm(nn.Module):
 
     Attributes:
         exchange: Whether the norm exchanges and is penalised, if it has a selection.
+        for_subsets: Whether streams have parameters and statistics of their own for when a modality
+            is absent, see :meth:`split_for_subsets`.
         replacement: Module that computes the values of replaced channels, from features
             ``(B, T, M, C, ...)``, gamma ``(T, M, C)`` and the dimension along which streams
             exchange. It returns values for all channels. None is the mean of the others (Eq. 4).
@@ -67,6 +69,7 @@ class ExchangeNorm(nn.Module):
         self.norm: Any = widen_norm(norm, math.prod(self.grid.sizes))
         self.selection = selection
         self.exchange = True  # False stops exchange and penalty
+        self.for_subsets = False
         self.replacement: nn.Module | None = None
 
     @property
@@ -96,9 +99,33 @@ class ExchangeNorm(nn.Module):
         return self._none() if self.selection is None else self.selection.penalised
 
     def gamma(self) -> Tensor:
-        """Return the scaling factors as (T, M, C), a view of the parameter."""
-        gamma = self.norm.weight.view(-1, self.num_features)
-        return gamma.expand(math.prod(self.grid.sizes), -1).view(*self.grid.sizes, -1)
+        """Return the scaling factors as (T, M, C), a view of the parameter.
+
+        They are those for when all modalities are present, which select the exchanged channels.
+        """
+        streams = math.prod(self.grid.sizes)
+        gamma = self.norm.weight.view(-1, self.num_features)[:streams]
+        return gamma.expand(streams, -1).view(*self.grid.sizes, -1)
+
+    def split_for_subsets(self) -> None:
+        """Give each stream a second set of values, for when a modality is absent.
+
+        Its input differs then, because nothing, or something else, was exchanged before. Parameters
+        and statistics are copied, and so are those of a checkpoint without the second set.
+        """
+        if not self.for_subsets:
+            self.norm = widen_norm(self.norm, 2)
+            self.for_subsets = True
+
+    def first_part(self, modalities: int) -> int:
+        """Return the number of the part of the stock norm that the first stream of the grid uses.
+
+        Args:
+            modalities: Number of modalities that are present.
+        """
+        if not self.for_subsets or modalities == self.grid.sizes[1]:
+            return 0
+        return math.prod(self.grid.sizes)
 
     def exchange_mask(self) -> Tensor:
         """Return the mask of the channels that are replaced now, boolean (T, M, C)."""
@@ -124,7 +151,8 @@ class ExchangeNorm(nn.Module):
         return y if self.after is None else self.after(y)
 
     def _normalise(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        norm, streams = self.norm, self.grid.streams
+        norm, first = self.norm, self.first_part(self.grid.modalities)
+        streams = [first + stream for stream in self.grid.streams]
         if hasattr(norm, 'normalise_streams'):
             return norm.normalise_streams(x, streams)
         if isinstance(norm, BATCH_NORMS):
@@ -198,6 +226,8 @@ class ExchangeNorm(nn.Module):
     def _into_all_streams(self, value: Tensor, key: str, wanted: int) -> Tensor:
         if value.numel() == self.num_features:
             return value.repeat(wanted // self.num_features)  # (T*M*C,)
+        if self.for_subsets and 2 * value.numel() == wanted:
+            return value.repeat(2)
         if value.numel() != wanted:
             streams = wanted // self.num_features
             several = f' or {streams} x {self.num_features} ({streams} streams)'

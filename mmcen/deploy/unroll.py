@@ -212,8 +212,9 @@ class Unroller:
     def _exchange(self, norm: ExchangeNorm, own: list[Any]) -> list[fx.Node]:
         places = [self._place(norm.grid, s) for s in self._all]
         numbers = [t * norm.grid.sizes[1] + m for t, m in places]
+        first = norm.first_part(self.grid.modalities if norm.grid.sizes[1] > 1 else 1)
         sources = [
-            self.add(norm_of_stream(norm, number), *args)
+            self.add(norm_of_stream(norm, first + number), *args)
             for number, args in zip(numbers, own, strict=True)
         ]
         if not norm.exchanges:

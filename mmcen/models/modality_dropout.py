@@ -10,6 +10,8 @@ import torch
 from mmengine.dist import broadcast
 from torch import Tensor, nn
 
+from ..core import ExchangeNorm
+
 NAME = 'modality_dropout'  # of the part of a model
 
 
@@ -73,9 +75,15 @@ def add_modality_dropout(model: nn.Module, count: int, cfg: Mapping[str, Any] | 
     Args:
         model: The model.
         count: Number of modalities M.
-        cfg: ``p`` and perhaps ``keep_at_least``; None for no dropout.
+        cfg: ``p`` and perhaps ``keep_at_least``; None for no dropout. With ``own_norms=True`` norms
+            have parameters and statistics of their own for when a modality is absent.
     """
-    part = None if cfg is None else ModalityDropout(count, **cfg)
+    options = dict(cfg or {})
+    if options.pop('own_norms', False):
+        for module in model.modules():
+            if isinstance(module, ExchangeNorm):
+                module.split_for_subsets()
+    part = None if cfg is None else ModalityDropout(count, **options)
     setattr(model, NAME, part)  # None is no child: distributed wrappers ask each for parameters
 
     def adapt(state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -159,6 +159,35 @@ def test_draws_go_on_from_a_checkpoint_and_checkpoints_fit_models_without():
     resumed.load_state_dict(without.state_dict())
 
 
+def test_norms_of_their_own_where_a_modality_is_absent():
+    whole = build('rgb', 'depth', 'normal')
+    model = build('rgb', 'depth', 'normal', modality_dropout=dict(p=0.5, own_norms=True))
+    model.load_state_dict(whole.state_dict())  # of both sets
+    x, subsets = torch.randn(2, 9, 64, 64), [['rgb'], ['rgb', 'normal'], ['depth', 'normal']]
+    with torch.no_grad():
+        for one in (whole, model):
+            one.eval()
+        for present in (None, *subsets):
+            given = x[:, : 3 * len(present or model.streams)]
+            pairs = zip(
+                *(one(given, present=present).values() for one in (whole, model)), strict=True
+            )
+            assert all(torch.equal(*pair) for pair in pairs)
+    model.train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    outputs = model(x[:, :6], present=['rgb', 'normal'])
+    sum(outputs[name].square().mean() for name in ('rgb', 'normal')).backward()
+    for name, norm in model.named_modules():
+        if isinstance(norm, ExchangeNorm):
+            used = torch.tensor([0, 0, 0, 1, 0, 1], dtype=torch.bool)  # of both sets of streams
+            gradient = norm.weight.grad.view(6, -1)
+            assert not gradient[~used].any()
+            now, then = norm.norm.running_mean.view(6, -1), before[f'{name}.norm.running_mean']
+            assert ((now != then.view(6, -1)).any(1) == used).all()
+    norm = model.backbone.bn1
+    assert norm.gamma().shape == norm.exchange_mask().shape == (1, 3, 64)
+
+
 def test_a_budget_learns_from_the_streams_that_are_present():
     """The effects of two of three streams are those of a network of these two."""
     model = build('rgb', 'depth', 'normal', exchange=dict(budget=0.3))

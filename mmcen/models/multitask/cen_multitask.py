@@ -44,7 +44,8 @@ class CENMultiTask(BaseModel):
             treated as absent.
         modality_dropout: Arguments ``p`` and ``keep_at_least`` of
             :class:`~mmcen.models.modality_dropout.ModalityDropout`: in each training step a drawn
-            subset of the inputs is present. By default all are.
+            subset of the inputs is present; by default all are. ``own_norms=True`` gives norms a
+            second set of parameters and statistics for when one is absent.
         init_cfg: As in mmengine.
 
     One of the inputs is enough for a prediction. Streams of absent inputs are not computed, and

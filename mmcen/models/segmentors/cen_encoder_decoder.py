@@ -77,7 +77,8 @@ class CENEncoderDecoder(EncoderDecoder):
             never use it.
         modality_dropout: Arguments ``p`` and ``keep_at_least`` of
             :class:`~mmcen.models.modality_dropout.ModalityDropout`, which draws the modalities that
-            are present in each training step. By default all are.
+            are present in each training step; by default all are. ``own_norms=True`` gives norms a
+            second set of parameters and statistics for when one is absent.
         kwargs: Further arguments of ``EncoderDecoder``.
 
     Input: ``(B, M*C, H, W)``, modality-major. If ``present`` names some of the modalities, input
