@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 import sys
 from itertools import combinations
 from pathlib import Path
@@ -19,7 +20,7 @@ from mmcen.engine import launch, robust
 from mmcen.engine.present import predict_from
 from mmcen.evaluation import robustness
 from mmcen.evaluation.robustness import expectation
-from tests.training import ROOT
+from tests.training import ENV, ROOT, load
 
 CONFIG = f"""
 _base_ = '{ROOT}/configs/cen/rooms_lwrefinenet_r18.py'
@@ -197,6 +198,24 @@ def test_frames_whose_depth_says_nothing(tmp_path, monkeypatch, empty, recwarn):
     assert absent['rgb/mIoU'] != alone['rgb/mIoU']  # where depth is there, colour exchanges with it
     tta = measure('tta', '--tta', '--treat-empty', 'absent')
     assert tta['mIoU'] != measure('tta_use', '--tta')['mIoU']
+
+
+def test_statistics_are_measured_again_from_some_modalities(folder):
+    short = '\ntrain_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,'
+    Path('short.py').write_text(CONFIG + f'{short} dataset=dict(length=4, size=(32, 48)))')
+    words = ('short.py', 'a.pth', '--present', 'rgb', '--out', 'b.pth')
+    script = str(ROOT / 'projects/paper/measure_norms.py')
+    done = subprocess.run([sys.executable, script, *words], env=ENV, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    before, after = (load(folder / name)['state_dict'] for name in ('a.pth', 'b.pth'))
+    for key in before:
+        changed = (before[key] != after[key]).flatten()
+        if key.endswith(('running_mean', 'running_var')) and key.startswith('backbone'):
+            of_rgb, of_depth = changed.chunk(2)
+            assert of_rgb.any()
+            assert not of_depth.any()
+        elif not key.endswith('num_batches_tracked') and 'running' not in key:
+            assert not changed.any(), key
 
 
 def test_depth_that_hha_is_made_of_is_no_input_unless_it_is_named():
