@@ -45,7 +45,7 @@ def measure(args: argparse.Namespace) -> None:
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.train()
             module.momentum = None  # a cumulative average
-            module.num_batches_tracked.zero_()
+            module.reset_running_stats()
     known = model.data_preprocessor.modalities
     places = model.data_preprocessor.places(args.present)
     for batch in track(Runner.build_dataloader(cfg.train_dataloader, seed=0), 'frames'):
