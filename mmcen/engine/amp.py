@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import autocast
+from torch import Tensor
+from torch.nn.modules.utils import _pair
+from torch.overrides import TorchFunctionMode
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -17,10 +22,101 @@ class BFloat16OptimWrapper(OptimWrapper):
 
     bfloat16 has the exponent range of float32, so gradients do not vanish and no loss scale is
     needed; what mmengine's ``AmpOptimWrapper`` adds over this class is float16 with one.
-    Arguments are those of ``mmengine.optim.OptimWrapper``.
+
+    Args:
+        only_if_fast: Stay in float32 on a CPU that has no instructions for bfloat16, and would be
+            slower with it.
+        **kwargs: Those of ``mmengine.optim.OptimWrapper``.
     """
+
+    def __init__(self, *args: Any, only_if_fast: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.only_if_fast = only_if_fast
+        self._told = False
 
     @contextmanager
     def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
-        with super().optim_context(model), autocast(dtype=torch.bfloat16):
+        on_cpu = next(model.parameters()).device.type == 'cpu'
+        slow = on_cpu and self.only_if_fast and not cpu_has_bfloat16()
+        if slow and not self._told:
+            print_log('training in float32: this CPU has no instructions for bfloat16', 'current')
+            self._told = True
+        with super().optim_context(model), ExitStack() as stack:
+            if not slow:
+                stack.enter_context(autocast(dtype=torch.bfloat16))
+            if on_cpu and not slow:
+                stack.enter_context(FastDepthwise())
             yield
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16, as ``avx512_bf16`` or ``amx_bf16``.
+
+    False where PyTorch is too old to tell.
+    """
+    read = getattr(torch.cpu, 'get_capabilities', dict)
+    return any(value for name, value in read().items() if name.endswith('bf16'))
+
+
+class FastDepthwise(TorchFunctionMode):
+    """Gradients of depthwise convolutions in float32, under bfloat16 autocast on a CPU.
+
+    With bfloat16, oneDNN has fast gradients only for kernels of 3 and stride 1; others take 2 to 9
+    times as long as in float32. Outputs and what is kept for the gradients stay bfloat16.
+    """
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        if func is torch.conv2d and not kwargs and self.is_slow(*args):
+            x, weight, bias, *options = args
+            dtype = torch.get_autocast_dtype('cpu')
+            bias = None if bias is None else bias.to(dtype)
+            return _DepthwiseConv2d.apply(x.to(dtype), weight.to(dtype), bias, *options)
+        return func(*args, **(kwargs or {}))
+
+    @staticmethod
+    def is_slow(
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] | str = 0,
+        dilation: int | tuple[int, int] = 1,
+        groups: int = 1,
+    ) -> bool:
+        """Whether a convolution is depthwise, and its gradient slow in bfloat16.
+
+        Examples:
+            >>> FastDepthwise.is_slow(torch.zeros(1, 4, 8, 8), torch.zeros(4, 1, 5, 5), groups=4)
+            True
+        """
+        depthwise = 1 < groups == x.shape[-3] == weight.shape[0]
+        special = max(weight.shape[2:]) > 3 or _pair(stride) != (1, 1)
+        return depthwise and special and not isinstance(padding, str)
+
+
+class _DepthwiseConv2d(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *options: Any) -> Tensor:
+        # the same two as the convolution itself, so that checkpointing may compute it again
+        ctx.save_for_backward(x, weight)
+        ctx.options, ctx.bias = options, bias is not None
+        return torch.conv2d(x, weight, bias, *options)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        stride, padding, dilation, groups = ctx.options
+        grads = torch.ops.aten.convolution_backward(
+            grad.float(),
+            x.float(),
+            weight.float(),
+            [len(weight)],
+            *map(_pair, (stride, padding, dilation)),
+            False,
+            [0, 0],
+            groups,
+            [*ctx.needs_input_grad[:2], ctx.bias],
+        )
+        return (*(g if g is None else g.to(x.dtype) for g in grads), *[None] * 4)

@@ -65,7 +65,8 @@ def add_measurements(add: Callable) -> None:
         help='what to measure against: exchange_off, list_of_streams and, for translation, '
         'list_detached; with --data cached (in memory) and, where it does the same, official (the '
         "official code's transforms); default all; without a name, nothing is compared. On "
-        'request, segmentation: compiled (torch.compile of backbone and head; minutes to start)')
+        'request: fp32 (the same model, for --precision bf16); segmentation: compiled '
+        '(torch.compile of backbone and head; minutes to start)')
     add('--streams', nargs='+', type=positive, metavar='N',
         help='measure a train step with these numbers of modalities, for example 1 2 3 4')
     add('--tasks', nargs='+', type=positive, metavar='N',

@@ -157,6 +157,13 @@ def test_amp_trains_in_bfloat16_on_the_cpu(run, config, monkeypatch):
     assert {value.dtype for value in saved.values()} == {torch.float32}
 
 
+def test_amp_does_not_ask_whether_the_cpu_is_fast():
+    wrapper = {'type': 'BFloat16OptimWrapper', 'only_if_fast': True, 'optimizer': {'type': 'SGD'}}
+    cfg = Config({'optim_wrapper': wrapper})
+    launch.enable_amp(cfg, ArgumentParser())
+    assert cfg.optim_wrapper == {'type': 'BFloat16OptimWrapper', 'optimizer': {'type': 'SGD'}}
+
+
 def test_bfloat16_wrapper_steps_as_the_plain_one_but_for_rounding():
     models = [torch.nn.Linear(4, 1) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())

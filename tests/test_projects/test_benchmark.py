@@ -283,7 +283,8 @@ def test_command_line(config, tmp_path):
     command = ['projects/paper/benchmark.py', config, '--out', out]
     command += ['--cfg-options', 'model.backbone.norm_eval=False', '--shape', '32', '64']
     command += ['--batch', '2', '--runs', '2', '--warmup', '1', '--threads', '1', '--device', 'cpu']
-    command += ['--compare', 'list_of_streams', '--streams', '1', '3', '--precision', 'bf16']
+    command += ['--compare', 'list_of_streams', 'fp32']
+    command += ['--streams', '1', '3', '--precision', 'bf16']
     done = run_python(*command)
     assert done.returncode == 0, done.stderr
     assert 'train step, list_of_streams' in done.stdout
@@ -298,7 +299,7 @@ def test_command_line(config, tmp_path):
     assert result['comparison']['difference'] < 0.05  # bfloat16
     for task in ('train_step', 'inference'):
         rows = result['comparison']['tasks'][task]
-        assert list(rows) == ['ours', 'list_of_streams']
+        assert list(rows) == ['ours', 'list_of_streams', 'fp32']
         for row in rows.values():
             assert len(row['times']) == 2
             assert 0 < row['median'] <= row['p95']

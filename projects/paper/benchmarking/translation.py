@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from mmcen.core import exchange_norms
 from mmcen.models.translators import CENTranslator
 
 from .list_translator import ListTranslator, check_mirrors
-from .workload import SEED, Workload
+from .workload import OURS, SEED, Workload
 
 GRIDS = ('streams', 'tasks', 'cycle')
 
@@ -28,7 +29,7 @@ class TranslationWorkload(Workload):
     """
 
     rivals = ('exchange_off', 'list_of_streams', 'list_detached')
-    on_request = ()
+    on_request = ('fp32',)
 
     def check(self, names: Any) -> None:
         if any(name.startswith('list') for name in names):
@@ -44,6 +45,8 @@ class TranslationWorkload(Workload):
 
     def build(self, name: str) -> TranslationVariant:
         """Build 'ours', a rival or a grid; equal weights, equal data."""
+        if name == 'fp32':
+            return replace(self, precision=name).build(OURS)
         torch.set_num_threads(self.threads)
         model = self.build_model(name if '=' in name else None)
         inputs = self.random_domains(model)

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -55,7 +55,8 @@ class Workload:
     channels_last: bool
     threads: int
     rivals: ClassVar = ('exchange_off', 'list_of_streams')
-    on_request: ClassVar = ('compiled',)  # takes minutes before the first step
+    # 'compiled' takes minutes before the first step; 'fp32' is for --precision bf16
+    on_request: ClassVar = ('compiled', 'fp32')
 
     def check(self, names: Sequence[str]) -> None:
         """Complain before anything is measured.
@@ -95,6 +96,8 @@ class Workload:
 
     def build(self, name: str) -> Variant:
         """Build 'ours', one of the rivals, or 'streams=N'; equal weights, equal data."""
+        if name == 'fp32':
+            return replace(self, precision=name).build(OURS)
         torch.set_num_threads(self.threads)
         streams = int(name.removeprefix('streams=')) if name.startswith('streams=') else None
         model = self.build_model(streams)
@@ -128,7 +131,7 @@ class Workload:
     def optim_wrapper(self) -> dict:
         """The config's, at this precision and with a step of the optimizer every time."""
         cfg = deepcopy(self.cfg.optim_wrapper)
-        for key in ('loss_scale', 'dtype', 'use_fp64', 'accumulative_counts'):
+        for key in ('loss_scale', 'dtype', 'use_fp64', 'accumulative_counts', 'only_if_fast'):
             cfg.pop(key, None)
         cfg.type = 'BFloat16OptimWrapper' if self.precision == 'bf16' else 'OptimWrapper'
         return cfg

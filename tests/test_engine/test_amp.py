@@ -1,0 +1,64 @@
+"""bfloat16 on a CPU: where it is used, and gradients that are equal to PyTorch's own."""
+
+import pytest
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from mmcen.engine import BFloat16OptimWrapper, amp
+from mmcen.engine.amp import FastDepthwise
+
+
+def gradients(conv, x, fast, again=False):
+    """Output and gradients under autocast, with PyTorch's convolution or ours."""
+    conv.zero_grad()
+    x = x.clone().requires_grad_()
+    with torch.autocast('cpu', torch.bfloat16):
+        if fast:
+            with FastDepthwise():
+                y = checkpoint(conv, x, use_reentrant=False) if again else conv(x)
+        else:
+            y = conv(x)
+    assert ('_DepthwiseConv2d' in type(y.grad_fn).__name__) == (fast and is_slow(conv))
+    y.float().square().sum().backward()
+    return y.detach(), x.grad, *(p.grad.clone() for p in conv.parameters())
+
+
+def is_slow(conv):
+    return conv.groups > 1 and (conv.kernel_size[0] > 3 or conv.stride[0] > 1)
+
+
+@pytest.mark.parametrize('bias', [True, False])
+@pytest.mark.parametrize(
+    'kernel, stride, groups', [(5, 1, 8), (3, 2, 8), (5, 2, 8), (3, 1, 8), (5, 1, 1)]
+)
+def test_depthwise_gradients_are_those_of_pytorch(kernel, stride, groups, bias):
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(8, 8, kernel, stride, kernel // 2, groups=groups, bias=bias)
+    x = torch.randn(2, 8, 17, 19)
+    expected = gradients(conv, x, fast=False)
+    for ours in (gradients(conv, x, fast=True), gradients(conv, x, fast=True, again=True)):
+        for a, b in zip(ours, expected, strict=True):
+            assert a.dtype == b.dtype
+            torch.testing.assert_close(a, b, atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    'has, only_if_fast, expected',
+    [
+        (True, True, torch.bfloat16),
+        (False, True, torch.float32),
+        (False, False, torch.bfloat16),
+    ],
+)
+def test_a_slow_cpu_trains_in_float32_if_asked(monkeypatch, has, only_if_fast, expected):
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(avx2=True, amx_bf16=has))
+    told = []
+    monkeypatch.setattr(amp, 'print_log', lambda message, logger: told.append(message))
+    model = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    wrapper = BFloat16OptimWrapper(optimizer, only_if_fast=only_if_fast)
+    for _ in range(2):
+        with wrapper.optim_context(model):
+            assert model(torch.randn(8, 4)).dtype == expected
+    slow = ['training in float32: this CPU has no instructions for bfloat16']
+    assert told == slow * (expected == torch.float32)
