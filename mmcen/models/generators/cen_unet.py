@@ -15,6 +15,15 @@ from ...layers.per_task import PerTask, check_groups
 FEW_PIXELS = 256
 
 
+def of_pixels(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Map all pixels (N, C, P) to (N, C', P) by one product with a weight (C', C).
+
+    A product of three dimensions may copy the weight for each frame when no gradients are kept.
+    """
+    pixels = x.transpose(1, 2).flatten(0, 1)  # (N*P, C)
+    return nn.functional.linear(pixels, weight, bias).unflatten(0, (len(x), -1)).transpose(1, 2)
+
+
 class DownConv(nn.Conv2d):
     """Convolution of 4x4, stride 2, padding 1; a matrix product for few pixels.
 
@@ -28,8 +37,8 @@ class DownConv(nn.Conv2d):
         if height * width > FEW_PIXELS:
             return super().forward(x)
         patches = nn.functional.unfold(x, 4, padding=1, stride=2)  # (N, C*16, h*w)
-        y = nn.functional.linear(patches.transpose(1, 2), self.weight.flatten(1), self.bias)
-        return y.transpose(1, 2).unflatten(2, (height // 2, width // 2))
+        y = of_pixels(patches, self.weight.flatten(1), self.bias)
+        return y.unflatten(2, (height // 2, width // 2))
 
 
 class UpConv(nn.ConvTranspose2d):
@@ -42,7 +51,7 @@ class UpConv(nn.ConvTranspose2d):
         height, width = x.shape[-2:]
         if height * width > FEW_PIXELS:
             return super().forward(x, output_size)
-        patches = self.weight.flatten(1).t() @ x.flatten(2)  # (N, C'*16, h*w)
+        patches = of_pixels(x.flatten(2), self.weight.flatten(1).t())  # (N, C'*16, h*w)
         y = nn.functional.fold(patches, (2 * height, 2 * width), 4, padding=1, stride=2)
         return y + self.bias.view(-1, 1, 1)
 
