@@ -24,38 +24,42 @@ class BFloat16OptimWrapper(OptimWrapper):
     needed; what mmengine's ``AmpOptimWrapper`` adds over this class is float16 with one.
 
     Args:
-        only_if_fast: Stay in float32 on a CPU that has no instructions for bfloat16, and would be
-            slower with it.
+        only_if_fast: Stay in float32 on a device that has no instructions for bfloat16, and would
+            be slower with it.
         **kwargs: Those of ``mmengine.optim.OptimWrapper``.
     """
 
     def __init__(self, *args: Any, only_if_fast: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.only_if_fast = only_if_fast
-        self._told = False
+        self._fast: bool | None = None  # known from the first step on
 
     @contextmanager
     def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
-        on_cpu = next(model.parameters()).device.type == 'cpu'
-        slow = on_cpu and self.only_if_fast and not cpu_has_bfloat16()
-        if slow and not self._told:
-            print_log('training in float32: this CPU has no instructions for bfloat16', 'current')
-            self._told = True
+        device = next(model.parameters()).device.type
+        if self._fast is None:
+            self._fast = not self.only_if_fast or has_bfloat16(device)
+            if self.only_if_fast:
+                chosen = 'bfloat16' if self._fast else 'float32'
+                has = 'has' if self._fast else 'has no'
+                print_log(f'{chosen}: this {device} {has} instructions for bfloat16', 'current')
         with super().optim_context(model), ExitStack() as stack:
-            if not slow:
+            if self._fast:
                 stack.enter_context(autocast(dtype=torch.bfloat16))
-            if on_cpu and not slow:
-                stack.enter_context(FastDepthwise())
+                if device == 'cpu':
+                    stack.enter_context(FastDepthwise())
             yield
 
 
-def cpu_has_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16, as ``avx512_bf16`` or ``amx_bf16``.
+def has_bfloat16(device: str) -> bool:
+    """Whether a device has instructions for bfloat16; a CPU as ``avx512_bf16`` or ``amx_bf16``.
 
-    False where PyTorch is too old to tell.
+    False for a CPU of which PyTorch is too old to tell.
     """
+    if device == 'cuda':
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     read = getattr(torch.cpu, 'get_capabilities', dict)
-    return any(value for name, value in read().items() if name.endswith('bf16'))
+    return device != 'cpu' or any(has for name, has in read().items() if name.endswith('bf16'))
 
 
 class FastDepthwise(TorchFunctionMode):
