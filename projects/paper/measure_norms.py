@@ -3,7 +3,9 @@
 python projects/paper/measure_norms.py CONFIG CHECKPOINT --present rgb --out rgb.pth
 
 A network trained with modality dropout has averages over steps with and without exchange. The new
-checkpoint shows what these cost: `mmcen test CONFIG rgb.pth --present rgb`.
+checkpoint shows what these cost: `mmcen test CONFIG rgb.pth --present rgb`. Statistics that these
+modalities do not use stay. With `own_norms=True` in the config, those of all modalities together
+stay as well, so that `--present rgb --present depth` makes one checkpoint for all subsets of two.
 """
 
 import argparse
@@ -15,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner
+from mmengine.runner import Runner, set_random_seed
 from rich.progress import track
 from torch import nn
 
@@ -29,7 +31,14 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config')
     parser.add_argument('checkpoint')
-    parser.add_argument('--present', nargs='+', required=True, metavar='MODALITY')
+    parser.add_argument(
+        '--present',
+        nargs='+',
+        action='append',
+        required=True,
+        metavar='MODALITY',
+        help='modalities to measure from; may be given several times',
+    )
     parser.add_argument('--out', type=Path, required=True, help='checkpoint to write')
     return parser.parse_args()
 
@@ -41,16 +50,20 @@ def measure(args: argparse.Namespace) -> None:
     model = MODELS.build(cfg.model)
     model.load_state_dict(read_checkpoint(args.checkpoint)['state_dict'])
     model.eval()
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.train()
-            module.momentum = None  # a cumulative average
-            module.reset_running_stats()
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     known = model.data_preprocessor.modalities
-    places = model.data_preprocessor.places(args.present)
-    for batch in track(Runner.build_dataloader(cfg.train_dataloader, seed=0), 'frames'):
-        inputs = model.data_preprocessor(batch, True)['inputs'].unflatten(1, (len(known), -1))
-        model(inputs[:, places].flatten(1, 2), present=args.present)
+    for present in args.present:
+        for norm in norms:
+            norm.train()
+            norm.momentum = None  # a cumulative average
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.zero_()  # the first batch replaces what was there
+        places = model.data_preprocessor.places(present)
+        set_random_seed(0)  # the same frames and transforms for each of them
+        frames = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+        for batch in track(frames, f'frames, {" and ".join(present)}'):
+            inputs = model.data_preprocessor(batch, True)['inputs'].unflatten(1, (len(known), -1))
+            model(inputs[:, places].flatten(1, 2), present=present)
     torch.save(dict(state_dict=model.state_dict(), meta={}), args.out)
     print(f'written: {args.out}')
 

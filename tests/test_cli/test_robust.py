@@ -200,14 +200,19 @@ def test_frames_whose_depth_says_nothing(tmp_path, monkeypatch, empty, recwarn):
     assert tta['mIoU'] != measure('tta_use', '--tta')['mIoU']
 
 
-def test_statistics_are_measured_again_from_some_modalities(folder):
+def measure_norms(folder, *words, extra=''):
+    """State before and after the statistics of norms are measured again."""
     short = '\ntrain_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False,'
-    Path('short.py').write_text(CONFIG + f'{short} dataset=dict(length=4, size=(32, 48)))')
-    words = ('short.py', 'a.pth', '--present', 'rgb', '--out', 'b.pth')
+    Path('short.py').write_text(CONFIG + f'{short} dataset=dict(length=4, size=(32, 48)))' + extra)
     script = str(ROOT / 'projects/paper/measure_norms.py')
-    done = subprocess.run([sys.executable, script, *words], env=ENV, capture_output=True, text=True)
+    command = [sys.executable, script, 'short.py', 'a.pth', *words, '--out', 'b.pth']
+    done = subprocess.run(command, env=ENV, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    before, after = (load(folder / name)['state_dict'] for name in ('a.pth', 'b.pth'))
+    return [load(folder / name)['state_dict'] for name in ('a.pth', 'b.pth')]
+
+
+def test_statistics_are_measured_again_from_some_modalities(folder):
+    before, after = measure_norms(folder, '--present', 'rgb')
     for key in before:
         changed = (before[key] != after[key]).flatten()
         if key.endswith(('running_mean', 'running_var')) and key.startswith('backbone'):
@@ -216,6 +221,22 @@ def test_statistics_are_measured_again_from_some_modalities(folder):
             assert not of_depth.any()
         elif not key.endswith('num_batches_tracked') and 'running' not in key:
             assert not changed.any(), key
+
+
+def test_statistics_for_subsets_are_measured_beside_those_of_all_modalities(folder):
+    own = "\nmodel['modality_dropout'] = dict(p=0.5, own_norms=True)"
+    words = ('--present', 'rgb', '--present', 'depth')
+    before, after = measure_norms(folder, *words, extra=own)
+    for key in before:
+        if key.endswith(('running_mean', 'running_var')) and key.startswith('backbone'):
+            of_both, of_one = after[key].chunk(2)
+            assert torch.equal(of_both, before[key])
+            for one, other in zip(of_one.chunk(2), before[key].chunk(2), strict=True):
+                assert not torch.equal(one, other)
+    alone = measure_norms(folder, '--present', 'depth', extra=own)[1]
+    for key in after:
+        if 'running' in key and key.startswith('backbone'):
+            assert torch.equal(after[key].chunk(4)[3], alone[key].chunk(4)[3])
 
 
 def test_depth_that_hha_is_made_of_is_no_input_unless_it_is_named():
