@@ -62,6 +62,26 @@ def has_bfloat16(device: str) -> bool:
     return device != 'cpu' or any(has for name, has in read().items() if name.endswith('bf16'))
 
 
+def is_slow(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] | str = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+) -> bool:
+    """Whether a convolution is depthwise, and its gradient slow in bfloat16.
+
+    Examples:
+        >>> is_slow(torch.zeros(1, 4, 8, 8), torch.zeros(4, 1, 5, 5), groups=4)
+        True
+    """
+    depthwise = 1 < groups == x.shape[-3] == weight.shape[0]
+    special = max(weight.shape[2:]) > 3 or _pair(stride) != (1, 1)
+    return depthwise and special and not isinstance(padding, str)
+
+
 class FastDepthwise(TorchFunctionMode):
     """Gradients of depthwise convolutions in float32, under bfloat16 autocast on a CPU.
 
@@ -72,32 +92,12 @@ class FastDepthwise(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        if func is torch.conv2d and not kwargs and self.is_slow(*args):
+        if func is torch.conv2d and not kwargs and is_slow(*args):
             x, weight, bias, *options = args
             dtype = torch.get_autocast_dtype('cpu')
             bias = None if bias is None else bias.to(dtype)
             return _DepthwiseConv2d.apply(x.to(dtype), weight.to(dtype), bias, *options)
         return func(*args, **(kwargs or {}))
-
-    @staticmethod
-    def is_slow(
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None = None,
-        stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] | str = 0,
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-    ) -> bool:
-        """Whether a convolution is depthwise, and its gradient slow in bfloat16.
-
-        Examples:
-            >>> FastDepthwise.is_slow(torch.zeros(1, 4, 8, 8), torch.zeros(4, 1, 5, 5), groups=4)
-            True
-        """
-        depthwise = 1 < groups == x.shape[-3] == weight.shape[0]
-        special = max(weight.shape[2:]) > 3 or _pair(stride) != (1, 1)
-        return depthwise and special and not isinstance(padding, str)
 
 
 class _DepthwiseConv2d(torch.autograd.Function):

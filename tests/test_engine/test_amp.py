@@ -62,3 +62,17 @@ def test_a_slow_cpu_trains_in_float32_if_asked(monkeypatch, has, only_if_fast, e
             assert model(torch.randn(8, 4)).dtype == expected
     text = 'bfloat16: this cpu has' if has else 'float32: this cpu has no'
     assert told == [f'{text} instructions for bfloat16'] * only_if_fast
+
+
+def test_depthwise_gradients_when_compiled():
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(8, 8, 5, 1, 2, groups=8)
+    x, results = torch.randn(2, 8, 17, 19), []
+    for run in (conv, torch.compile(conv, fullgraph=True, backend='aot_eager')):
+        conv.zero_grad()
+        with torch.autocast('cpu', torch.bfloat16), FastDepthwise():
+            y = run(x)
+        y.float().square().sum().backward()
+        results.append((y.detach(), conv.weight.grad.clone()))
+    torch.testing.assert_close(*results)
