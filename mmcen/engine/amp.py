@@ -24,27 +24,29 @@ class BFloat16OptimWrapper(OptimWrapper):
     needed; what mmengine's ``AmpOptimWrapper`` adds over this class is float16 with one.
 
     Args:
-        only_if_fast: Stay in float32 on a device that has no instructions for bfloat16, and would
-            be slower with it.
+        enabled: False for float32; ``'auto'`` for bfloat16 on devices that have instructions for
+            it, and float32 on others, which would be slower with it.
         **kwargs: Those of ``mmengine.optim.OptimWrapper``.
+
+    Raises:
+        ValueError: If ``enabled`` is something else.
     """
 
-    def __init__(self, *args: Any, only_if_fast: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, enabled: bool | str = True, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.only_if_fast = only_if_fast
-        self._fast: bool | None = None  # known from the first step on
+        if enabled not in (True, False, 'auto'):
+            raise ValueError(f"enabled must be True, False or 'auto', got {enabled!r}")
+        self.enabled = enabled
 
     @contextmanager
     def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
         device = next(model.parameters()).device.type
-        if self._fast is None:
-            self._fast = not self.only_if_fast or has_bfloat16(device)
-            if self.only_if_fast:
-                chosen = 'bfloat16' if self._fast else 'float32'
-                has = 'has' if self._fast else 'has no'
-                print_log(f'{chosen}: this {device} {has} instructions for bfloat16', 'current')
+        if self.enabled == 'auto':
+            self.enabled = has_bfloat16(device)
+            chosen, has = ('bfloat16', 'has') if self.enabled else ('float32', 'has no')
+            print_log(f'{chosen}: this {device} {has} instructions for bfloat16', 'current')
         with super().optim_context(model), ExitStack() as stack:
-            if self._fast:
+            if self.enabled:
                 stack.enter_context(autocast(dtype=torch.bfloat16))
                 if device == 'cpu':
                     stack.enter_context(FastDepthwise())

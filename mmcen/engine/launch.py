@@ -178,8 +178,8 @@ def load_strictly(runner: Runner, checkpoint: str) -> None:
 def enable_amp(cfg: Config, parser: ArgumentParser) -> None:
     """Train in mixed precision: float16 with a loss scale, or bfloat16 on a CPU.
 
-    A config with several optimizers has a named wrapper for each. One that uses bfloat16 only where
-    it is fast then uses it everywhere.
+    A config with several optimizers has a named wrapper for each. One that uses bfloat16 where it
+    is fast then uses it everywhere.
     """
     if not isinstance(cfg.get('optim_wrapper'), Mapping):
         parser.error('--amp replaces optim_wrapper, which the config does not set: leave --amp out')
@@ -190,7 +190,7 @@ def enable_amp(cfg: Config, parser: ArgumentParser) -> None:
     for wrapper in wrappers:
         kind = wrapper.get('type', 'OptimWrapper')
         if kind in ('AmpOptimWrapper', 'BFloat16OptimWrapper'):
-            wrapper.pop('only_if_fast', None)
+            wrapper.pop('enabled', None)
             continue
         if kind != 'OptimWrapper':
             parser.error(

@@ -158,7 +158,7 @@ def test_amp_trains_in_bfloat16_on_the_cpu(run, config, monkeypatch):
 
 
 def test_amp_does_not_ask_whether_the_cpu_is_fast():
-    wrapper = {'type': 'BFloat16OptimWrapper', 'only_if_fast': True, 'optimizer': {'type': 'SGD'}}
+    wrapper = {'type': 'BFloat16OptimWrapper', 'enabled': 'auto', 'optimizer': {'type': 'SGD'}}
     cfg = Config({'optim_wrapper': wrapper})
     launch.enable_amp(cfg, ArgumentParser())
     assert cfg.optim_wrapper == {'type': 'BFloat16OptimWrapper', 'optimizer': {'type': 'SGD'}}

@@ -42,26 +42,26 @@ def test_depthwise_gradients_are_those_of_pytorch(kernel, stride, groups, bias):
             torch.testing.assert_close(a, b, atol=1e-2, rtol=1e-2)
 
 
-@pytest.mark.parametrize(
-    'has, only_if_fast, expected',
-    [
-        (True, True, torch.bfloat16),
-        (False, True, torch.float32),
-        (False, False, torch.bfloat16),
-    ],
-)
-def test_a_slow_cpu_trains_in_float32_if_asked(monkeypatch, has, only_if_fast, expected):
+@pytest.mark.parametrize('has', [True, False])
+@pytest.mark.parametrize('enabled', [True, False, 'auto'])
+def test_a_slow_cpu_trains_in_float32_if_asked(monkeypatch, has, enabled):
     monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(avx2=True, amx_bf16=has))
     told = []
     monkeypatch.setattr(amp, 'print_log', lambda message, logger: told.append(message))
     model = torch.nn.Linear(4, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    wrapper = BFloat16OptimWrapper(optimizer, only_if_fast=only_if_fast)
+    wrapper = BFloat16OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), enabled=enabled)
+    wanted = has if enabled == 'auto' else enabled
     for _ in range(2):
         with wrapper.optim_context(model):
-            assert model(torch.randn(8, 4)).dtype == expected
+            assert model(torch.randn(8, 4)).dtype == (torch.bfloat16 if wanted else torch.float32)
     text = 'bfloat16: this cpu has' if has else 'float32: this cpu has no'
-    assert told == [f'{text} instructions for bfloat16'] * only_if_fast
+    assert told == [f'{text} instructions for bfloat16'] * (enabled == 'auto')
+
+
+def test_another_word_for_enabled():
+    optimizer = torch.optim.SGD(torch.nn.Linear(4, 1).parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="enabled must be True, False or 'auto', got 'yes'"):
+        BFloat16OptimWrapper(optimizer, enabled='yes')
 
 
 def test_depthwise_gradients_when_compiled():

@@ -109,7 +109,7 @@ def train_step(job, cfg, model):
 def at_precision(cfg, precision):
     """The config of one or several optim wrappers that take a step of the optimizer each time."""
     if 'optimizer' in cfg:
-        for key in ('loss_scale', 'dtype', 'use_fp64', 'accumulative_counts', 'only_if_fast'):
+        for key in ('loss_scale', 'dtype', 'use_fp64', 'accumulative_counts', 'enabled'):
             cfg.pop(key, None)
         cfg.type = 'BFloat16OptimWrapper' if precision == 'bf16' else 'OptimWrapper'
         return cfg

@@ -131,7 +131,7 @@ class Workload:
     def optim_wrapper(self) -> dict:
         """The config's, at this precision and with a step of the optimizer every time."""
         cfg = deepcopy(self.cfg.optim_wrapper)
-        for key in ('loss_scale', 'dtype', 'use_fp64', 'accumulative_counts', 'only_if_fast'):
+        for key in ('loss_scale', 'dtype', 'use_fp64', 'accumulative_counts', 'enabled'):
             cfg.pop(key, None)
         cfg.type = 'BFloat16OptimWrapper' if self.precision == 'bf16' else 'OptimWrapper'
         return cfg

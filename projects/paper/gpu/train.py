@@ -161,9 +161,8 @@ def read_config(job: dict[str, Any]) -> Config:
     init_default_scope(cfg.default_scope)
     weights = job['weights'] and {'type': 'Pretrained', 'checkpoint': job['weights']}
     cfg.model.backbone.init_cfg = weights
-    cfg.optim_wrapper.type = (
-        'BFloat16OptimWrapper' if job['precision'] == 'bf16' else 'OptimWrapper'
-    )
+    cfg.optim_wrapper.type = 'BFloat16OptimWrapper'
+    cfg.optim_wrapper.enabled = job['precision'] == 'bf16'
     return cfg
 
 
