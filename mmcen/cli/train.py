@@ -15,7 +15,9 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> None:
         '--resume', action='store_true', help='continue from the last checkpoint in the work dir'
     )
     parser.add_argument(
-        '--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU'
+        '--amp',
+        action='store_true',
+        help='mixed precision: float16 on a GPU, bfloat16 on a CPU that has instructions for it',
     )
     parser.add_argument(
         '--strict',

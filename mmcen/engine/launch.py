@@ -176,10 +176,9 @@ def load_strictly(runner: Runner, checkpoint: str) -> None:
 
 
 def enable_amp(cfg: Config, parser: ArgumentParser) -> None:
-    """Train in mixed precision: float16 with a loss scale, or bfloat16 on a CPU.
+    """Train in mixed precision: float16 with a loss scale, or bfloat16 on a CPU that is fast in it.
 
-    A config with several optimizers has a named wrapper for each. One that uses bfloat16 where it
-    is fast then uses it everywhere.
+    A config with several optimizers has a named wrapper for each.
     """
     if not isinstance(cfg.get('optim_wrapper'), Mapping):
         parser.error('--amp replaces optim_wrapper, which the config does not set: leave --amp out')
@@ -190,14 +189,13 @@ def enable_amp(cfg: Config, parser: ArgumentParser) -> None:
     for wrapper in wrappers:
         kind = wrapper.get('type', 'OptimWrapper')
         if kind in ('AmpOptimWrapper', 'BFloat16OptimWrapper'):
-            wrapper.pop('enabled', None)
             continue
         if kind != 'OptimWrapper':
             parser.error(
                 f'--amp replaces an OptimWrapper, and optim_wrapper.type is {kind}: leave --amp out'
             )
         if get_device() == 'cpu':
-            wrapper.type = 'BFloat16OptimWrapper'
+            wrapper.type, wrapper.enabled = 'BFloat16OptimWrapper', 'auto'
         else:
             wrapper.type = 'AmpOptimWrapper'
             wrapper.setdefault('loss_scale', 'dynamic')
