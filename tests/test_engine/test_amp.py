@@ -18,6 +18,8 @@ def gradients(conv, x, fast, again=False):
                 y = checkpoint(conv, x, use_reentrant=False) if again else conv(x)
         else:
             y = conv(x)
+    with FastDepthwise():
+        assert conv(x).dtype == torch.float32  # without autocast
     assert ('_DepthwiseConv2d' in type(y.grad_fn).__name__) == (fast and is_slow(conv))
     y.float().square().sum().backward()
     return y.detach(), x.grad, *(p.grad.clone() for p in conv.parameters())

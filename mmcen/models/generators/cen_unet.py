@@ -21,7 +21,8 @@ def of_pixels(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     A product of three dimensions may copy the weight for each frame when no gradients are kept.
     """
     pixels = x.transpose(1, 2).flatten(0, 1)  # (N*P, C)
-    return nn.functional.linear(pixels, weight, bias).unflatten(0, (len(x), -1)).transpose(1, 2)
+    y = nn.functional.linear(pixels, weight, bias)
+    return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
 
 
 class DownConv(nn.Conv2d):
