@@ -115,16 +115,34 @@ def test_the_share_is_that_of_the_budget_not_of_the_norms(first, ramp):
 @given(
     begin=st.floats(0, 1), length=st.floats(0, 1), interval=st.integers(1, 9),
     total=st.integers(1, 30), ramp=st.sampled_from([None, 0.05, 0.5]), shrinks=st.booleans(),
+    first=st.sampled_from(['none', 'fixed']),
 )  # fmt: skip
-def test_a_training_of_any_length_meets_the_budget(begin, length, interval, total, ramp, shrinks):
+def test_a_training_of_any_length_meets_the_budget(
+    begin, length, interval, total, ramp, shrinks, first
+):
     model = network(budget=0.3)
     end = min(1.0, begin + length)
-    schedule = BudgetSchedule(begin, end, interval, 'none', ramp, shrink=interval * shrinks)
+    schedule = BudgetSchedule(begin, end, interval, first, ramp, shrink=interval * shrinks)
     budget = ExchangeBudget(model, criterion='gamma', schedule=schedule)
     budget.start(0, total)
     for step in range(1, total + 1):
         budget.step(step, total)
     assert exchanged_share(model).tolist() == [[pytest.approx(0.3)] * 2]
+
+
+@pytest.mark.parametrize('end, total, interval', [(0.7, 90, 1), (0.25, 3, 20), (0.75, 16, 1)])
+def test_processes_average_before_every_choice(monkeypatch, end, total, interval):
+    steps, averaged = range(1, total + 1), set()
+    dist = torch.distributed
+    for name, value in (('is_initialized', True), ('get_world_size', 1)):
+        monkeypatch.setattr(dist, name, lambda value=value: value)
+    monkeypatch.setattr(dist, 'all_reduce', lambda _: averaged.add(step))
+    schedule = BudgetSchedule(0.1, end, interval)
+    budget = ExchangeBudget(network(budget=0.3), criterion='movement', schedule=schedule)
+    budget.start(0, total)
+    for step in steps:
+        budget.step(step, total)
+    assert averaged == set(range(1, schedule.choices(total)[-1] + 1))
 
 
 def test_a_network_that_is_not_trained_exchanges_its_budget():

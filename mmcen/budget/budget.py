@@ -111,10 +111,10 @@ class ExchangeBudget:
             iteration: Number of finished steps, from 1.
             total: Number of steps of the training.
         """
+        self._average_over_processes()
         self._prepare(iteration, total)
         if self.criterion == 'fixed':
             return
-        self._average_over_processes()
         if iteration in self.schedule.choices(total):
             self._shrink(0)  # new channels of the last choice, where shrinking takes the interval
             self._choose(self.schedule.share_at(self.share, iteration, total))
@@ -143,9 +143,9 @@ class ExchangeBudget:
 
     def _prepare(self, iteration: int, total: int) -> None:
         """Set the wanted share of the norms, and whether they measure effects in the next step."""
-        last = self.schedule.end * total
-        watches = self.criterion in ('movement', 'gates') and iteration <= last
-        cooling = COLDEST ** min(1.0, iteration / max(1.0, last))
+        last = self.schedule.choices(total)[-1]
+        watches = self.criterion in ('movement', 'gates') and iteration < last
+        cooling = COLDEST ** min(1.0, iteration / last)
         wanted = self.schedule.share_at(self.share, iteration, total)
         for norm in self.norms:
             _of(norm).temperature = cooling if self.criterion == 'gates' else None

@@ -70,8 +70,9 @@ class BudgetSchedule:
         if self.ramp is None or iteration >= choices[-1]:
             return share
         begin = self.begin * total
-        part = max(0.0, iteration - begin) / (choices[-1] - begin)
-        return self.ramp + (share - self.ramp) * part
+        if iteration <= begin:
+            return self.ramp
+        return self.ramp + (share - self.ramp) * (iteration - begin) / (choices[-1] - begin)
 
     def steps_to_zero(self, iteration: int, total: int) -> int | None:
         """Return the number of steps after this one in which new channels shrink, None for none."""

@@ -40,7 +40,7 @@ class BFloat16OptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
-        device = next(model.parameters()).device.type
+        device = next(model.parameters(), torch.empty(0)).device.type
         if self.enabled == 'auto':
             self.enabled = has_bfloat16(device)
             chosen, has = ('bfloat16', 'has') if self.enabled else ('float32', 'has no')
@@ -60,8 +60,10 @@ def has_bfloat16(device: str) -> bool:
     """
     if device == 'cuda':
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    read = getattr(torch.cpu, 'get_capabilities', dict)
-    return device != 'cpu' or any(has for name, has in read().items() if name.endswith('bf16'))
+    if device == 'cpu':
+        read = getattr(torch.cpu, 'get_capabilities', dict)
+        return any(has for name, has in read().items() if name.endswith('bf16'))
+    return device != 'mps'  # which mmengine's autocast does not know
 
 
 def is_slow(
@@ -79,9 +81,10 @@ def is_slow(
         >>> is_slow(torch.zeros(1, 4, 8, 8), torch.zeros(4, 1, 5, 5), groups=4)
         True
     """
-    depthwise = 1 < groups == x.shape[-3] == weight.shape[0]
-    special = max(weight.shape[2:]) > 3 or _pair(stride) != (1, 1)
-    return depthwise and special and not isinstance(padding, str)
+    if x.dim() != 4 or isinstance(padding, str) or torch.float64 in (x.dtype, weight.dtype):
+        return False  # autocast leaves double precision as it is
+    depthwise = 1 < groups == x.shape[1] == weight.shape[0]
+    return depthwise and (max(weight.shape[2:]) > 3 or _pair(stride) != (1, 1))
 
 
 class FastDepthwise(TorchFunctionMode):

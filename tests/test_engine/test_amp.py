@@ -44,6 +44,16 @@ def test_depthwise_gradients_are_those_of_pytorch(kernel, stride, groups, bias):
             torch.testing.assert_close(a, b, atol=1e-2, rtol=1e-2)
 
 
+def test_what_autocast_leaves_in_double_precision_and_one_image():
+    conv = torch.nn.Conv2d(8, 8, 5, padding=2, groups=8)
+    x = torch.randn(8, 9, 9, requires_grad=True)
+    with torch.autocast('cpu', torch.bfloat16), FastDepthwise():
+        y = conv(x)
+        assert conv.double()(x.double()).dtype == torch.float64
+    y.float().sum().backward()
+    assert x.grad.shape == x.shape
+
+
 @pytest.mark.parametrize('has', [True, False])
 @pytest.mark.parametrize('enabled', [True, False, 'auto'])
 def test_a_slow_cpu_trains_in_float32_if_asked(monkeypatch, has, enabled):

@@ -5,17 +5,22 @@ import re
 import shutil
 import signal
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from mmengine.config import Config
+from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
 from PIL import Image
 
+import mmcen
 from mmcen.cli import report
 from mmcen.core import exchange_norms, exchanged_share
 from mmcen.deploy import deploy
+from mmcen.engine.hooks import ExchangeBudgetHook
 from mmcen.visualization.run_log import RunLog
 from projects.paper import figures
 from tests.command import run_python
@@ -197,3 +202,11 @@ def test_a_report_without_exchange_says_so_at_its_top(tmp_path, shares, sentence
     before, _, _ = report.page(RunLog(tmp_path)).partition('<h2')
     assert ('Nothing' in before) == bool(sentence)
     assert sentence in before
+
+
+def test_an_averaged_network_that_would_keep_the_first_choice_is_refused():
+    model = mmcen.convert(torchvision.models.resnet18(), modalities=2, budget=0.3)
+    ema = ExponentialMovingAverage(model, update_buffers=True)
+    runner = SimpleNamespace(model=model, hooks=[SimpleNamespace(ema_model=ema)])
+    with pytest.raises(ValueError, match='EMAHook averages no choice .* set update_buffers=False'):
+        ExchangeBudgetHook().before_train(runner)

@@ -36,7 +36,8 @@ class ExchangeBudgetHook(Hook):
         kwargs: Other arguments of ExchangeBudget.
 
     Raises:
-        ValueError: If an argument is unknown or outside its range.
+        ValueError: If an argument is unknown or outside its range; in a training, if an EMAHook has
+            ``update_buffers=True``.
     """
 
     def __init__(self, schedule: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
@@ -52,6 +53,11 @@ class ExchangeBudgetHook(Hook):
     def before_train(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.budget = self.make_budget(model)
+        if any(getattr(getattr(h, 'ema_model', None), 'update_buffers', 0) for h in runner.hooks):
+            raise ValueError(
+                'with update_buffers=True, EMAHook averages no choice of channels and would keep '
+                'the first one: set update_buffers=False'
+            )
         self.budget.start(runner.iter, runner.max_iters)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:

@@ -54,7 +54,7 @@ class UpConv(nn.ConvTranspose2d):
             return super().forward(x, output_size)
         patches = of_pixels(x.flatten(2), self.weight.flatten(1).t())  # (N, C'*16, h*w)
         y = nn.functional.fold(patches, (2 * height, 2 * width), 4, padding=1, stride=2)
-        return y + self.bias.view(-1, 1, 1)
+        return y + self.bias.view(-1, 1, 1).to(y.dtype)  # autocast casts no bias
 
 
 @MODELS.register_module()
