@@ -128,7 +128,8 @@ class ResultWriter:
     def opened(self, rate: float) -> Iterator[Callable[[Prediction], None]]:
         """Yield a function that writes a prediction and then drops its arrays.
 
-        Legends, the video and the list of frames are complete when the context ends.
+        Legends, the video and the list of frames are complete when the context ends, the list also
+        if it ends with an error.
 
         Args:
             rate: Frames per second of the video.
@@ -151,9 +152,13 @@ class ResultWriter:
                 found.outputs, found.inputs, found.colour = {}, {}, None
                 written.append(found)
 
-            yield write
-        if self.folder is not None:
-            self._list_frames(written)
+            done = False
+            try:
+                yield write
+                done = True
+            finally:
+                if self.folder is not None and (done or written):
+                    self._list_frames(written)
 
     def _write(self, found: Prediction, pictures: Mapping[str, np.ndarray]) -> None:
         paths = self.paths(found.name, list(found.outputs), found.colour is not None)

@@ -231,7 +231,11 @@ class ExchangeNorm(nn.Module):
         if value.numel() != wanted:
             streams = wanted // self.num_features
             several = f' or {streams} x {self.num_features} ({streams} streams)'
-            split = ', or with own_norms=True' if value.numel() == 2 * wanted else ''
+            split = (
+                ', or with modality_dropout=dict(own_norms=True)'
+                if value.numel() == 2 * wanted
+                else ''
+            )
             raise ValueError(
                 f'{key} has {value.numel()} values, the model needs {self.num_features} '
                 f'(one stream){several if streams > 1 else ""}: the checkpoint was made for '

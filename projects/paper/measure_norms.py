@@ -48,7 +48,8 @@ def measure(args: argparse.Namespace) -> None:
     cfg = Config.fromfile(args.config)
     init_default_scope(cfg.get('default_scope', 'mmseg'))
     model = MODELS.build(cfg.model)
-    model.load_state_dict(read_checkpoint(args.checkpoint)['state_dict'])
+    checkpoint = read_checkpoint(args.checkpoint)
+    model.load_state_dict(checkpoint['state_dict'])
     model.eval()
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     known = model.data_preprocessor.modalities
@@ -64,7 +65,8 @@ def measure(args: argparse.Namespace) -> None:
         for batch in track(frames, f'frames, {" and ".join(present)}'):
             inputs = model.data_preprocessor(batch, True)['inputs'].unflatten(1, (len(known), -1))
             model(inputs[:, places].flatten(1, 2), present=present)
-    torch.save(dict(state_dict=model.state_dict(), meta={}), args.out)
+    names = (checkpoint.get('meta') or {}).get('dataset_meta')  # and colours of the classes
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=names)), args.out)
     print(f'written: {args.out}')
 
 

@@ -401,6 +401,21 @@ def test_one_folder_as_the_config_states_it(folder, monkeypatch, capsys):
     assert 'Predicting' not in printed
 
 
+def test_the_list_of_frames_is_complete_after_a_stop(folder, monkeypatch, capsys):
+    broken = Path('data/rgb/000002.png')
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:40])
+    args = ('--input', 'rgb=data/rgb', 'depth=data/depth', '--batch-size', '1')
+    status, _ = predict(monkeypatch, capsys, 'seg.py', 'seg.pth', *args)
+    assert status != 0
+    rows = ['frame,modalities', '000000,rgb depth', '000001,rgb depth', '000002,rgb depth']
+    assert Path('predictions/frames.csv').read_text().splitlines() == rows[:3]
+    broken.write_bytes(whole)
+    status, printed = predict(monkeypatch, capsys, 'seg.py', 'seg.pth', *args, '--resume')
+    assert '1 frame predicted, 2 were there' in printed
+    assert Path('predictions/frames.csv').read_text().splitlines() == rows
+
+
 def test_a_modality_that_is_absent_is_done_without(folder, monkeypatch, capsys):
     """One command on folders with a hole; the subset's answer is that of a test on it."""
     Path('data/depth/000001.png').unlink()

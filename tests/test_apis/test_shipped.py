@@ -10,7 +10,9 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmcen.apis import CENInferencer
+from mmcen.checkpoints import read_checkpoint
 from mmcen.datasets import SyntheticRooms
+from mmcen.datasets.nyuv2 import NYUv2Dataset
 from mmcen.engine import launch
 from mmcen.shipped import CONFIG_OF, DEFAULT_MODEL, INT8_MODEL, PACKAGE, shipped_model
 from tests.converters import command
@@ -45,6 +47,12 @@ def test_it_predicts_by_its_name_from_what_is_there(model, present):
     assert one.outputs['ensemble'].shape == (120, 160)
     found = {inferencer.meta['classes'][i] for i in np.unique(one.outputs['ensemble'])}
     assert 'wall' in found  # of a rendered room, which it has never seen
+
+
+def test_it_has_the_names_of_its_classes():
+    meta = read_checkpoint(shipped_model(DEFAULT_MODEL)[1])['meta']['dataset_meta']
+    assert list(meta['classes']) == list(NYUv2Dataset.METAINFO['classes'])
+    assert len(meta['palette']) == 40
 
 
 @pytest.mark.long

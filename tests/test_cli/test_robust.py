@@ -39,7 +39,8 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / 'small.py').write_text(CONFIG)
     torch.manual_seed(0)
     model = MODELS.build(Config.fromfile('small.py').model)
-    torch.save(dict(state_dict=model.state_dict(), meta={}), 'a.pth')
+    meta = dict(dataset_meta=dict(classes=[str(i) for i in range(10)]))
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), 'a.pth')
     return tmp_path
 
 
@@ -208,7 +209,9 @@ def measure_norms(folder, *words, extra=''):
     command = [sys.executable, script, 'short.py', 'a.pth', *words, '--out', 'b.pth']
     done = subprocess.run(command, env=ENV, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return [load(folder / name)['state_dict'] for name in ('a.pth', 'b.pth')]
+    before, after = (load(folder / name) for name in ('a.pth', 'b.pth'))
+    assert after['meta'] == before['meta']  # names of the classes
+    return before['state_dict'], after['state_dict']
 
 
 def test_statistics_are_measured_again_from_some_modalities(folder):
