@@ -6,8 +6,8 @@ transformed back. F(3, 4) takes 6 products for 3 outputs, where a plain convolut
 two dimensions 36 for 144. The last wide layer of pix2pix's discriminator is such a convolution; it
 takes a third of a training step.
 
-The points are those with the smallest errors, which are close to a plain convolution's. With
-(0, 1, -1, 2, -2), as common for 3x3 kernels, errors are three times as large.
+The points are those with the smallest errors, 1.4 times those of a sum in float32, product by
+product. With (0, 1, -1, 2, -2), as common for 3x3 kernels, they are 2.1 times those.
 """
 
 from __future__ import annotations

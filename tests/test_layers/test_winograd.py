@@ -27,15 +27,20 @@ def test_equals_a_plain_convolution_with_its_gradients(size):
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
 
 
-def test_errors_are_as_small_as_those_of_a_plain_convolution():
+def test_errors_are_about_those_of_a_sum_in_float32():
+    """Product by product, because libraries add in another order on each processor."""
     torch.manual_seed(0)
     x, weight = torch.randn(1, 256, 32, 32), torch.randn(128, 256, 4, 4)
     exact = F.conv2d(x.double(), weight.double(), padding=1)
+    patches, kernels = F.unfold(x, 4, padding=1)[0], weight.flatten(1)
+    plain = torch.zeros(len(kernels), patches.shape[1])
+    for values, of_kernels in zip(patches, kernels.t(), strict=True):
+        plain += of_kernels[:, None] * values
 
     def error(y):
-        return float((y - exact).square().mean().sqrt())
+        return float((y.reshape(exact.shape) - exact).square().mean().sqrt())
 
-    assert error(winograd_conv(x, weight)) < 3 * error(F.conv2d(x, weight, padding=1))
+    assert error(winograd_conv(x, weight)) < 2 * error(plain)
 
 
 def wide(**options):
