@@ -97,8 +97,8 @@ class FastDepthwise(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        active = torch.is_autocast_enabled('cpu')
-        if func is torch.conv2d and active and not kwargs and is_slow(*args):
+        convolves = func is torch.conv2d and not kwargs and torch.is_autocast_enabled('cpu')
+        if convolves and is_slow(*args):
             x, weight, bias, *options = args
             dtype = torch.get_autocast_dtype('cpu')
             bias = None if bias is None else bias.to(dtype)

@@ -23,6 +23,7 @@ from torch import nn
 
 from mmcen.checkpoints import read_checkpoint
 from mmcen.cli.common import exit_status
+from mmcen.files import whole_file
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,7 +67,8 @@ def measure(args: argparse.Namespace) -> None:
             inputs = model.data_preprocessor(batch, True)['inputs'].unflatten(1, (len(known), -1))
             model(inputs[:, places].flatten(1, 2), present=present)
     names = (checkpoint.get('meta') or {}).get('dataset_meta')  # and colours of the classes
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=names)), args.out)
+    with whole_file(args.out) as part:
+        torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=names)), part)
     print(f'written: {args.out}')
 
 
